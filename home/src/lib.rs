@@ -1,0 +1,6 @@
+//! Gatepost's authority on the LAN.
+
+pub mod accounts;
+pub mod message;
+pub mod queue;
+pub mod router;

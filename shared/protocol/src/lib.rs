@@ -1,0 +1,20 @@
+//! What Gatepost's two programs say: the nouns of mail, SMTP, the tunnel, sealing.
+//!
+//! Nothing here reads a clock, a file, a socket, the environment or a source of randomness:
+//! time and random bytes are arguments, bytes go in, bytes and events come out. `gatepost-runtime`
+//! is where these machines meet the world.
+//!
+//! * [`machine`]: the one contract every protocol machine follows.
+//! * [`mail`]: addresses, envelopes, replies, outcomes, trace fields, the directory.
+//! * [`smtp`]: lines, commands, bodies, SASL; the server and the client machine.
+//! * [`tunnel`]: frames, hello, heartbeats, transfers, one file a verb.
+//! * [`seal`]: mail sealed to the home's public key. Sealing only: opening lives in the home.
+//! * [`pairing`]: the `gp1…` form of a node's key.
+
+pub mod machine;
+pub mod mail;
+pub mod pairing;
+pub mod seal;
+pub mod secret;
+pub mod smtp;
+pub mod tunnel;

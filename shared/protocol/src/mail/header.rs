@@ -1,0 +1,1 @@
+//! A scan of a message's header section as it streams by.

@@ -1,0 +1,10 @@
+//! The nouns of mail. Uses nothing else of this crate; everything else may use it.
+
+pub mod address;
+pub mod directory;
+pub mod envelope;
+pub mod header;
+pub mod outcome;
+pub mod received;
+pub mod reply;
+pub mod verdict;

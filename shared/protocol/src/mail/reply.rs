@@ -1,0 +1,453 @@
+//! Replies of SMTP: code, enhanced code (RFC 3463), text. Every reply Gatepost can speak is a named
+//! constructor here; nobody else spells three digits.
+
+use std::fmt;
+
+/// Most lines a reply may have, ours or a remote server's.
+pub const REPLY_LINES_MAX: usize = 64;
+/// Most octets of text in a reply, over all lines.
+pub const REPLY_OCTETS_MAX: usize = 8 * 1024;
+
+/// What the first digit says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// 2yz: done.
+    Done,
+    /// 3yz: go on.
+    Continue,
+    /// 4yz: not now, try again.
+    Temporary,
+    /// 5yz: never.
+    Permanent,
+}
+
+/// An enhanced status code, `class.subject.detail` (RFC 3463).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enhanced(pub u16, pub u16, pub u16);
+
+impl fmt::Display for Enhanced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+impl Enhanced {
+    /// Parses `5.1.1` at the start of a reply's text; gives the rest of the text too.
+    pub fn split(text: &str) -> Option<(Self, &str)> {
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let mut parts = word.split('.');
+        let mut digit = |most: usize| -> Option<u16> {
+            let part = parts.next()?;
+            (!part.is_empty() && part.len() <= most && part.bytes().all(|b| b.is_ascii_digit()))
+                .then(|| part.parse().ok())
+                .flatten()
+        };
+        let code = Self(digit(1)?, digit(3)?, digit(3)?);
+        if parts.next().is_some() || !matches!(code.0, 2 | 4 | 5) {
+            return None;
+        }
+        Some((code, rest))
+    }
+}
+
+/// One reply. The text has no control characters and is never empty on the wire.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply {
+    code: u16,
+    enhanced: Option<Enhanced>,
+    lines: Vec<String>,
+}
+
+impl Reply {
+    /// A reply from its parts, as read from a peer or built below. Control characters in the text
+    /// become spaces, so a reply can be put in a log line or on the wire as it is.
+    pub fn new(code: u16, enhanced: Option<Enhanced>, lines: Vec<String>) -> Self {
+        let mut octets = 0;
+        let lines = lines
+            .into_iter()
+            .take(REPLY_LINES_MAX)
+            .map(|line| line.replace(|c: char| c.is_control(), " "))
+            .take_while(|line| {
+                octets += line.len();
+                octets <= REPLY_OCTETS_MAX
+            })
+            .collect();
+        Self { code: code.clamp(200, 599), enhanced, lines }
+    }
+
+    fn one(code: u16, enhanced: (u16, u16, u16), text: impl Into<String>) -> Self {
+        let (class, subject, detail) = enhanced;
+        Self::new(code, Some(Enhanced(class, subject, detail)), vec![text.into()])
+    }
+
+    /// The three digits.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// The enhanced code, if there is one.
+    pub fn enhanced(&self) -> Option<Enhanced> {
+        self.enhanced
+    }
+
+    /// The text, a line each, without codes.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// The first digit.
+    pub fn class(&self) -> Class {
+        match self.code / 100 {
+            2 => Class::Done,
+            3 => Class::Continue,
+            4 => Class::Temporary,
+            _ => Class::Permanent,
+        }
+    }
+
+    /// True for 2yz.
+    pub fn is_positive(&self) -> bool {
+        self.class() == Class::Done
+    }
+
+    /// The text as one line.
+    pub fn text(&self) -> String {
+        self.lines.join(" ")
+    }
+
+    /// The bytes on the wire: `250-…` lines and a last `250 …`, each ended by CRLF.
+    pub fn wire(&self) -> Vec<u8> {
+        let mut wire = Vec::with_capacity(64);
+        let last = self.lines.len().saturating_sub(1);
+        let empty = [String::new()];
+        let lines = if self.lines.is_empty() { &empty[..] } else { &self.lines[..] };
+        for (i, line) in lines.iter().enumerate() {
+            let mark = if i == last { ' ' } else { '-' };
+            wire.extend_from_slice(format!("{}{mark}", self.code).as_bytes());
+            if let Some(enhanced) = self.enhanced {
+                wire.extend_from_slice(format!("{enhanced} ").as_bytes());
+            }
+            wire.extend_from_slice(line.as_bytes());
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire
+    }
+}
+
+impl fmt::Display for Reply {
+    /// `550 5.1.1 No such user here`, on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some(enhanced) = self.enhanced {
+            write!(f, " {enhanced}")?;
+        }
+        if !self.lines.is_empty() {
+            write!(f, " {}", self.text())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The catalogue.
+impl Reply {
+    /// 220: the greeting (RFC 5321 §4.3.1).
+    pub fn greeting(hostname: &str) -> Self {
+        Self::new(220, None, vec![format!("{hostname} ESMTP Gatepost")])
+    }
+    /// 250 to EHLO: the name, then a capability a line (RFC 5321 §4.1.1.1).
+    pub fn hello(hostname: &str, capabilities: Vec<String>) -> Self {
+        let mut lines = vec![hostname.to_owned()];
+        lines.extend(capabilities);
+        Self::new(250, None, lines)
+    }
+    /// 221: QUIT (RFC 5321 §4.1.1.10).
+    pub fn bye() -> Self {
+        Self::one(221, (2, 0, 0), "Bye")
+    }
+    /// 250: RSET, NOOP.
+    pub fn ok() -> Self {
+        Self::one(250, (2, 0, 0), "OK")
+    }
+    /// 250 to MAIL.
+    pub fn sender_ok() -> Self {
+        Self::one(250, (2, 1, 0), "Sender OK")
+    }
+    /// 250 to RCPT.
+    pub fn recipient_ok() -> Self {
+        Self::one(250, (2, 1, 5), "Recipient OK")
+    }
+    /// 354: send the message (RFC 5321 §4.1.1.4).
+    pub fn start_data() -> Self {
+        Self::new(354, None, vec!["Go ahead, end with a dot on a line by itself".to_owned()])
+    }
+    /// 250 to the end of data: the message is durable. Names the trace id.
+    pub fn accepted(trace: &str) -> Self {
+        Self::one(250, (2, 0, 0), format!("Accepted as {trace}"))
+    }
+    /// 220 to STARTTLS (RFC 3207 §4).
+    pub fn start_tls() -> Self {
+        Self::one(220, (2, 0, 0), "Ready to start TLS")
+    }
+    /// 214: HELP.
+    pub fn help() -> Self {
+        Self::one(214, (2, 0, 0), "See RFC 5321")
+    }
+    /// 252 to VRFY: we do not say (RFC 5321 §7.3).
+    pub fn will_not_verify() -> Self {
+        Self::one(252, (2, 1, 5), "Send some mail, I'll try my best")
+    }
+    /// 334 with a SASL challenge, base64 (RFC 4954 §4).
+    pub fn challenge(base64: String) -> Self {
+        Self::new(334, None, vec![base64])
+    }
+    /// 235: logged in (RFC 4954 §6).
+    pub fn logged_in() -> Self {
+        Self::one(235, (2, 7, 0), "Logged in")
+    }
+    /// 535: wrong name or password (RFC 4954 §6).
+    pub fn login_refused() -> Self {
+        Self::one(535, (5, 7, 8), "Wrong name or password")
+    }
+    /// 535: right password, wrong place; says what to do.
+    pub fn password_not_for_here() -> Self {
+        Self::one(
+            535,
+            (5, 7, 8),
+            "This password is for home only: use SCRAM-SHA-256, or a submission-only app password (made at home by: gatepost-home app-password add)",
+        )
+    }
+    /// 454: logins can't be checked now.
+    pub fn login_unavailable() -> Self {
+        Self::one(454, (4, 7, 0), "Logins can't be checked right now, try again later")
+    }
+    /// 530: log in first (RFC 4954 §6).
+    pub fn login_required() -> Self {
+        Self::one(530, (5, 7, 0), "Log in first")
+    }
+    /// 501: the client gave up its login with `*` (RFC 4954 §4).
+    pub fn login_cancelled() -> Self {
+        Self::one(501, (5, 7, 0), "Login cancelled")
+    }
+    /// 501: not base64, or not what the mechanism says.
+    pub fn login_malformed() -> Self {
+        Self::one(501, (5, 5, 2), "That is not a valid response for this mechanism")
+    }
+    /// 504: no such mechanism (RFC 4954 §4).
+    pub fn mechanism_unknown() -> Self {
+        Self::one(504, (5, 5, 4), "This mechanism is not offered")
+    }
+    /// 530: STARTTLS first (RFC 3207 §4).
+    pub fn tls_required() -> Self {
+        Self::one(530, (5, 7, 0), "Say STARTTLS first")
+    }
+    /// 500: no command of ours.
+    pub fn unknown_command() -> Self {
+        Self::one(500, (5, 5, 1), "Unknown command")
+    }
+    /// 500: line over the limit (RFC 5321 §4.5.3.1.4).
+    pub fn line_too_long() -> Self {
+        Self::one(500, (5, 5, 2), "Line too long")
+    }
+    /// 500: bare CR, bare LF or NUL; the connection ends.
+    pub fn bare_line_end() -> Self {
+        Self::one(500, (5, 5, 2), "Lines must end in CR LF and hold no NUL")
+    }
+    /// 501: arguments wrong; says which.
+    pub fn syntax(what: &str) -> Self {
+        Self::one(501, (5, 5, 4), what)
+    }
+    /// 501 5.1.7: the sender's address is malformed.
+    pub fn bad_sender_syntax(why: &str) -> Self {
+        Self::one(501, (5, 1, 7), why)
+    }
+    /// 501 5.1.3: the recipient's address is malformed.
+    pub fn bad_recipient_syntax(why: &str) -> Self {
+        Self::one(501, (5, 1, 3), why)
+    }
+    /// 502: a command we know and do not offer.
+    pub fn not_offered() -> Self {
+        Self::one(502, (5, 5, 1), "Command not offered here")
+    }
+    /// 503: not in this order.
+    pub fn bad_sequence(what: &str) -> Self {
+        Self::one(503, (5, 5, 1), what)
+    }
+    /// 503: talked before the greeting, or past a command that ends a pipeline.
+    pub fn early_talker() -> Self {
+        Self::one(503, (5, 5, 0), "Wait for the reply before you go on")
+    }
+    /// 555: a MAIL or RCPT parameter we don't know (RFC 5321 §4.1.1.11).
+    pub fn parameter_unknown(what: &str) -> Self {
+        Self::one(555, (5, 5, 4), format!("Parameter not known: {what}"))
+    }
+    /// 553 5.6.7: the address needs SMTPUTF8 (RFC 6531 §3.5).
+    pub fn utf8_needed() -> Self {
+        Self::one(553, (5, 6, 7), "This address needs SMTPUTF8")
+    }
+    /// 552: over the size limit, at MAIL or after data (RFC 1870 §6).
+    pub fn too_big(octets_max: u64) -> Self {
+        Self::one(552, (5, 3, 4), format!("Message over the limit of {octets_max} octets"))
+    }
+    /// 452 4.5.3: too many recipients; the client sends the rest later (RFC 5321 §4.5.3.1.10).
+    pub fn too_many_recipients() -> Self {
+        Self::one(452, (4, 5, 3), "Too many recipients, send the others in another transaction")
+    }
+    /// 503: no recipient was accepted.
+    pub fn no_recipients() -> Self {
+        Self::one(503, (5, 5, 1), "No recipient was accepted")
+    }
+    /// 550 5.1.1: no such address here.
+    pub fn unknown_recipient() -> Self {
+        Self::one(550, (5, 1, 1), "No such address here")
+    }
+    /// 550 5.7.1: not a domain of ours.
+    pub fn relay_denied() -> Self {
+        Self::one(550, (5, 7, 1), "We don't relay for that domain")
+    }
+    /// 450: the home has never told this edge its addresses.
+    pub fn directory_missing() -> Self {
+        Self::one(450, (4, 3, 0), "Not ready for this domain yet, try again later")
+    }
+    /// 550 5.6.11: bare CR or LF inside the message (RFC 5321 §2.3.8).
+    pub fn bare_in_message() -> Self {
+        Self::one(550, (5, 6, 11), "The message holds a bare CR or LF")
+    }
+    /// 554 5.4.6: too many hops.
+    pub fn mail_loop() -> Self {
+        Self::one(554, (5, 4, 6), "Too many hops: this message goes in circles")
+    }
+    /// 552 5.6.0: header section over its bound.
+    pub fn header_too_big() -> Self {
+        Self::one(552, (5, 6, 0), "The header section is too big")
+    }
+    /// 550 5.7.1: this login may not send under that address.
+    pub fn sender_not_yours(address: &str) -> Self {
+        Self::one(550, (5, 7, 1), format!("{address} does not belong to this login"))
+    }
+    /// 554 5.6.0: a submitted message that can't be made right; says what is wrong.
+    pub fn malformed_message(what: &str) -> Self {
+        Self::one(554, (5, 6, 0), what)
+    }
+    /// 551 5.7.0: what came without a grant, or with a spent one.
+    pub fn no_grant() -> Self {
+        Self::one(550, (5, 7, 1), "This session has no login the home knows of")
+    }
+    /// 554 5.6.3: 8-bit mail to a hop without 8BITMIME (RFC 6152 §3).
+    pub fn eight_bit_not_supported() -> Self {
+        Self::one(554, (5, 6, 3), "The next host can't take 8-bit mail")
+    }
+    /// 550 5.6.7: SMTPUTF8 mail to a hop without it (RFC 6531 §3.2).
+    pub fn utf8_not_supported() -> Self {
+        Self::one(550, (5, 6, 7), "The next host can't take SMTPUTF8 mail")
+    }
+    /// 421: shutting down (RFC 5321 §3.8).
+    pub fn shutting_down() -> Self {
+        Self::one(421, (4, 3, 2), "Shutting down, try again later")
+    }
+    /// 421: idle too long (RFC 5321 §4.5.3.2).
+    pub fn timed_out() -> Self {
+        Self::one(421, (4, 4, 2), "Idle too long")
+    }
+    /// 421: too many errors.
+    pub fn too_many_errors() -> Self {
+        Self::one(421, (4, 7, 0), "Too many errors")
+    }
+    /// 421: too many connections.
+    pub fn too_many_connections() -> Self {
+        Self::one(421, (4, 7, 0), "Too many connections, try again later")
+    }
+    /// 451 4.3.0: our fault; the client should try again.
+    pub fn local_error() -> Self {
+        Self::one(451, (4, 3, 0), "Local error, try again later")
+    }
+    /// 452 4.3.1: no room.
+    pub fn no_room() -> Self {
+        Self::one(452, (4, 3, 1), "No room right now, try again later")
+    }
+    /// 451 4.4.0: next hop can't be reached or found; says why.
+    pub fn unreachable(why: &str) -> Self {
+        Self::one(451, (4, 4, 1), why)
+    }
+    /// 451 4.4.2: the connection broke or went silent.
+    pub fn connection_lost(why: &str) -> Self {
+        Self::one(451, (4, 4, 2), why)
+    }
+    /// 451 4.4.3: DNS could not tell.
+    pub fn dns_failed(why: &str) -> Self {
+        Self::one(451, (4, 4, 3), why)
+    }
+    /// 451 4.7.5: TLS was required and could not be had.
+    pub fn tls_failed(why: &str) -> Self {
+        Self::one(451, (4, 7, 5), why)
+    }
+    /// 451 4.5.0: the remote said something that is not SMTP.
+    pub fn protocol_error(why: &str) -> Self {
+        Self::one(451, (4, 5, 0), why)
+    }
+    /// 550 5.1.2: the domain does not exist, or has no mail host.
+    pub fn no_such_domain(domain: &str) -> Self {
+        Self::one(550, (5, 1, 2), format!("{domain} does not exist or takes no mail"))
+    }
+    /// 556 5.1.10: a null MX (RFC 7505 §4).
+    pub fn null_mx(domain: &str) -> Self {
+        Self::one(556, (5, 1, 10), format!("{domain} says that it takes no mail"))
+    }
+    /// 550 5.4.4: every mail host of the domain is at an address mail must not be sent to.
+    pub fn forbidden_target(domain: &str) -> Self {
+        Self::one(550, (5, 4, 4), format!("The mail host of {domain} is at a private or loopback address"))
+    }
+    /// 550 5.4.7: retried until expiry.
+    pub fn expired(days: u64) -> Self {
+        Self::one(550, (5, 4, 7), format!("Given up after {days} days of trying"))
+    }
+    /// 535 class failure towards a smarthost: its AUTH refused us. Temporary, since it is our config.
+    pub fn smarthost_login_failed(why: &str) -> Self {
+        Self::one(451, (4, 7, 8), why)
+    }
+    /// 451 4.4.1: no edge is connected to send through.
+    pub fn no_edge() -> Self {
+        Self::one(451, (4, 4, 1), "No edge is connected")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_forms() {
+        assert_eq!(Reply::ok().wire(), b"250 2.0.0 OK\r\n");
+        assert_eq!(
+            Reply::hello("mail.example.org", vec!["SIZE 100".into(), "PIPELINING".into()]).wire(),
+            b"250-mail.example.org\r\n250-SIZE 100\r\n250 PIPELINING\r\n"
+        );
+        assert_eq!(Reply::new(250, None, vec![]).wire(), b"250 \r\n");
+    }
+
+    #[test]
+    fn text_cannot_carry_line_ends() {
+        let reply = Reply::new(550, None, vec!["a\r\n250 b".into()]);
+        assert_eq!(reply.wire(), b"550 a  250 b\r\n");
+    }
+
+    #[test]
+    fn a_reply_is_bounded() {
+        let reply = Reply::new(250, None, vec!["x".repeat(1000); 1000]);
+        assert_eq!(reply.lines().len(), 8);
+    }
+
+    #[test]
+    fn enhanced_codes_split() {
+        assert_eq!(Enhanced::split("5.1.1 gone"), Some((Enhanced(5, 1, 1), "gone")));
+        assert_eq!(Enhanced::split("2.0.0"), Some((Enhanced(2, 0, 0), "")));
+        for text in ["5.1 gone", "9.1.1 x", "5.1.1.1 x", "5..1 x", "hello", "", "5.1111.1"] {
+            assert_eq!(Enhanced::split(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Streaming seal to the home's public key.

@@ -1,0 +1,11 @@
+//! SMTP: bounded lines, commands, bodies, SASL, and the two machines.
+//!
+//! Knows nothing of the tunnel and of sealing.
+
+pub mod body;
+pub mod capability;
+pub mod client;
+pub mod command;
+pub mod line;
+pub mod sasl;
+pub mod server;

@@ -1,0 +1,46 @@
+//! The verbs. Each exchange is a stream of its own, opened by the side that asks; its first record
+//! is a [`Request`], which names the verb and decides what follows.
+
+pub mod authenticate;
+pub mod directory;
+pub mod inbound;
+pub mod relay;
+pub mod spool;
+
+use serde::{Deserialize, Serialize};
+
+use super::hello::Role;
+
+/// The first record on a stream. New verbs are appended, never inserted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Heartbeats of one connection, for as long as it lives.
+    Heartbeat,
+    /// Home to edge: a new snapshot of the directory.
+    Directory(Box<directory::WireDirectory>),
+    /// Edge to home: a message from the world.
+    Inbound(Box<inbound::Inbound>),
+    /// Edge to home: a message from an account.
+    Submission(Box<inbound::Submission>),
+    /// Edge to home: a SASL exchange.
+    Authenticate(authenticate::Authenticate),
+    /// Home to edge: a message for the world.
+    Relay(Box<relay::Relay>),
+    /// Home to edge: what became of an attempt?
+    Attempt(relay::AttemptRequest),
+    /// Home to edge: list, fetch, acknowledge what was sealed.
+    Spool(spool::SpoolRequest),
+}
+
+impl Request {
+    /// The connection this verb belongs on. [`Request::Heartbeat`] belongs on each.
+    pub fn role(&self) -> Option<Role> {
+        match self {
+            Self::Heartbeat => None,
+            Self::Directory(_) | Self::Authenticate(_) => Some(Role::Control),
+            Self::Inbound(_) | Self::Submission(_) | Self::Relay(_) | Self::Attempt(_) | Self::Spool(_) => {
+                Some(Role::Mail)
+            }
+        }
+    }
+}

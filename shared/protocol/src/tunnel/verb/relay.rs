@@ -1,0 +1,116 @@
+//! `Relay`: one message to one next hop. The edge answers [`RelayStep::Ready`] once the remote
+//! host waits for the message (then data frames and a `TransferEnd` follow), and always ends with
+//! [`RelayStep::Done`]. `Attempt` asks later what became of one, and lets the edge forget it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tunnel::wire::{WireEnvelope, WireOutcome, WireTls};
+
+/// Names one attempt, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AttemptId(pub [u8; 16]);
+
+impl std::fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// Opens an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relay {
+    /// Names it.
+    pub attempt: AttemptId,
+    /// The message's trace id.
+    pub trace: [u8; 10],
+    /// Sender and the recipients of this hop.
+    pub envelope: WireEnvelope,
+    /// Octets of the message, for `SIZE=`.
+    pub octets: u64,
+    /// True if the message holds octets over 127.
+    pub eight_bit: bool,
+    /// Where to.
+    pub hop: WireHop,
+}
+
+/// Where a message goes next.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WireHop {
+    /// The mail hosts of this domain, by MX.
+    Domain(String),
+    /// A host the owner named.
+    Host {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Which TLS.
+        tls: WireHopTls,
+        /// Login name and password, if it wants them.
+        login: Option<(String, Vec<u8>)>,
+    },
+}
+
+impl std::fmt::Debug for WireHop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Domain(domain) => write!(f, "Domain({domain})"),
+            Self::Host { host, port, tls, .. } => write!(f, "Host({host}:{port} {tls:?})"),
+        }
+    }
+}
+
+/// TLS towards a named host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WireHopTls {
+    /// STARTTLS if offered, any certificate.
+    Opportunistic,
+    /// STARTTLS, certificate verified.
+    StartTls,
+    /// TLS from the first byte, certificate verified.
+    Implicit,
+    /// None.
+    Off,
+}
+
+/// What the edge says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RelayStep {
+    /// The remote host waits for the message.
+    Ready,
+    /// It is over.
+    Done(RelayDone),
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayDone {
+    /// One for each recipient, in the envelope's order.
+    pub outcomes: Vec<WireOutcome>,
+    /// `name [address]:port` of the host that answered, if one did.
+    pub remote: Option<String>,
+    /// The TLS spoken with it.
+    pub tls: Option<WireTls>,
+}
+
+/// Asks about an attempt, or lets it be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttemptRequest {
+    /// What became of it? Answered by [`AttemptState`].
+    State(AttemptId),
+    /// The home has its outcome: forget it. Answered by [`AttemptState::Unknown`].
+    Forget(AttemptId),
+}
+
+/// What an edge knows of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttemptState {
+    /// Nothing: the final dot was never sent.
+    Unknown,
+    /// It is under way now.
+    Running,
+    /// The final dot was sent and no reply was seen: in doubt (RFC 1047).
+    InDoubt,
+    /// It ended so.
+    Ended(RelayDone),
+}

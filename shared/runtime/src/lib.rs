@@ -1,0 +1,16 @@
+//! How Gatepost's protocol meets the world: tokio, TLS, files, DNS, config, logs.
+
+pub mod attempt;
+pub mod certificate;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod drive;
+pub mod durable;
+pub mod identity;
+pub mod listen;
+pub mod log;
+pub mod random;
+pub mod resolver;
+pub mod shutdown;
+pub mod tunnel;
