@@ -1,0 +1,124 @@
+//! A file under a temporary name until it is whole. Dropped before its rename, it is removed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::{DurableError, rename};
+
+/// Octets asked of one copy_file_range; the system may copy fewer.
+const RANGE_OCTETS: usize = 64 * 1024 * 1024;
+/// Octets copied at a time where the system can't copy by itself.
+const COPY_OCTETS: usize = 64 * 1024;
+
+/// A file being written under a temporary name. Dropping it removes it; only a crash leaves it behind.
+#[derive(Debug)]
+pub struct Draft {
+    file: File,
+    // None once it has its real name.
+    path: Option<PathBuf>,
+}
+
+impl Draft {
+    /// Creates `path` (mode 0600), which must not exist. A name that ends in
+    /// [`DRAFT_SUFFIX`](super::DRAFT_SUFFIX) is found by [`sweep`](super::sweep) after a crash.
+    pub fn create(path: &Path) -> Result<Self, DurableError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| DurableError::new("create", path, error))?;
+        Ok(Self { file, path: Some(path.to_owned()) })
+    }
+
+    /// Appends, by one write: give it large pieces.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DurableError> {
+        self.file.write_all(bytes).map_err(|error| self.failed("write", error))
+    }
+
+    /// Appends the contents of another file from its start, by copy_file_range where the system
+    /// can; gives their length. The other file's own position does not matter and does not move.
+    pub fn append_file(&mut self, from: &File) -> Result<u64, DurableError> {
+        self.append(from).map_err(|error| self.failed("write", error))
+    }
+
+    /// Makes the contents durable (data, not yet the name).
+    pub fn sync(&mut self) -> Result<(), DurableError> {
+        // fdatasync is enough: it writes whatever is needed to read the data back, which for a new
+        // file is its length, its blocks and the inode itself; only times may be lost.
+        #[expect(clippy::disallowed_methods, reason = "the one place that syncs")]
+        self.file.sync_data().map_err(|error| self.failed("sync", error))
+    }
+
+    /// The file, to read back from.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives the file its real name, in place of what may stand there. The name is durable after
+    /// [`sync_directory`](super::sync_directory); if this fails, the file is gone.
+    pub fn rename(mut self, to: &Path) -> Result<(), DurableError> {
+        if let Some(path) = &self.path {
+            rename(path, to)?;
+            self.path = None;
+        }
+        Ok(())
+    }
+
+    /// Removes it.
+    pub fn discard(self) {}
+
+    fn append(&mut self, from: &File) -> io::Result<u64> {
+        let mut copied = 0;
+        // The system refuses across some file systems, and a few answer 0 too early; whatever is
+        // left when it stops goes the plain way, which also is what finds the end.
+        loop {
+            match rustix::fs::copy_file_range(from, Some(&mut copied), &self.file, None, RANGE_OCTETS) {
+                Ok(0) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.append_plainly(from, copied)
+    }
+
+    /// Copies from `position` to the end; gives the position of the end.
+    fn append_plainly(&mut self, from: &File, mut position: u64) -> io::Result<u64> {
+        let mut buffer = vec![0; COPY_OCTETS];
+        loop {
+            match from.read_at(&mut buffer, position) {
+                Ok(0) => return Ok(position),
+                Ok(count) => {
+                    self.file.write_all(&buffer[..count])?;
+                    position += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Puts a broken device behind the draft.
+    #[cfg(test)]
+    pub(super) fn replace_file(&mut self, file: File) {
+        self.file = file;
+    }
+
+    fn failed(&self, action: &'static str, error: io::Error) -> DurableError {
+        DurableError::new(action, self.path.as_deref().unwrap_or(Path::new("")), error)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Best effort: what stays behind is swept at the next start.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
