@@ -4,3 +4,4 @@ pub mod accounts;
 pub mod message;
 pub mod queue;
 pub mod router;
+pub mod submission;

@@ -1,15 +1,48 @@
 //! The outbound queue: durable before 250, retried with backoff, bounced at expiry. What leaves
-//! the queue for a local mailbox (a bounce) leaves as an event.
+//! the queue for a local mailbox (a bounce) leaves as an event ([`Bounce`]); the queue knows
+//! neither the router nor how edges are dialled.
+//!
+//! The order at start: [`Queue::open`], then [`Queue::settle`] for every open intent, then
+//! [`Queue::run`] (which removes what was written and never committed).
+
+pub mod config;
+pub mod next_hop;
+
+use std::fmt;
+use std::path::Path;
 
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::tunnel::transfer::TransferId;
+use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::DurableError;
+use gatepost_runtime::resolver::Resolver;
+use gatepost_runtime::shutdown::Signal;
+use gatepost_runtime::tunnel::Session;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use self::config::Settings;
+use self::next_hop::Routes;
 use crate::message::Message;
 
 /// Names one entry: file names begin with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId(pub [u8; 16]);
+
+impl QueueId {
+    /// Parses the printed form, 32 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        TransferId::parse(text).map(|id| Self(id.0))
+    }
+}
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
 
 /// A message to be queued.
 #[derive(Clone, Debug)]
@@ -20,10 +53,53 @@ pub struct NewEntry {
     pub trace: TraceId,
     /// Remote recipients only.
     pub envelope: Envelope,
-    /// The account it came from; bounces go there. `None` for bounces of ours.
+    /// The account it came from. `None` for bounces of ours.
     pub login: Option<String>,
     /// When it came, seconds since 1970.
     pub received_unix_s: i64,
+}
+
+/// An edge that is connected now.
+#[derive(Clone)]
+pub struct ConnectedEdge {
+    /// Its name in the config.
+    pub name: String,
+    /// Its key.
+    pub key: NodeKey,
+    /// The session with it.
+    pub session: Session,
+}
+
+/// The edges connected now, in the order they are to be used; every change wakes the queue. Whoever
+/// dials the edges holds the sender, and sends the whole list at each connect and loss.
+pub type Edges = watch::Receiver<Vec<ConnectedEdge>>;
+
+/// A bounce on its way to a mailbox. The receiver hands it to the router as a message of our own
+/// and answers with the router's reply: the queue forgets the recipient only after a positive one.
+/// After a crash the same bounce comes again, byte for byte, under the same id.
+#[derive(Debug)]
+pub struct Bounce {
+    /// Names it, for good: what makes a repeat harmless.
+    pub id: TransferId,
+    /// Its trace id.
+    pub trace: TraceId,
+    /// From nobody to the sender.
+    pub envelope: Envelope,
+    /// The report.
+    pub message: Message,
+    /// When it was made, seconds since 1970.
+    pub made_unix_s: i64,
+    /// Where the router's reply goes.
+    pub accepted: oneshot::Sender<Reply>,
+}
+
+/// A file of the queue that could not be used and now lies in `queue/damaged/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// The queue. Cheap to clone.
@@ -39,7 +115,26 @@ pub struct Prepared {
 }
 
 impl Queue {
-    /// Writes message and entry, synced, under temporary names. Blocking.
+    /// Reads `queue/` in the state directory (made if missing). What is damaged is set aside, logged and
+    /// told; the rest goes on. Blocking.
+    pub fn open(
+        state: &Path,
+        settings: Settings,
+        routes: Routes,
+        clock: Clock,
+    ) -> Result<(Self, Vec<SetAside>), DurableError> {
+        let _ = (state, settings, routes, clock);
+        todo!()
+    }
+
+    /// Takes a changed config; what is under way goes on as it began.
+    pub fn reload(&self, settings: Settings, routes: Routes) {
+        let _ = (settings, routes);
+        todo!()
+    }
+
+    /// Writes message and entry, synced, under temporary names. Blocking. A full queue is
+    /// [`DurableError::is_full`], as a full disk is.
     pub fn prepare(&self, entry: NewEntry, message: &Message) -> Result<Prepared, DurableError> {
         let _ = (entry, message);
         todo!()
@@ -49,6 +144,25 @@ impl Queue {
     /// already queued or done. `false`: nothing of it exists. Blocking.
     pub fn settle(&self, id: QueueId) -> Result<bool, DurableError> {
         let _ = id;
+        todo!()
+    }
+
+    /// Sends what is due, until draining begins; then finishes what runs. Call it once, after every
+    /// open intent was settled.
+    pub async fn run(self, edges: Edges, bounces: mpsc::Sender<Bounce>, resolver: Resolver, signal: Signal) {
+        let _ = (edges, bounces, resolver, signal);
+        todo!()
+    }
+
+    /// What the control socket was asked under the key `queue` (`{"queue": …}`): the value beneath it in, the
+    /// answer out. An error is a text for people.
+    pub async fn control(&self, request: serde_json::Value) -> Result<serde_json::Value, String> {
+        let _ = request;
+        todo!()
+    }
+
+    /// How many messages wait (held ones included).
+    pub fn waiting(&self) -> usize {
         todo!()
     }
 }

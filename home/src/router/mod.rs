@@ -1,5 +1,7 @@
 //! Every message that comes to the home goes through here, wherever it comes from.
 
+pub mod completion;
+
 use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::received::TraceId;
@@ -46,7 +48,10 @@ pub enum Origin {
         spooled: bool,
     },
     /// Ourselves: a bounce.
-    Bounce,
+    Bounce {
+        /// Names it: a repeat after a crash comes under the same id.
+        transfer: TransferId,
+    },
 }
 
 /// Takes messages. Cheap to clone.
