@@ -1,0 +1,233 @@
+//! The load generator: SMTP clients that pipeline, over STARTTLS, with numbered messages whose
+//! digest travels in a header, so that every one can be accounted for afterwards.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use gatepost_runtime::clock::Clock;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::check::digest;
+
+/// What to send, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where the server listens.
+    pub target: SocketAddr,
+    /// Clients at once.
+    pub sessions: usize,
+    /// Messages in all.
+    pub messages: usize,
+    /// Octets of each body.
+    pub octets: usize,
+    /// A new connection for each message.
+    pub reconnect: bool,
+    /// Who gets them.
+    pub recipient: String,
+    /// Distinguishes this run's messages from all others.
+    pub run: String,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// From the first connection to the last reply.
+    pub elapsed: Duration,
+    /// For each message, from the final dot to its reply.
+    pub replies: Vec<Duration>,
+    /// For each connection that carried one message, from connect to the reply to QUIT.
+    pub sessions: Vec<Duration>,
+}
+
+/// Sends it all; fails if any message is not answered 250.
+pub async fn run(plan: &Plan) -> Result<Seen> {
+    let clock = Clock::real();
+    let next = Arc::new(AtomicUsize::new(0));
+    let tls = TlsConnector::from(Arc::new(client_config()?));
+    let start = clock.now();
+    let mut clients = JoinSet::new();
+    for _ in 0..plan.sessions {
+        clients.spawn(client(plan.clone(), Arc::clone(&next), tls.clone(), clock.clone()));
+    }
+    let mut seen = Seen::default();
+    while let Some(done) = clients.join_next().await {
+        let one = done??;
+        seen.replies.extend(one.replies);
+        seen.sessions.extend(one.sessions);
+    }
+    seen.elapsed = clock.now() - start;
+    ensure!(seen.replies.len() == plan.messages, "{} of {} messages were answered", seen.replies.len(), plan.messages);
+    Ok(seen)
+}
+
+async fn client(plan: Plan, next: Arc<AtomicUsize>, tls: TlsConnector, clock: Clock) -> Result<Seen> {
+    let mut seen = Seen::default();
+    let mut connection: Option<Client> = None;
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= plan.messages {
+            break;
+        }
+        let message = message(&plan, number);
+        let start = clock.now();
+        let mut client = match connection.take() {
+            Some(client) => client,
+            None => Client::connect(plan.target, &tls).await?,
+        };
+        seen.replies.push(client.send(&plan.recipient, &message, &clock).await?);
+        if plan.reconnect {
+            client.quit().await?;
+            seen.sessions.push(clock.now() - start);
+        } else {
+            connection = Some(client);
+        }
+    }
+    if let Some(mut client) = connection {
+        client.quit().await?;
+    }
+    Ok(seen)
+}
+
+/// A whole message, dot-stuffed, with the final dot.
+fn message(plan: &Plan, number: usize) -> Vec<u8> {
+    let mut body = Vec::with_capacity(plan.octets + 80);
+    let mut line = 0usize;
+    while body.len() < plan.octets {
+        let text = format!("{number:08} {line:08} the quick brown fox jumps over the lazy dog, and over\r\n");
+        body.extend_from_slice(text.as_bytes());
+        line += 1;
+    }
+    let mut message = format!(
+        "From: Load <load@load.example>\r\nTo: <{}>\r\nSubject: message {number}\r\nDate: Fri, 20 Nov 2026 12:00:00 +0000\r\n\
+         Message-ID: <{}.{number}@load.example>\r\nX-Body-Digest: {}\r\n\r\n",
+        plan.recipient,
+        plan.run,
+        digest(&body)
+    )
+    .into_bytes();
+    message.extend_from_slice(&body);
+    message.extend_from_slice(b".\r\n");
+    message
+}
+
+/// One connection, greeted and secured.
+struct Client {
+    stream: TlsStream<TcpStream>,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    async fn connect(target: SocketAddr, tls: &TlsConnector) -> Result<Self> {
+        let mut tcp = TcpStream::connect(target).await?;
+        tcp.set_nodelay(true)?;
+        let mut buffer = Vec::new();
+        replies(&mut tcp, &mut buffer, &[220]).await?;
+        tcp.write_all(b"EHLO load.example\r\n").await?;
+        replies(&mut tcp, &mut buffer, &[250]).await?;
+        tcp.write_all(b"STARTTLS\r\n").await?;
+        replies(&mut tcp, &mut buffer, &[220]).await?;
+        let stream = tls.connect(ServerName::try_from("mail.example.test")?, tcp).await?;
+        let mut client = Self { stream, buffer };
+        client.stream.write_all(b"EHLO load.example\r\n").await?;
+        replies(&mut client.stream, &mut client.buffer, &[250]).await?;
+        Ok(client)
+    }
+
+    async fn send(&mut self, recipient: &str, message: &[u8], clock: &Clock) -> Result<Duration> {
+        let commands = format!("MAIL FROM:<load@load.example>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n");
+        self.stream.write_all(commands.as_bytes()).await?;
+        self.stream.flush().await?;
+        replies(&mut self.stream, &mut self.buffer, &[250, 250, 354]).await?;
+        self.stream.write_all(message).await?;
+        self.stream.flush().await?;
+        let start = clock.now();
+        replies(&mut self.stream, &mut self.buffer, &[250]).await?;
+        Ok(clock.now() - start)
+    }
+
+    async fn quit(&mut self) -> Result<()> {
+        self.stream.write_all(b"QUIT\r\n").await?;
+        self.stream.flush().await?;
+        replies(&mut self.stream, &mut self.buffer, &[221]).await
+    }
+}
+
+/// Reads one reply for each code wanted.
+async fn replies<S: tokio::io::AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>, wanted: &[u16]) -> Result<()> {
+    for code in wanted {
+        loop {
+            let Some(end) = buffer.windows(2).position(|pair| pair == b"\r\n") else {
+                if stream.read_buf(buffer).await.context("reading a reply")? == 0 {
+                    bail!("the server hung up where {code} was due");
+                }
+                continue;
+            };
+            let line: Vec<u8> = buffer.drain(..end + 2).collect();
+            let text = String::from_utf8_lossy(&line);
+            ensure!(text.starts_with(&code.to_string()), "{code} was due, got: {text}");
+            if line.get(3) == Some(&b' ') {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn client_config() -> Result<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+/// Opportunistic TLS, as between mail hosts: any certificate will do.
+#[derive(Debug)]
+struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

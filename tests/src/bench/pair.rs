@@ -1,0 +1,77 @@
+//! The pair as its users run it: `cargo pair`, read through its `pair.json`.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use super::chain::wait_for;
+
+/// Runs until dropped.
+#[derive(Debug)]
+pub struct Pair {
+    /// What `pair.json` says.
+    pub facts: Facts,
+    process: Child,
+}
+
+/// The parts of `pair.json` a bench needs.
+#[derive(Debug, Deserialize)]
+pub struct Facts {
+    /// The gate.
+    pub edge: EdgeFacts,
+    /// The authority.
+    pub home: HomeFacts,
+}
+
+/// `edge` of `pair.json`.
+#[derive(Debug, Deserialize)]
+pub struct EdgeFacts {
+    /// Where the world connects.
+    pub smtp: SocketAddr,
+    /// The process.
+    pub pid: u32,
+}
+
+/// `home` of `pair.json`.
+#[derive(Debug, Deserialize)]
+pub struct HomeFacts {
+    /// The process.
+    pub pid: u32,
+    /// Where mail lies.
+    pub maildir: PathBuf,
+}
+
+impl Pair {
+    /// Starts it with one account, `recipient`, under `folder`.
+    pub fn start(binary: &Path, folder: &Path, recipient: &str) -> Result<Self> {
+        let ready = folder.join("ready");
+        let domain = recipient.rsplit_once('@').map(|(_, domain)| domain).context("a recipient needs a domain")?;
+        let process = Command::new(binary)
+            .args(["--domain", domain, "--account", &format!("{recipient}:bench-password")])
+            // All load comes from one address.
+            .args(["--edge-set", "limits.connections_per_address=1000", "--edge-set", "limits.connections=2000"])
+            .arg("--state")
+            .arg(folder)
+            .arg("--ready-file")
+            .arg(&ready)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join("pair.stderr"))?)
+            .spawn()
+            .with_context(|| format!("starting {}", binary.display()))?;
+        wait_for("the pair", || Ok(ready.exists()))?;
+        let facts = serde_json::from_slice(&fs::read(folder.join("pair.json"))?).context("reading pair.json")?;
+        Ok(Self { facts, process })
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
+        let _ = self.process.wait();
+    }
+}

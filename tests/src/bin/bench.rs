@@ -1,0 +1,221 @@
+//! `bench`: the pair beside Postfix → Postfix → Dovecot, same machine, same load, runs alternated.
+//! See `tests/bench/README.md`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use gatepost_runtime::clock::Clock;
+use gatepost_tests::bench::chain::{Chain, wait_for};
+use gatepost_tests::bench::load::{self, Plan, Seen};
+use gatepost_tests::bench::pair::Pair;
+use gatepost_tests::bench::usage::{self, percentile};
+use gatepost_tests::bench::{bare, check};
+
+const RECIPIENT: &str = "alice@example.test";
+const SESSIONS: usize = 16;
+const SMALL_OCTETS: usize = 4 * 1024;
+const BIG_OCTETS: usize = 50_000_000;
+
+/// Measures the pair beside the stack people run today.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// A folder on a real file system, reachable by other users; emptied afterwards.
+    #[arg(long, default_value = "/var/tmp")]
+    folder: PathBuf,
+    /// Rounds of A B.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Messages of each run.
+    #[arg(long, default_value_t = 2000)]
+    messages: usize,
+    /// Only this one of `pair` and `chain`.
+    #[arg(long)]
+    only: Option<String>,
+    /// The `pair` program.
+    #[arg(long)]
+    pair: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(measure(&arguments))
+}
+
+/// One server under load.
+struct Subject<'a> {
+    name: &'static str,
+    target: std::net::SocketAddr,
+    pids: Vec<u32>,
+    maildir: PathBuf,
+    folder: &'a Path,
+}
+
+/// One run's figures.
+struct Run {
+    seen: Seen,
+    /// Until the last message lay in the Maildir.
+    per_second: f64,
+    cpu_per_message: Duration,
+}
+
+impl Subject<'_> {
+    async fn run(&self, plan: Plan) -> Result<Run> {
+        let plan = Plan { target: self.target, ..plan };
+        let clock = Clock::real();
+        let before = check::files(&self.maildir)?.len();
+        let cpu = usage::cpu(&self.pids)?;
+        let start = clock.now();
+        let seen = load::run(&plan).await.with_context(|| format!("{}: see {}", self.name, self.folder.display()))?;
+        wait_for("the last delivery", || Ok(check::files(&self.maildir)?.len() >= before + plan.messages))?;
+        let elapsed = clock.now() - start;
+        let cpu = usage::cpu(&self.pids)?.saturating_sub(cpu);
+        ensure!(check::count(&self.maildir, &plan.run)? == plan.messages, "{}: messages are missing", self.name);
+        let messages = u32::try_from(plan.messages)?;
+        Ok(Run { seen, per_second: f64::from(messages) / elapsed.as_secs_f64(), cpu_per_message: cpu / messages })
+    }
+}
+
+async fn measure(arguments: &Arguments) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("gatepost-bench-").tempdir_in(&arguments.folder)?;
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let binary = match &arguments.pair {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("pair"),
+    };
+    let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
+    let mut subjects = Vec::new();
+    let pair_folder = folder.path().join("pair");
+    std::fs::create_dir(&pair_folder)?;
+    let pair = wanted("pair").then(|| Pair::start(&binary, &pair_folder, RECIPIENT)).transpose()?;
+    if let Some(pair) = &pair {
+        at_rest(pair)?;
+        subjects.push(Subject {
+            name: "pair",
+            target: pair.facts.edge.smtp,
+            pids: vec![pair.facts.edge.pid, pair.facts.home.pid],
+            maildir: pair.facts.home.maildir.clone(),
+            folder: &pair_folder,
+        });
+    }
+    let chain_folder = folder.path().join("chain");
+    std::fs::create_dir(&chain_folder)?;
+    let chain = wanted("chain").then(|| Chain::start(&chain_folder, "example.test")).transpose()?;
+    if let Some(chain) = &chain {
+        subjects.push(Subject {
+            name: "chain",
+            target: chain.smtp,
+            pids: chain.pids(),
+            maildir: chain.maildir(RECIPIENT),
+            folder: &chain_folder,
+        });
+    }
+    for (label, sessions, reconnect) in [
+        ("kept connections", SESSIONS, false),
+        ("one connection a message", SESSIONS, true),
+        ("one client", 1, true),
+        ("one kept client", 1, false),
+    ] {
+        small_messages(arguments, folder.path(), &subjects, label, sessions, reconnect).await?;
+    }
+    match &pair {
+        Some(pair) => big_messages(pair, &subjects[0]).await,
+        None => Ok(()),
+    }
+}
+
+fn at_rest(pair: &Pair) -> Result<()> {
+    for (name, pid) in [("edge", pair.facts.edge.pid), ("home", pair.facts.home.pid)] {
+        let memory = usage::memory(pid)?;
+        println!("at rest: {name} {:.1} MiB resident", mebibytes(memory.now_kib));
+    }
+    Ok(())
+}
+
+async fn small_messages(
+    arguments: &Arguments,
+    folder: &Path,
+    subjects: &[Subject<'_>],
+    label: &str,
+    sessions: usize,
+    reconnect: bool,
+) -> Result<()> {
+    println!("\n{label}: {sessions} sessions, {SMALL_OCTETS} octets");
+    println!("round  subject   msg/s  cpu/msg ms  dot->250 p50/p99 ms  session p50/p99 ms");
+    let messages = if sessions == 1 { arguments.messages / 8 } else { arguments.messages };
+    for round in 0..arguments.rounds {
+        for subject in subjects {
+            let run = subject
+                .run(Plan {
+                    target: subject.target,
+                    sessions,
+                    messages,
+                    octets: SMALL_OCTETS,
+                    reconnect,
+                    recipient: RECIPIENT.to_owned(),
+                    run: format!("{}-{}-{round}", subject.name, label.replace(' ', "-")),
+                })
+                .await?;
+            println!(
+                "{round:<6} {:<8} {:>6.0}  {:>10.2}  {:>9.2} / {:<7.2}  {:>9.2} / {:<7.2}",
+                subject.name,
+                run.per_second,
+                milliseconds(run.cpu_per_message),
+                milliseconds(percentile(&run.seen.replies, 50)),
+                milliseconds(percentile(&run.seen.replies, 99)),
+                milliseconds(percentile(&run.seen.sessions, 50)),
+                milliseconds(percentile(&run.seen.sessions, 99)),
+            );
+        }
+        let bare_folder = folder.join(format!("bare-{label}-{round}"));
+        let bare = bare::run(&bare_folder, sessions, messages, SMALL_OCTETS)?;
+        println!(
+            "{round:<6} {:<8} {:>6.0}  {:>10}  {:>9.2} / {:<7.2}",
+            "bare",
+            f64::from(u32::try_from(messages)?) / bare.elapsed.as_secs_f64(),
+            "",
+            milliseconds(percentile(&bare.writes, 50)),
+            milliseconds(percentile(&bare.writes, 99)),
+        );
+        std::fs::remove_dir_all(&bare_folder)?;
+    }
+    Ok(())
+}
+
+async fn big_messages(pair: &Pair, subject: &Subject<'_>) -> Result<()> {
+    println!("\nbig messages: {BIG_OCTETS} octets");
+    for (label, count) in [("one", 1), ("four at once", 4)] {
+        let clock = Clock::real();
+        let start = clock.now();
+        subject
+            .run(Plan {
+                target: subject.target,
+                sessions: count,
+                messages: count,
+                octets: BIG_OCTETS,
+                reconnect: false,
+                recipient: RECIPIENT.to_owned(),
+                run: format!("big-{count}"),
+            })
+            .await?;
+        let elapsed = clock.now() - start;
+        let total = BIG_OCTETS as f64 * count as f64;
+        print!("{label}: {:.0} MB/s", total / elapsed.as_secs_f64() / 1e6);
+        for (name, pid) in [("edge", pair.facts.edge.pid), ("home", pair.facts.home.pid)] {
+            print!(", {name} peak {:.1} MiB", mebibytes(usage::memory(pid)?.peak_kib));
+        }
+        println!();
+    }
+    Ok(())
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn mebibytes(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
