@@ -1,0 +1,57 @@
+//! Waiting for a state: asked again and again until it holds, with a limit. Who runs into the limit
+//! gets to see what was seen last.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use gatepost_runtime::clock::Clock;
+
+/// Most things happen within milliseconds; a loaded machine may need far longer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Asks `look` until `enough` holds for its answer, which is given back.
+///
+/// # Panics
+/// After [`PATIENCE`], with what was waited for and what was seen last.
+pub fn until<T: Debug>(what: &str, look: impl FnMut() -> T, enough: impl Fn(&T) -> bool) -> T {
+    until_within(PATIENCE, what, look, enough)
+}
+
+/// The same with a limit of the caller's.
+///
+/// # Panics
+/// After `limit`, with what was waited for and what was seen last.
+pub fn until_within<T: Debug>(
+    limit: Duration,
+    what: &str,
+    mut look: impl FnMut() -> T,
+    enough: impl Fn(&T) -> bool,
+) -> T {
+    let clock = Clock::real();
+    let end = clock.now() + limit;
+    loop {
+        let seen = look();
+        if enough(&seen) {
+            return seen;
+        }
+        assert!(clock.now() < end, "waited {limit:?} for {what}; seen last: {seen:#?}");
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Waits until `look` answers `Ok`.
+///
+/// # Panics
+/// After [`PATIENCE`], with the last error.
+pub fn until_ok<T>(what: &str, mut look: impl FnMut() -> anyhow::Result<T>) -> T {
+    let clock = Clock::real();
+    let end = clock.now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(error) => assert!(clock.now() < end, "waited {PATIENCE:?} for {what}; seen last: {error:#}"),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
