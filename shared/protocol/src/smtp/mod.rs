@@ -9,3 +9,4 @@ pub mod command;
 pub mod line;
 pub mod sasl;
 pub mod server;
+mod xtext;

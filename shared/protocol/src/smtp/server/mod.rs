@@ -10,10 +10,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use self::limits::Limits;
+pub use super::command::{MailFrom, RcptTo};
 use super::sasl::Mechanism;
 use crate::machine::{Machine, Output, TlsFacts};
-use crate::mail::address::{ForwardPath, ReversePath};
-use crate::mail::envelope::{BodyKind, Notify, Ret};
 use crate::mail::reply::Reply;
 use crate::secret::Secret;
 
@@ -87,34 +86,6 @@ pub enum Ending {
     Abuse,
     /// A 421 or a refusal of ours at the greeting.
     Refused,
-}
-
-/// MAIL FROM and its parameters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MailFrom {
-    /// Who.
-    pub reverse_path: ReversePath,
-    /// `SIZE=`.
-    pub size: Option<u64>,
-    /// `BODY=`.
-    pub body: BodyKind,
-    /// `SMTPUTF8`.
-    pub smtputf8: bool,
-    /// `RET=`; only where DSN is offered.
-    pub ret: Option<Ret>,
-    /// `ENVID=`, decoded; only where DSN is offered.
-    pub envid: Option<String>,
-}
-
-/// RCPT TO and its parameters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RcptTo {
-    /// Whom.
-    pub path: ForwardPath,
-    /// `NOTIFY=`; only where DSN is offered.
-    pub notify: Notify,
-    /// `ORCPT=`, decoded; only where DSN is offered.
-    pub orcpt: Option<String>,
 }
 
 /// The answer to a turn of a login.
