@@ -358,6 +358,10 @@ impl Reply {
     pub fn too_many_errors() -> Self {
         Self::one(421, (4, 7, 0), "Too many errors")
     }
+    /// 421: one connection has carried its share.
+    pub fn too_many_transactions() -> Self {
+        Self::one(421, (4, 7, 0), "Enough for one connection, open another")
+    }
     /// 421: too many connections.
     pub fn too_many_connections() -> Self {
         Self::one(421, (4, 7, 0), "Too many connections, try again later")

@@ -217,7 +217,8 @@ impl Encoder {
             match self.place {
                 Place::LineStart => {
                     if bytes[read] == b'.' {
-                        let out = stuffed.get_or_insert_with(|| BytesMut::with_capacity(bytes.len() + bytes.len() / 8 + 8));
+                        let out =
+                            stuffed.get_or_insert_with(|| BytesMut::with_capacity(bytes.len() + bytes.len() / 8 + 8));
                         out.extend_from_slice(&bytes[copied..=read]);
                         copied = read;
                     }

@@ -206,7 +206,9 @@ fn mail(rest: &[u8], context: Context) -> Result<MailFrom, Reply> {
             ("AUTH", Some(value)) if context.auth => {
                 xtext::decode(value).ok_or_else(|| Reply::syntax("AUTH is xtext"))?;
             }
-            ("SIZE" | "BODY" | "SMTPUTF8", _) => return Err(Reply::syntax("A parameter lacks its value or has one too many")),
+            ("SIZE" | "BODY" | "SMTPUTF8", _) => {
+                return Err(Reply::syntax("A parameter lacks its value or has one too many"));
+            }
             _ => return Err(Reply::parameter_unknown(&keyword)),
         }
     }

@@ -101,7 +101,10 @@ mod tests {
         for cut in 1..30 {
             assert_eq!(lines(b"12345678\r\nX\r\n", cut, 10), vec![Ok("12345678".into()), Ok("X".into())]);
             assert_eq!(lines(b"123456789\r\nX\r\n", cut, 10), vec![Err(LineError::TooLong), Ok("X".into())]);
-            assert_eq!(lines(b"1234567890123456789012345\r\nX\r\n", cut, 10), vec![Err(LineError::TooLong), Ok("X".into())]);
+            assert_eq!(
+                lines(b"1234567890123456789012345\r\nX\r\n", cut, 10),
+                vec![Err(LineError::TooLong), Ok("X".into())]
+            );
         }
     }
 

@@ -145,7 +145,8 @@ fn parameters() {
 
 #[test]
 fn logins() {
-    let auth = |initial: Option<&str>| Ok(Command::Auth { mechanism: "PLAIN".into(), initial: initial.map(Secret::from) });
+    let auth =
+        |initial: Option<&str>| Ok(Command::Auth { mechanism: "PLAIN".into(), initial: initial.map(Secret::from) });
     assert_eq!(parse("AUTH PLAIN"), auth(None));
     assert_eq!(parse("AUTH PLAIN ="), auth(Some("")));
     assert_eq!(parse("AUTH PLAIN AGEAYg=="), auth(Some("\0a\0b")));
