@@ -1,6 +1,7 @@
 //! Gatepost's authority on the LAN.
 
 pub mod accounts;
+pub mod database;
 pub mod message;
 pub mod queue;
 pub mod router;

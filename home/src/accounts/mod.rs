@@ -1,20 +1,189 @@
-//! Accounts, their addresses, their passwords.
+//! Accounts, their addresses, their passwords. Data, not config: kept in `home.db`, changed by
+//! command, seen by the edges as a [`Directory`](gatepost_protocol::mail::directory::Directory).
 
+pub mod addresses;
+pub mod administration;
+pub mod book;
+pub mod credential;
+pub mod grant;
 pub mod login;
+pub mod password;
+pub mod snapshot;
 
-use gatepost_protocol::mail::address::Address;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use gatepost_protocol::mail::address::{Address, Domain};
+use gatepost_protocol::tunnel::verb::directory::WireDirectory;
+use gatepost_runtime::clock::Clock;
+use rusqlite::OptionalExtension;
+use tokio::sync::{Semaphore, watch};
+
+use self::addresses::Leads;
+use self::book::Book;
+use self::grant::Grants;
+use crate::database::{Database, DatabaseError};
+
+/// Password checks that run at once.
+const DERIVATIONS_MAX: usize = 2;
+/// Password checks that may wait for their turn; beyond them a login is told to try again later.
+const DERIVATIONS_WAITING_MAX: usize = 128;
+
+/// What the config says of accounts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Domains served here; the first is the main one.
+    pub domains: Vec<Domain>,
+    /// Who gets mail for postmaster.
+    pub postmaster: Address,
+    /// Separator of subaddresses.
+    pub subaddress_separator: Option<char>,
+    /// Account and full app passwords may be typed at an edge in the clear (under TLS).
+    pub account_passwords_at_edge: bool,
+    /// Largest message, in octets.
+    pub message_octets_max: u64,
+    /// Public key that edges seal mail to.
+    pub seal_key: Vec<u8>,
+}
 
 /// The accounts. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Accounts {
-    _todo: (),
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Database,
+    clock: Clock,
+    settings: RwLock<Arc<Settings>>,
+    book: RwLock<Arc<Book>>,
+    directory: watch::Sender<Arc<WireDirectory>>,
+    // Held while the book is read anew, so that an older reading never replaces a newer one.
+    reading: Mutex<()>,
+    // Permits for those who run and those who wait.
+    derivations: Semaphore,
+    derivations_waiting: Semaphore,
+    // Keeps the salts of logins that do not exist steady.
+    fake_secret: [u8; 32],
+    grants: Grants,
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Accounts")
+    }
 }
 
 impl Accounts {
+    /// Reads the accounts. Blocking.
+    pub fn open(database: Database, settings: Settings, clock: Clock) -> Result<Self, DatabaseError> {
+        let fake_secret = fake_secret(&database)?;
+        let book = Arc::new(database.read(|connection| Book::read(connection, &settings))?);
+        let version = next_version(&database, &clock)?;
+        let directory = WireDirectory::from(&snapshot::directory(&book, &settings, version));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                database,
+                clock,
+                settings: RwLock::new(Arc::new(settings)),
+                book: RwLock::new(book),
+                directory: watch::Sender::new(Arc::new(directory)),
+                reading: Mutex::default(),
+                derivations: Semaphore::new(DERIVATIONS_MAX),
+                derivations_waiting: Semaphore::new(DERIVATIONS_MAX + DERIVATIONS_WAITING_MAX),
+                fake_secret,
+                grants: Grants::default(),
+            }),
+        })
+    }
+
+    /// The picture now.
+    pub fn book(&self) -> Arc<Book> {
+        Arc::clone(&self.inner.book.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the config says now.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.inner.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The directory now, and every later one.
+    pub fn directory(&self) -> watch::Receiver<Arc<WireDirectory>> {
+        self.inner.directory.subscribe()
+    }
+
+    /// Grants of logins at edges.
+    pub fn grants(&self) -> &Grants {
+        &self.inner.grants
+    }
+
+    /// Where an address leads.
+    pub fn lead(&self, address: &Address) -> Leads {
+        self.book().addresses.lead(address)
+    }
+
     /// Whether this login may send under that address: its own address, an alias that leads to it,
     /// or a subaddress of these.
+    #[expect(clippy::unused_async, reason = "callers are ready for an answer that needs a query")]
     pub async fn may_send_as(&self, login: &str, address: &Address) -> bool {
-        let _ = (login, address);
-        todo!()
+        let book = self.book();
+        book.accounts.contains_key(login) && book.addresses.may_send_as(login, address)
+    }
+
+    /// Takes changed settings or data into account, and tells the edges if they see a difference. Blocking.
+    pub fn refresh(&self, settings: Option<Settings>) -> Result<(), DatabaseError> {
+        let inner = &*self.inner;
+        let _reading = inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = settings.map_or_else(|| self.settings(), Arc::new);
+        let book = Arc::new(inner.database.read(|connection| Book::read(connection, &settings))?);
+        let held = inner.directory.borrow().version();
+        let seen = WireDirectory::from(&snapshot::directory(&book, &settings, held));
+        let changed = seen != **inner.directory.borrow();
+        let directory = if changed {
+            let version = next_version(&inner.database, &inner.clock)?;
+            Some(WireDirectory::from(&snapshot::directory(&book, &settings, version)))
+        } else {
+            None
+        };
+        *inner.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        *inner.book.write().unwrap_or_else(PoisonError::into_inner) = book;
+        if let Some(directory) = directory {
+            inner.directory.send_replace(Arc::new(directory));
+        }
+        Ok(())
     }
 }
+
+/// A version above every one an edge may hold, also after an older database was restored: hence the clock.
+fn next_version(database: &Database, clock: &Clock) -> Result<u64, DatabaseError> {
+    let now = clock.unix_s();
+    let version = database
+        .write(move |connection| {
+            let last: Option<i64> = connection
+                .query_row("SELECT CAST(value AS INTEGER) FROM setting WHERE name = 'directory_version'", [], |row| {
+                    row.get(0)
+                })
+                .optional()?;
+            let version = now.max(last.unwrap_or(0).saturating_add(1));
+            connection.execute(
+                "INSERT OR REPLACE INTO setting VALUES ('directory_version', CAST(CAST(?1 AS TEXT) AS BLOB))",
+                [version],
+            )?;
+            Ok(version)
+        })
+        .wait()?;
+    Ok(u64::try_from(version).unwrap_or(0))
+}
+
+fn fake_secret(database: &Database) -> Result<[u8; 32], DatabaseError> {
+    let fresh = gatepost_runtime::random::bytes::<32>();
+    database
+        .write(move |connection| {
+            connection.execute("INSERT OR IGNORE INTO setting VALUES ('fake_login_secret', ?1)", [fresh])?;
+            connection.query_row("SELECT value FROM setting WHERE name = 'fake_login_secret'", [], |row| row.get(0))
+        })
+        .wait()
+}
+
+#[cfg(test)]
+pub mod tests;

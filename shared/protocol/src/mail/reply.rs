@@ -338,6 +338,10 @@ impl Reply {
     pub fn no_grant() -> Self {
         Self::one(550, (5, 7, 1), "This session has no login the home knows of")
     }
+    /// 451 4.7.0: the home knows no such grant (any more); a new login helps.
+    pub fn grant_unknown() -> Self {
+        Self::one(451, (4, 7, 0), "This login is not known at home any more, log in again and retry")
+    }
     /// 554 5.6.3: 8-bit mail to a hop without 8BITMIME (RFC 6152 §3).
     pub fn eight_bit_not_supported() -> Self {
         Self::one(554, (5, 6, 3), "The next host can't take 8-bit mail")

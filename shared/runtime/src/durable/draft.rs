@@ -41,10 +41,10 @@ impl Draft {
         self.file.write_all(bytes).map_err(|error| self.failed("write", error))
     }
 
-    /// Appends the contents of another file from its start, by copy_file_range where the system
+    /// Appends the contents of another file from octet `skip` on, by copy_file_range where the system
     /// can; gives their length. The other file's own position does not matter and does not move.
-    pub fn append_file(&mut self, from: &File) -> Result<u64, DurableError> {
-        self.append(from).map_err(|error| self.failed("write", error))
+    pub fn append_file(&mut self, from: &File, skip: u64) -> Result<u64, DurableError> {
+        self.append(from, skip).map(|end| end.saturating_sub(skip)).map_err(|error| self.failed("write", error))
     }
 
     /// Makes the contents durable (data, not yet the name).
@@ -73,8 +73,9 @@ impl Draft {
     /// Removes it.
     pub fn discard(self) {}
 
-    fn append(&mut self, from: &File) -> io::Result<u64> {
-        let mut copied = 0;
+    /// Copies from `skip` to the end; gives the position of the end.
+    fn append(&mut self, from: &File, skip: u64) -> io::Result<u64> {
+        let mut copied = skip;
         // The system refuses across some file systems, and a few answer 0 too early; whatever is
         // left when it stops goes the plain way, which also is what finds the end.
         loop {

@@ -133,7 +133,7 @@ fn a_file_is_appended_from_its_start_wherever_it_was_read_to() {
     from.write_all(&contents).unwrap();
     let mut draft = Draft::create(&directory.path().join("a.tmp")).unwrap();
     draft.write(b"front").unwrap();
-    assert_eq!(draft.append_file(&from).unwrap(), 300_000);
+    assert_eq!(draft.append_file(&from, 0).unwrap(), 300_000);
     draft.write(b"end").unwrap();
     let path = directory.path().join("a");
     draft.rename(&path).unwrap();
@@ -145,7 +145,7 @@ fn a_file_of_another_kind_is_appended_too() {
     // copy_file_range refuses the process file system or finds it empty.
     let directory = tempfile::tempdir().unwrap();
     let mut draft = Draft::create(&directory.path().join("a.tmp")).unwrap();
-    let octets = draft.append_file(&File::open("/proc/self/status").unwrap()).unwrap();
+    let octets = draft.append_file(&File::open("/proc/self/status").unwrap(), 0).unwrap();
     assert!(octets > 100);
     assert_eq!(draft.file().metadata().unwrap().len(), octets);
 }

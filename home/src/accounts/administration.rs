@@ -1,0 +1,421 @@
+//! What the owner changes: accounts, app passwords, aliases. Every function is durable when it
+//! returns, blocking, and tells the edges if they see a difference.
+
+use gatepost_protocol::mail::address::{Address, AddressError, Domain};
+use gatepost_protocol::secret::Secret;
+use gatepost_protocol::smtp::sasl;
+use gatepost_runtime::random;
+use rusqlite::{Connection, OptionalExtension, params};
+use thiserror::Error;
+
+use super::password::{self, ITERATIONS, PasswordError, SALT_OCTETS, Scope};
+use super::{Accounts, Leads};
+use crate::database::{DatabaseError, Pending};
+
+/// App passwords of one account.
+pub const APP_PASSWORDS_MAX: usize = 100;
+/// Targets of one alias.
+pub const ALIAS_TARGETS_MAX: usize = 500;
+/// Longest name of an app password, in characters.
+pub const NAME_CHARACTERS_MAX: usize = 64;
+/// Row name of the account's own password.
+const OWN: &str = "";
+
+/// Why nothing was changed.
+#[derive(Debug, Error)]
+pub enum AdministrationError {
+    /// Not an address.
+    #[error("{text:?} is no address: {why}")]
+    NoAddress {
+        /// As typed.
+        text: String,
+        /// What is wrong with it.
+        why: AddressError,
+    },
+    /// An address of a domain that is not in the config.
+    #[error("{0} is not in a domain of this home; domains stand in home.toml under `domains`")]
+    ForeignDomain(String),
+    /// It is there already.
+    #[error("there is already an account {0}")]
+    AccountExists(String),
+    /// It is not there.
+    #[error("there is no account {0}; `gatepost-home account list` shows those there are")]
+    NoAccount(String),
+    /// A bad password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// A bad name.
+    #[error("an app password needs a name of 1 to 64 characters, such as \"phone\"")]
+    Name,
+    /// Taken.
+    #[error("{login} already has an app password named {name:?}; remove it first, or choose another name")]
+    NameTaken {
+        /// The account.
+        login: String,
+        /// The name.
+        name: String,
+    },
+    /// Too many.
+    #[error("{0} already has {APP_PASSWORDS_MAX} app passwords; remove some")]
+    TooManyPasswords(String),
+    /// Not there.
+    #[error("{login} has no app password named {name:?}")]
+    NoAppPassword {
+        /// The account.
+        login: String,
+        /// The name.
+        name: String,
+    },
+    /// An alias to another host.
+    #[error("{0} is not in a domain of this home: an alias can only lead to accounts and aliases here")]
+    RemoteTarget(String),
+    /// An alias to nobody.
+    #[error("there is no account or alias {0}: an alias can only lead to what exists")]
+    NoTarget(String),
+    /// An alias to itself.
+    #[error("{0} would lead to itself")]
+    Circle(String),
+    /// Too many targets.
+    #[error("an alias can lead to {ALIAS_TARGETS_MAX} addresses at most")]
+    TooManyTargets,
+    /// Not there.
+    #[error("there is no such alias: {0}")]
+    NoAlias(String),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// An account as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedAccount {
+    /// Login name.
+    pub login: String,
+    /// Seconds since 1970.
+    pub created_unix_s: i64,
+    /// False if only app passwords can log in.
+    pub has_password: bool,
+    /// How many app passwords it has.
+    pub app_passwords: u32,
+    /// The last login, seconds since 1970.
+    pub last_used_unix_s: Option<i64>,
+}
+
+/// An app password as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedPassword {
+    /// Its account.
+    pub login: String,
+    /// Its name.
+    pub name: String,
+    /// `full` or `submission`.
+    pub scope: String,
+    /// Seconds since 1970.
+    pub created_unix_s: i64,
+    /// Seconds since 1970.
+    pub last_used_unix_s: Option<i64>,
+}
+
+/// An alias as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedAlias {
+    /// An address, or `@domain`.
+    pub source: String,
+    /// Where it leads.
+    pub targets: Vec<String>,
+}
+
+impl Accounts {
+    /// Makes an account; without a password only its app passwords can log in.
+    pub fn add_account(&self, address: &str, password: Option<&Secret>) -> Result<Address, AdministrationError> {
+        let address = self.own_address(address)?;
+        let login = address.lookup_key();
+        let salt = random::bytes::<SALT_OCTETS>();
+        let keys = match password {
+            Some(password) => {
+                password::check(password)?;
+                Some(sasl::derive_keys(password.expose(), &salt, ITERATIONS))
+            }
+            None => None,
+        };
+        let now = self.inner.clock.unix_s();
+        let row = (login.clone(), address.to_string());
+        let added = self.inner.database.write(move |connection| {
+            let added = connection.execute(
+                "INSERT OR IGNORE INTO account (login, address, salt, iterations, created) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![row.0, row.1, salt, ITERATIONS, now],
+            )?;
+            if let Some(keys) = keys.filter(|_| added == 1) {
+                insert_password(connection, &row.0, OWN, Scope::Account, &keys, now)?;
+            }
+            Ok(added == 1)
+        });
+        if !added.wait()? {
+            return Err(AdministrationError::AccountExists(login));
+        }
+        self.refresh(None)?;
+        Ok(address)
+    }
+
+    /// Removes an account and its passwords. Its mail stays where it is.
+    pub fn remove_account(&self, address: &str) -> Result<String, AdministrationError> {
+        let login = lookup_key(address)?;
+        let key = login.clone();
+        let removed = self
+            .inner
+            .database
+            .write(move |connection| connection.execute("DELETE FROM account WHERE login = ?1", [key]));
+        if removed.wait()? == 0 {
+            return Err(AdministrationError::NoAccount(login));
+        }
+        self.refresh(None)?;
+        Ok(login)
+    }
+
+    /// Sets the account's own password.
+    pub fn set_password(&self, address: &str, password: &Secret) -> Result<String, AdministrationError> {
+        password::check(password)?;
+        let (login, salt, iterations) = self.salt(address)?;
+        let keys = sasl::derive_keys(password.expose(), &salt, iterations);
+        let (key, now) = (login.clone(), self.inner.clock.unix_s());
+        // A new row, so that grants of the old password end with it.
+        let set = self.inner.database.write(move |connection| {
+            connection.execute("DELETE FROM password WHERE login = ?1 AND name = ?2", (&key, OWN))?;
+            insert_password(connection, &key, OWN, Scope::Account, &keys, now)
+        });
+        set.wait()?;
+        self.refresh(None)?;
+        Ok(login)
+    }
+
+    /// Makes an app password; this is the only time it is seen.
+    pub fn add_app_password(&self, address: &str, name: &str, scope: Scope) -> Result<Secret, AdministrationError> {
+        if name.is_empty() || name.chars().count() > NAME_CHARACTERS_MAX || name.chars().any(char::is_control) {
+            return Err(AdministrationError::Name);
+        }
+        let (login, salt, iterations) = self.salt(address)?;
+        let secret = password::generate(random::bytes());
+        let keys = sasl::derive_keys(secret.expose(), &salt, iterations);
+        let (row, now) = ((login.clone(), name.to_owned()), self.inner.clock.unix_s());
+        let added = self.inner.database.write(move |connection| {
+            let (login, name) = &row;
+            let count: usize = connection.query_row(
+                "SELECT count(*) FROM password WHERE login = ?1 AND name <> ?2",
+                (login, OWN),
+                |row| row.get::<_, u32>(0),
+            )? as usize;
+            let taken: bool = connection.query_row(
+                "SELECT EXISTS (SELECT 1 FROM password WHERE login = ?1 AND name = ?2)",
+                (login, name),
+                |row| row.get(0),
+            )?;
+            if !taken && count < APP_PASSWORDS_MAX {
+                insert_password(connection, login, name, scope, &keys, now)?;
+            }
+            Ok((taken, count))
+        });
+        match added.wait()? {
+            (true, _) => return Err(AdministrationError::NameTaken { login, name: name.to_owned() }),
+            (_, APP_PASSWORDS_MAX..) => return Err(AdministrationError::TooManyPasswords(login)),
+            _ => {}
+        }
+        self.refresh(None)?;
+        Ok(secret)
+    }
+
+    /// Revokes an app password: nobody can log in with it any more, and its grants end.
+    pub fn remove_app_password(&self, address: &str, name: &str) -> Result<String, AdministrationError> {
+        let (login, ..) = self.salt(address)?;
+        let row = (login.clone(), name.to_owned());
+        let removed = self.inner.database.write(move |connection| {
+            connection.execute("DELETE FROM password WHERE login = ?1 AND name = ?2 AND name <> ''", row)
+        });
+        if removed.wait()? == 0 {
+            return Err(AdministrationError::NoAppPassword { login, name: name.to_owned() });
+        }
+        self.refresh(None)?;
+        Ok(login)
+    }
+
+    /// Adds targets to an alias, which is made if it is not there. `@domain` is a catch-all.
+    pub fn add_alias(&self, source: &str, targets: &[String]) -> Result<ListedAlias, AdministrationError> {
+        let source = self.alias_source(source)?;
+        let mut keys = Vec::new();
+        for target in targets {
+            let address = parse(target)?;
+            match self.lead(&address) {
+                Leads::Remote => return Err(AdministrationError::RemoteTarget(target.clone())),
+                Leads::Nowhere => return Err(AdministrationError::NoTarget(target.clone())),
+                Leads::Mailboxes(_) if address.lookup_key() == source => {
+                    return Err(AdministrationError::Circle(target.clone()));
+                }
+                Leads::Mailboxes(_) => keys.push(address.lookup_key()),
+            }
+        }
+        let key = source.clone();
+        let targets = self.inner.database.write(move |connection| {
+            for target in keys {
+                connection.execute("INSERT OR IGNORE INTO alias VALUES (?1, ?2)", (&key, target))?;
+            }
+            let mut statement = connection.prepare("SELECT target FROM alias WHERE source = ?1 ORDER BY target")?;
+            let targets: Vec<String> = statement.query_map([&key], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            if targets.len() > ALIAS_TARGETS_MAX {
+                // Undone by the savepoint around it.
+                return Err(rusqlite::Error::StatementChangedRows(targets.len()));
+            }
+            Ok(targets)
+        });
+        let targets = too_many(targets)?;
+        self.refresh(None)?;
+        Ok(ListedAlias { source, targets })
+    }
+
+    /// Removes an alias, or one of its targets.
+    pub fn remove_alias(&self, source: &str, target: Option<&str>) -> Result<String, AdministrationError> {
+        let source = match source.strip_prefix('@') {
+            Some(_) => source.to_lowercase(),
+            None => lookup_key(source)?,
+        };
+        let row = (source.clone(), target.map(lookup_key).transpose()?);
+        let removed = self.inner.database.write(move |connection| {
+            connection.execute("DELETE FROM alias WHERE source = ?1 AND (?2 IS NULL OR target = ?2)", row)
+        });
+        if removed.wait()? == 0 {
+            return Err(AdministrationError::NoAlias(
+                target.map_or(source.clone(), |target| format!("{source} to {target}")),
+            ));
+        }
+        self.refresh(None)?;
+        Ok(source)
+    }
+
+    /// All accounts.
+    pub fn list_accounts(&self) -> Result<Vec<ListedAccount>, DatabaseError> {
+        self.inner.database.read(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT login, account.created, count(CASE WHEN name = '' THEN 1 END), count(CASE WHEN name <> '' THEN 1 END),
+                        max(last_used)
+                 FROM account LEFT JOIN password USING (login) GROUP BY login ORDER BY login",
+            )?;
+            let rows = statement.query_map([], |row| {
+                Ok(ListedAccount {
+                    login: row.get(0)?,
+                    created_unix_s: row.get(1)?,
+                    has_password: row.get::<_, u32>(2)? > 0,
+                    app_passwords: row.get(3)?,
+                    last_used_unix_s: row.get(4)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// App passwords of one account, or of all.
+    pub fn list_app_passwords(&self, address: Option<&str>) -> Result<Vec<ListedPassword>, AdministrationError> {
+        let login = address.map(|address| self.salt(address).map(|(login, ..)| login)).transpose()?;
+        let list = self.inner.database.read(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT login, name, scope, created, last_used FROM password
+                 WHERE name <> '' AND (?1 IS NULL OR login = ?1) ORDER BY login, id",
+            )?;
+            let rows = statement.query_map([login], |row| {
+                Ok(ListedPassword {
+                    login: row.get(0)?,
+                    name: row.get(1)?,
+                    scope: row.get(2)?,
+                    created_unix_s: row.get(3)?,
+                    last_used_unix_s: row.get(4)?,
+                })
+            })?;
+            rows.collect()
+        })?;
+        Ok(list)
+    }
+
+    /// All aliases.
+    pub fn list_aliases(&self) -> Result<Vec<ListedAlias>, DatabaseError> {
+        self.inner.database.read(|connection| {
+            let mut statement = connection.prepare("SELECT source, target FROM alias ORDER BY source, target")?;
+            let mut rows = statement.query([])?;
+            let mut list: Vec<ListedAlias> = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (source, target): (String, String) = (row.get(0)?, row.get(1)?);
+                match list.last_mut().filter(|last| last.source == source) {
+                    Some(last) => last.targets.push(target),
+                    None => list.push(ListedAlias { source, targets: vec![target] }),
+                }
+            }
+            Ok(list)
+        })
+    }
+
+    fn own_address(&self, text: &str) -> Result<Address, AdministrationError> {
+        let address = parse(text)?;
+        if self.settings().domains.contains(address.domain()) {
+            Ok(address)
+        } else {
+            Err(AdministrationError::ForeignDomain(text.to_owned()))
+        }
+    }
+
+    fn alias_source(&self, text: &str) -> Result<String, AdministrationError> {
+        let Some(domain) = text.strip_prefix('@') else {
+            return self.own_address(text).map(|address| address.lookup_key());
+        };
+        let domain =
+            Domain::parse(domain).map_err(|why| AdministrationError::NoAddress { text: text.to_owned(), why })?;
+        if self.settings().domains.contains(&domain) {
+            Ok(format!("@{domain}"))
+        } else {
+            Err(AdministrationError::ForeignDomain(text.to_owned()))
+        }
+    }
+
+    fn salt(&self, address: &str) -> Result<(String, Vec<u8>, u32), AdministrationError> {
+        let login = lookup_key(address)?;
+        let found = self.inner.database.read(|connection| {
+            connection
+                .query_row("SELECT salt, iterations FROM account WHERE login = ?1", [&login], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()
+        })?;
+        match found {
+            Some((salt, iterations)) => Ok((login, salt, iterations)),
+            None => Err(AdministrationError::NoAccount(login)),
+        }
+    }
+}
+
+fn insert_password(
+    connection: &Connection,
+    login: &str,
+    name: &str,
+    scope: Scope,
+    keys: &gatepost_protocol::mail::directory::ScramKeys,
+    now: i64,
+) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "INSERT INTO password (login, name, scope, stored, server, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![login, name, scope.name(), keys.stored, keys.server, now],
+        )
+        .map(|_| ())
+}
+
+fn too_many<T>(pending: Pending<T>) -> Result<T, AdministrationError> {
+    pending.wait().map_err(|error| match &error {
+        DatabaseError::Failed(inner) if matches!(**inner, rusqlite::Error::StatementChangedRows(_)) => {
+            AdministrationError::TooManyTargets
+        }
+        _ => AdministrationError::Database(error),
+    })
+}
+
+fn parse(text: &str) -> Result<Address, AdministrationError> {
+    Address::parse(text).map_err(|why| AdministrationError::NoAddress { text: text.to_owned(), why })
+}
+
+fn lookup_key(text: &str) -> Result<String, AdministrationError> {
+    parse(text).map(|address| address.lookup_key())
+}

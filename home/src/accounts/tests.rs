@@ -1,0 +1,227 @@
+//! Accounts on a real database: what the owner changes, what a login gets, what an edge sees.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use gatepost_protocol::mail::directory::{Directory, Lookup};
+use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::secret::Secret;
+use gatepost_protocol::smtp::sasl::Mechanism;
+use gatepost_protocol::tunnel::verb::inbound::Credential;
+
+use super::administration::AdministrationError;
+use super::login::{Login, Place, Step};
+use super::password::Scope;
+use super::*;
+
+/// Accounts of example.org with alice and bob, whose passwords are `secret-alice` and `secret-bob`.
+pub fn open(state: &std::path::Path) -> Accounts {
+    let accounts = open_empty(state);
+    for name in ["alice", "bob"] {
+        let password = Secret::from(format!("secret-{name}").as_str());
+        match accounts.add_account(&format!("{name}@example.org"), Some(&password)) {
+            Ok(_) | Err(AdministrationError::AccountExists(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    accounts
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        domains: vec![Domain::parse("example.org").expect("valid")],
+        postmaster: address("alice@example.org"),
+        subaddress_separator: Some('+'),
+        account_passwords_at_edge: false,
+        message_octets_max: 50 * 1024 * 1024,
+        seal_key: vec![7; 32],
+    }
+}
+
+fn open_empty(state: &std::path::Path) -> Accounts {
+    let database = Database::open(state).expect("opened");
+    Accounts::open(database, settings(), Clock::still(Duration::from_secs(1_800_000_000))).expect("read")
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).expect("valid")
+}
+
+fn directory(accounts: &Accounts) -> Directory {
+    let wire = accounts.directory().borrow().as_ref().clone();
+    Directory::try_from(wire).expect("our own")
+}
+
+async fn plain(accounts: &Accounts, place: Place, login: &str, password: &str) -> Step {
+    let client = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let mut exchange = Login::new(accounts.clone(), place, Mechanism::Plain, None, client);
+    exchange.start(Some(Secret::new(format!("\0{login}\0{password}").into_bytes()))).await
+}
+
+fn code(step: &Step) -> String {
+    match step {
+        Step::Granted { login, .. } => login.clone(),
+        Step::Refused(reply) => reply.code().to_string(),
+        Step::Challenge(_) => "challenge".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_password_does_what_it_may_where_it_is_typed() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    let text = |secret: Secret| String::from_utf8(secret.expose().to_vec()).expect("ASCII");
+    let submission = text(accounts.add_app_password("alice@example.org", "phone", Scope::Submission).expect("made"));
+    let full = text(accounts.add_app_password("alice@example.org", "laptop", Scope::Full).expect("made"));
+    for (login, password, at_home, at_edge) in [
+        ("alice@example.org", "secret-alice", "alice@example.org", "535"),
+        ("Alice@Example.ORG", full.as_str(), "alice@example.org", "535"),
+        ("alice@example.org", submission.as_str(), "alice@example.org", "alice@example.org"),
+        ("alice@example.org", "secret-bob", "535", "535"),
+        ("bob@example.org", submission.as_str(), "535", "535"),
+        ("nobody@example.org", "secret-alice", "535", "535"),
+        ("no address", "x", "535", "535"),
+    ] {
+        assert_eq!(code(&plain(&accounts, Place::Home, login, password).await), at_home, "{login} at home");
+        assert_eq!(code(&plain(&accounts, Place::Edge, login, password).await), at_edge, "{login} at an edge");
+    }
+    // The right password in the wrong place is told what to do; a wrong one is not.
+    let Step::Refused(reply) = plain(&accounts, Place::Edge, "alice@example.org", "secret-alice").await else {
+        panic!("let in")
+    };
+    assert!(reply.text().contains("app password"), "{reply}");
+    let open = Settings { account_passwords_at_edge: true, ..settings() };
+    accounts.refresh(Some(open)).expect("read");
+    assert_eq!(code(&plain(&accounts, Place::Edge, "alice@example.org", "secret-alice").await), "alice@example.org");
+}
+
+#[tokio::test]
+async fn a_revoked_password_and_its_grants_are_worth_nothing() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    let edge = NodeKey::of_spki(b"edge");
+    let secret = accounts.add_app_password("alice@example.org", "phone", Scope::Submission).expect("made");
+    let password = accounts.book().accounts["alice@example.org"].passwords[1].id;
+    let now = accounts.inner.clock.now();
+    accounts.grants().issue([1; 16], edge, "alice@example.org".into(), password, now);
+    let credential = || Credential::Password { login: "Alice@example.org".into(), password: secret.expose().to_vec() };
+    assert_eq!(accounts.verify(Credential::Grant([1; 16]), edge).await.as_deref(), Ok("alice@example.org"));
+    assert_eq!(accounts.verify(credential(), edge).await.as_deref(), Ok("alice@example.org"));
+    accounts.remove_app_password("alice@example.org", "phone").expect("removed");
+    let worthless = accounts.verify(Credential::Grant([1; 16]), edge).await.expect_err("revoked");
+    assert_eq!(worthless.reply.code(), 451);
+    let worthless = accounts.verify(credential(), edge).await.expect_err("revoked");
+    assert_eq!((worthless.reply.code(), worthless.claimed.as_deref()), (550, Some("alice@example.org")));
+}
+
+#[tokio::test]
+async fn a_lying_edge_proves_nothing() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    let edge = NodeKey::of_spki(b"edge");
+    for lie in [
+        Credential::Grant([0; 16]),
+        Credential::Password { login: "alice@example.org".into(), password: b"guess".to_vec() },
+        // An edge never checks an account password by itself, so a sealed one is a lie too.
+        Credential::Password { login: "alice@example.org".into(), password: b"secret-alice".to_vec() },
+        Credential::Scram {
+            mechanism: "SCRAM-SHA-256".into(),
+            client_first: b"n,,n=alice@example.org,r=abc".to_vec(),
+            server_first: b"r=abcdef,s=AAAA,i=4096".to_vec(),
+            client_final: b"c=biws,r=abcdef,p=AAAA".to_vec(),
+            exporter: None,
+        },
+        Credential::Scram {
+            mechanism: "NONSENSE".into(),
+            client_first: vec![],
+            server_first: vec![],
+            client_final: vec![],
+            exporter: None,
+        },
+    ] {
+        let shown = format!("{lie:?}");
+        assert!(accounts.verify(lie, edge).await.is_err(), "{shown}");
+    }
+}
+
+#[test]
+fn an_edge_sees_addresses_and_submission_verifiers_only() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    accounts.add_app_password("alice@example.org", "phone", Scope::Submission).expect("made");
+    accounts.add_app_password("alice@example.org", "laptop", Scope::Full).expect("made");
+    accounts.add_alias("team@example.org", &["alice@example.org".into(), "bob@example.org".into()]).expect("made");
+    let seen = directory(&accounts);
+    assert_eq!(seen.verifiers.keys().collect::<Vec<_>>(), ["alice@example.org"]);
+    assert_eq!(seen.verifiers["alice@example.org"].keys.len(), 1);
+    for (text, expected) in [
+        ("alice+x@example.org", Lookup::Known),
+        ("team@example.org", Lookup::Known),
+        ("postmaster@example.org", Lookup::Known),
+        ("nobody@example.org", Lookup::Unknown),
+        ("alice@example.com", Lookup::NotOurs),
+    ] {
+        assert_eq!(seen.lookup(&address(text)), expected, "{text}");
+    }
+}
+
+#[test]
+fn the_directory_grows_only_with_what_an_edge_sees() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    let version = |accounts: &Accounts| directory(accounts).version;
+    let first = version(&accounts);
+    accounts.add_app_password("alice@example.org", "laptop", Scope::Full).expect("made");
+    assert_eq!(version(&accounts), first);
+    accounts.add_alias("@example.org", &["bob@example.org".into()]).expect("made");
+    let second = version(&accounts);
+    assert!(second > first);
+    assert_eq!(directory(&accounts).lookup(&address("anything@example.org")), Lookup::Known);
+    drop(accounts);
+    // The clock of the second start stands where that of the first stood.
+    assert!(version(&open(state.path())) > second);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_reason() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    let alias =
+        |source: &str, target: &str| accounts.add_alias(source, &[target.to_owned()]).expect_err(source).to_string();
+    for (error, says) in [
+        (accounts.add_account("alice@example.org", None).expect_err("twice").to_string(), "already an account"),
+        (accounts.add_account("ALICE@example.org", None).expect_err("twice").to_string(), "already an account"),
+        (accounts.add_account("carol@example.com", None).expect_err("foreign").to_string(), "not in a domain"),
+        (accounts.add_account("carol", None).expect_err("no address").to_string(), "no address"),
+        (accounts.set_password("carol@example.org", &Secret::from("x")).expect_err("nobody").to_string(), "no account"),
+        (accounts.set_password("alice@example.org", &Secret::from("")).expect_err("empty").to_string(), "empty"),
+        (accounts.remove_account("carol@example.org").expect_err("nobody").to_string(), "no account"),
+        (alias("x@example.org", "alice@example.com"), "not in a domain"),
+        (alias("x@example.org", "carol@example.org"), "no account or alias"),
+        (alias("x@example.com", "alice@example.org"), "not in a domain"),
+        (alias("alice@example.org", "alice@example.org"), "lead to itself"),
+        (accounts.remove_alias("x@example.org", None).expect_err("nothing").to_string(), "no such alias"),
+    ] {
+        assert!(error.contains(says), "{error} says {says}");
+    }
+}
+
+#[test]
+fn listings_tell_and_survive_a_restart() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    accounts.add_app_password("alice@example.org", "phone", Scope::Submission).expect("made");
+    accounts.add_alias("team@example.org", &["bob@example.org".into(), "alice@example.org".into()]).expect("made");
+    accounts.remove_alias("team@example.org", Some("bob@example.org")).expect("removed");
+    drop(accounts);
+    let accounts = open(state.path());
+    let list = accounts.list_accounts().expect("read");
+    assert_eq!(list.len(), 2);
+    assert_eq!((list[0].login.as_str(), list[0].has_password, list[0].app_passwords), ("alice@example.org", true, 1));
+    let passwords = accounts.list_app_passwords(Some("alice@example.org")).expect("read");
+    assert_eq!((passwords[0].name.as_str(), passwords[0].scope.as_str()), ("phone", "submission"));
+    let aliases = accounts.list_aliases().expect("read");
+    assert_eq!(aliases[0].targets, ["alice@example.org"]);
+    accounts.remove_account("bob@example.org").expect("removed");
+    assert_eq!(accounts.lead(&address("bob@example.org")), Leads::Nowhere);
+}

@@ -1,0 +1,87 @@
+//! The tables of `home.db`, one step a version. A step that was ever released is never changed:
+//! new steps are appended.
+
+use rusqlite::Connection;
+
+use super::DatabaseError;
+
+const STEPS: [&str; 1] = [
+    // Accounts and their passwords; aliases (source `@domain` is a catch-all); the ledger of hand-overs. The
+    // ledger's rows lie in the order of time, so that the oldest are found without an index.
+    "CREATE TABLE account (
+        login       TEXT PRIMARY KEY NOT NULL,
+        address     TEXT NOT NULL,
+        salt        BLOB NOT NULL,
+        iterations  INTEGER NOT NULL,
+        created     INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE password (
+        id          INTEGER PRIMARY KEY AUTOINCREMENT,
+        login       TEXT NOT NULL REFERENCES account (login) ON DELETE CASCADE,
+        name        TEXT NOT NULL,
+        scope       TEXT NOT NULL,
+        stored      BLOB NOT NULL,
+        server      BLOB NOT NULL,
+        created     INTEGER NOT NULL,
+        last_used   INTEGER,
+        UNIQUE (login, name)
+    ) STRICT;
+    CREATE TABLE alias (
+        source      TEXT NOT NULL,
+        target      TEXT NOT NULL,
+        PRIMARY KEY (source, target)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE setting (
+        name        TEXT PRIMARY KEY NOT NULL,
+        value       BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE ledger (
+        id          INTEGER PRIMARY KEY,
+        transfer    BLOB NOT NULL UNIQUE,
+        trace       BLOB NOT NULL,
+        at          INTEGER NOT NULL,
+        plan        TEXT
+    ) STRICT;
+    CREATE INDEX ledger_open ON ledger (id) WHERE plan IS NOT NULL;",
+];
+
+/// Brings the tables up to this build's version; refuses a database of a newer one.
+pub fn migrate(connection: &mut Connection) -> Result<(), DatabaseError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    if done > STEPS.len() {
+        return Err(DatabaseError::TooNew { found: version, known: STEPS.len() });
+    }
+    for (step, version) in STEPS.iter().zip(1i64..).skip(done) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrating_twice_changes_nothing() {
+        let mut connection = Connection::open_in_memory().expect("opened");
+        migrate(&mut connection).expect("migrated");
+        migrate(&mut connection).expect("nothing to do");
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'ledger'", [], |row| {
+                row.get(0)
+            })
+            .expect("counted");
+        assert_eq!(tables, 1);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_build_is_left_alone() {
+        let mut connection = Connection::open_in_memory().expect("opened");
+        connection.pragma_update(None, "user_version", 99).expect("set");
+        assert!(matches!(migrate(&mut connection), Err(DatabaseError::TooNew { found: 99, .. })));
+    }
+}
