@@ -5,11 +5,20 @@
 //! The order at start: [`Queue::open`], then [`Queue::settle`] for every open intent, then
 //! [`Queue::run`] (which removes what was written and never committed).
 
+pub mod bounce;
+pub mod command;
 pub mod config;
+mod entries;
+pub mod entry;
 pub mod next_hop;
+pub mod ready;
+mod runner;
+pub mod schedule;
+mod store;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::received::TraceId;
@@ -24,7 +33,11 @@ use gatepost_runtime::tunnel::Session;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::config::Settings;
+use self::entries::Entries;
+use self::entry::Entry;
 use self::next_hop::Routes;
+use self::runner::Runner;
+use self::store::Drafts;
 use crate::message::Message;
 
 /// Names one entry: file names begin with it.
@@ -70,6 +83,12 @@ pub struct ConnectedEdge {
     pub session: Session,
 }
 
+impl fmt::Debug for ConnectedEdge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnectedEdge({})", self.name)
+    }
+}
+
 /// The edges connected now, in the order they are to be used; every change wakes the queue. Whoever
 /// dials the edges holds the sender, and sends the whole list at each connect and loss.
 pub type Edges = watch::Receiver<Vec<ConnectedEdge>>;
@@ -105,13 +124,15 @@ pub struct SetAside {
 /// The queue. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    _todo: (),
+    entries: Arc<Entries>,
 }
 
 /// Written and synced, under temporary names: not yet in the queue. Dropping it forgets it.
 #[derive(Debug)]
 pub struct Prepared {
-    _todo: (),
+    entries: Arc<Entries>,
+    entry: Entry,
+    drafts: Drafts,
 }
 
 impl Queue {
@@ -123,53 +144,58 @@ impl Queue {
         routes: Routes,
         clock: Clock,
     ) -> Result<(Self, Vec<SetAside>), DurableError> {
-        let _ = (state, settings, routes, clock);
-        todo!()
+        let (entries, set_aside) = Entries::open(state, settings, routes, clock)?;
+        Ok((Self { entries: Arc::new(entries) }, set_aside))
     }
 
     /// Takes a changed config; what is under way goes on as it began.
     pub fn reload(&self, settings: Settings, routes: Routes) {
-        let _ = (settings, routes);
-        todo!()
+        self.entries.reload(settings, routes);
     }
 
     /// Writes message and entry, synced, under temporary names. Blocking. A full queue is
     /// [`DurableError::is_full`], as a full disk is.
     pub fn prepare(&self, entry: NewEntry, message: &Message) -> Result<Prepared, DurableError> {
-        let _ = (entry, message);
-        todo!()
+        let (entry, drafts) = self.entries.prepare(entry, message)?;
+        Ok(Prepared { entries: Arc::clone(&self.entries), entry, drafts })
     }
 
     /// Settling after a crash: finishes an entry that was prepared (its files are whole) or tells that it is
     /// already queued or done. `false`: nothing of it exists. Blocking.
     pub fn settle(&self, id: QueueId) -> Result<bool, DurableError> {
-        let _ = id;
-        todo!()
+        self.entries.settle(id)
     }
 
     /// Sends what is due, until draining begins; then finishes what runs. Call it once, after every
     /// open intent was settled.
     pub async fn run(self, edges: Edges, bounces: mpsc::Sender<Bounce>, resolver: Resolver, signal: Signal) {
-        let _ = (edges, bounces, resolver, signal);
-        todo!()
+        Runner::new(self.entries, edges, bounces, resolver).run(signal).await;
     }
 
     /// What the control socket was asked under the key `queue` (`{"queue": …}`): the value beneath it in, the
     /// answer out. An error is a text for people.
     pub async fn control(&self, request: serde_json::Value) -> Result<serde_json::Value, String> {
-        let _ = request;
-        todo!()
+        let command = serde_json::from_value(request).map_err(|error| format!("not a queue command: {error}"))?;
+        let entries = Arc::clone(&self.entries);
+        tokio::task::spawn_blocking(move || command::perform(&entries, command))
+            .await
+            .map_err(|_| "the command failed inside; the log has more".to_owned())?
+    }
+
+    /// The same without a runtime, for commands while nothing runs. Blocking.
+    pub fn command(&self, command: command::Command) -> Result<serde_json::Value, String> {
+        command::perform(&self.entries, command)
     }
 
     /// How many messages wait (held ones included).
     pub fn waiting(&self) -> usize {
-        todo!()
+        self.entries.waiting()
     }
 }
 
 impl Prepared {
     /// Gives the files their names, syncs the directory, wakes the runner. Blocking.
     pub fn commit(self) -> Result<(), DurableError> {
-        todo!()
+        self.entries.commit(self.entry, self.drafts)
     }
 }

@@ -1,11 +1,20 @@
 //! Where a recipient's mail goes next: the config's `[[route]]` tables, else the domain's mail hosts
 //! by way of an edge. Pure.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::secret::Secret;
 use gatepost_runtime::attempt::Tls;
 use gatepost_runtime::config::{ConfigError, Placed, Source};
 use serde::Deserialize;
+
+use super::ready::Lane;
+
+/// Largest password file read, in octets.
+const PASSWORD_FILE_OCTETS_MAX: u64 = 4096;
 
 /// One `[[route]]` as written.
 #[derive(Clone, Deserialize)]
@@ -34,13 +43,16 @@ pub struct RawLogin {
     /// The password itself.
     pub password: Option<String>,
     /// A file whose first line is the password.
-    pub password_file: Option<std::path::PathBuf>,
+    pub password_file: Option<PathBuf>,
 }
 
-/// The routes, checked. The most specific wins.
+/// The routes, checked. The most specific wins: a domain's own, then the nearest `*.parent`, then `*`.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    _todo: (),
+    domains: HashMap<Domain, Host>,
+    // Subdomains of the key, at any depth.
+    parents: HashMap<Domain, Host>,
+    all: Option<Host>,
 }
 
 /// A next hop.
@@ -68,24 +80,270 @@ pub struct Host {
 }
 
 /// Who connects to a named host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Via {
-    /// An edge.
-    Edge,
     /// The home itself.
     Home,
+    /// An edge.
+    Edge,
 }
 
 impl Routes {
     /// Checks the tables; reads password files.
     pub fn check(raw: Vec<RawRoute>, source: &Source) -> Result<Self, ConfigError> {
-        let _ = (raw, source);
-        todo!()
+        let mut routes = Self::default();
+        for raw in raw {
+            let domain = raw.domain.clone();
+            let host = Host::check(raw, source)?;
+            let wrong = |what: &str| source.error(&domain, what, "example.com, *.example.com or *");
+            let twice = match domain.get_ref().as_str() {
+                "*" => routes.all.replace(host).is_some(),
+                text => {
+                    let (map, name) = match text.strip_prefix("*.") {
+                        Some(parent) => (&mut routes.parents, parent),
+                        None => (&mut routes.domains, text),
+                    };
+                    let name = Domain::parse(name).map_err(|error| wrong(&error.to_string()))?;
+                    map.insert(name, host).is_some()
+                }
+            };
+            if twice {
+                return Err(wrong("there is another route for this domain"));
+            }
+        }
+        Ok(routes)
     }
 
     /// Where mail for this domain goes.
     pub fn hop(&self, domain: &Domain) -> Hop {
-        let _ = domain;
-        todo!()
+        let parent = || {
+            let mut rest = domain.as_str();
+            while let Some((_, parent)) = rest.split_once('.') {
+                if let Some(host) = Domain::parse(parent).ok().and_then(|parent| self.parents.get(&parent)) {
+                    return Some(host);
+                }
+                rest = parent;
+            }
+            None
+        };
+        let host = self.domains.get(domain);
+        let host = if self.parents.is_empty() { host } else { host.or_else(parent) };
+        host.or(self.all.as_ref()).map_or_else(|| Hop::Domain(domain.clone()), |host| Hop::Host(host.clone()))
+    }
+}
+
+impl Hop {
+    /// The lane of this hop's work.
+    pub fn lane(&self) -> Lane {
+        let via = match self {
+            Self::Domain(_) => Via::Edge,
+            Self::Host(host) => host.via,
+        };
+        Lane::Hop { via, to: self.to_string() }
+    }
+}
+
+impl std::fmt::Display for Hop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Domain(domain) => write!(f, "{domain}"),
+            Self::Host(host) if host.host.contains(':') => write!(f, "[{}]:{}", host.host, host.port),
+            Self::Host(host) => write!(f, "{}:{}", host.host, host.port),
+        }
+    }
+}
+
+impl Host {
+    fn check(raw: RawRoute, source: &Source) -> Result<Self, ConfigError> {
+        let (host, port) = split(raw.host.get_ref()).ok_or_else(|| {
+            source.error(&raw.host, "not a host and its port", "\"smtp.example.net:587\", or \"[2001:db8::1]:25\"")
+        })?;
+        let tls = match raw.tls.as_ref().map(|tls| (tls, tls.get_ref().as_str())) {
+            None | Some((_, "opportunistic")) => Tls::Opportunistic,
+            Some((_, "starttls")) => Tls::StartTls,
+            Some((_, "implicit")) => Tls::Implicit,
+            Some((_, "off")) => Tls::Off,
+            Some((tls, _)) => {
+                return Err(source.error(
+                    tls,
+                    "no such kind of TLS",
+                    "\"opportunistic\", \"starttls\", \"implicit\" or \"off\"",
+                ));
+            }
+        };
+        let via = match raw.via.as_ref().map(|via| (via, via.get_ref().as_str())) {
+            None | Some((_, "edge")) => Via::Edge,
+            Some((_, "home")) => Via::Home,
+            Some((via, _)) => return Err(source.error(via, "nobody else can connect", "\"edge\" or \"home\"")),
+        };
+        let login = match raw.login {
+            Some(login) if matches!(tls, Tls::Opportunistic | Tls::Off) => {
+                return Err(source.error(
+                    &login,
+                    "the password could be read on the way",
+                    "tls = \"starttls\" or tls = \"implicit\" beside it",
+                ));
+            }
+            Some(login) => Some(password(&login, source)?),
+            None => None,
+        };
+        Ok(Self { host, port, tls, login, via })
+    }
+}
+
+/// `host:port`, `[IPv6]:port`.
+fn split(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    if let Some(inner) = host.strip_prefix('[') {
+        let ip: IpAddr = inner.strip_suffix(']')?.parse().ok()?;
+        return Some((ip.to_string(), port));
+    }
+    let is_name = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4()) || Domain::parse(host).is_ok();
+    is_name.then(|| (host.to_owned(), port))
+}
+
+fn password(login: &Placed<RawLogin>, source: &Source) -> Result<(String, Secret), ConfigError> {
+    let remedy = "user = \"…\" and either password = \"…\" or password_file = \"/path\"";
+    let raw = login.get_ref();
+    let secret = match (&raw.password, &raw.password_file) {
+        (Some(password), None) => Secret::from(password.as_str()),
+        (None, Some(path)) => read_password(path).map_err(|error| {
+            source.error(
+                login,
+                &format!("{} can't be read: {error}", path.display()),
+                "a file whose first line is the password",
+            )
+        })?,
+        _ => return Err(source.error(login, "a login needs one password", remedy)),
+    };
+    if raw.user.is_empty() || secret.expose().is_empty() {
+        return Err(source.error(login, "a login needs a name and a password", remedy));
+    }
+    Ok((raw.user.clone(), secret))
+}
+
+fn read_password(path: &Path) -> std::io::Result<Secret> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(PASSWORD_FILE_OCTETS_MAX).read_to_end(&mut bytes)?;
+    if let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
+        bytes[end..].fill(0);
+        bytes.truncate(end);
+    }
+    Ok(Secret::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(toml: &str) -> Result<Routes, String> {
+        #[derive(Deserialize)]
+        struct File {
+            route: Vec<RawRoute>,
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("home.toml");
+        std::fs::write(&path, toml).expect("written");
+        let source = Source::read(&path).map_err(|error| error.to_string())?;
+        let file: File = source.parse().map_err(|error| error.to_string())?;
+        Routes::check(file.route, &source).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        let routes = routes(
+            r#"
+            [[route]]
+            domain = "*"
+            host = "all.example:25"
+            [[route]]
+            domain = "*.example.com"
+            host = "parent.example:25"
+            [[route]]
+            domain = "*.deep.example.com"
+            host = "deep.example:25"
+            [[route]]
+            domain = "example.com"
+            host = "own.example:2525"
+            via = "home"
+            tls = "off"
+            "#,
+        )
+        .expect("valid");
+        for (domain, hop) in [
+            ("example.com", "own.example:2525"),
+            ("a.example.com", "parent.example:25"),
+            ("b.a.example.com", "parent.example:25"),
+            ("x.deep.example.com", "deep.example:25"),
+            ("y.x.deep.example.com", "deep.example:25"),
+            ("deep.example.com", "parent.example:25"),
+            ("example.net", "all.example:25"),
+        ] {
+            let domain = Domain::parse(domain).expect("valid");
+            assert_eq!(routes.hop(&domain).to_string(), hop, "{domain}");
+        }
+        let Hop::Host(host) = routes.hop(&Domain::parse("example.com").expect("valid")) else { panic!("a host") };
+        assert_eq!((host.via, host.tls), (Via::Home, Tls::Off));
+    }
+
+    #[test]
+    fn without_a_route_the_domains_own_hosts_are_next() {
+        let domain = Domain::parse("example.com").expect("valid");
+        assert_eq!(Routes::default().hop(&domain), Hop::Domain(domain.clone()));
+        assert_eq!(Routes::default().hop(&domain).lane(), Lane::Hop { via: Via::Edge, to: "example.com".to_owned() });
+    }
+
+    #[test]
+    fn hosts() {
+        for (text, expected) in [
+            ("a.example:25", Some(("a.example", 25))),
+            ("192.0.2.1:2525", Some(("192.0.2.1", 2525))),
+            ("[2001:db8::1]:25", Some(("2001:db8::1", 25))),
+            ("localhost:25", Some(("localhost", 25))),
+            ("2001:db8::1", None),
+            ("a.example", None),
+            ("a.example:0", None),
+            ("a.example:65536", None),
+            (":25", None),
+            ("a b:25", None),
+        ] {
+            let expected = expected.map(|(host, port): (&str, u16)| (host.to_owned(), port));
+            assert_eq!(split(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_where_it_stands() {
+        for (toml, words) in [
+            ("[[route]]\ndomain = \"*\"\nhost = \"x\"", "not a host and its port"),
+            ("[[route]]\ndomain = \"a b\"\nhost = \"x.example:25\"", "not a valid name"),
+            ("[[route]]\ndomain = \"*\"\nhost = \"x.example:25\"\ntls = \"ssl\"", "no such kind of TLS"),
+            ("[[route]]\ndomain = \"*\"\nhost = \"x.example:25\"\nvia = \"moon\"", "nobody else"),
+            (
+                "[[route]]\ndomain = \"*\"\nhost = \"x.example:25\"\nlogin = { user = \"u\", password = \"p\" }",
+                "could be read on the way",
+            ),
+            (
+                "[[route]]\ndomain = \"*\"\nhost = \"x.example:25\"\ntls = \"implicit\"\nlogin = { user = \"u\" }",
+                "needs one password",
+            ),
+            (
+                "[[route]]\ndomain = \"*\"\nhost = \"x.example:25\"\n[[route]]\ndomain = \"*\"\nhost = \"y.example:25\"",
+                "another route",
+            ),
+        ] {
+            let error = routes(toml).expect_err(toml);
+            assert!(error.contains(words) && error.contains("home.toml"), "{toml}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_the_first_line_of_its_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("password");
+        std::fs::write(&path, "open sesame\r\nsecond\n").expect("written");
+        assert_eq!(read_password(&path).expect("read"), Secret::from("open sesame"));
     }
 }

@@ -410,9 +410,9 @@ impl Reply {
     pub fn forbidden_target(domain: &str) -> Self {
         Self::one(550, (5, 4, 4), format!("The mail host of {domain} is at a private or loopback address"))
     }
-    /// 550 5.4.7: retried until expiry.
-    pub fn expired(days: u64) -> Self {
-        Self::one(550, (5, 4, 7), format!("Given up after {days} days of trying"))
+    /// 550 5.4.7: retried until expiry; says how long that was.
+    pub fn expired(after: &str) -> Self {
+        Self::one(550, (5, 4, 7), format!("Given up after {after} of trying"))
     }
     /// 535 class failure towards a smarthost: its AUTH refused us. Temporary, since it is our config.
     pub fn smarthost_login_failed(why: &str) -> Self {

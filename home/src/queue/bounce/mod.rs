@@ -1,0 +1,284 @@
+//! The report to a sender whose message could not be delivered: a delivery status notification
+//! (RFC 3464) in a `multipart/report` (RFC 6522). The same entry and the same bounce make the same
+//! bytes. Pure. Never made for the null sender (RFC 5321 §4.5.5): that is seen to before.
+
+use std::fmt::Write;
+
+use gatepost_protocol::mail::address::{Address, ReversePath};
+use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
+use gatepost_protocol::mail::reply::{Class, Enhanced, Reply};
+use gatepost_runtime::clock::mail_date;
+
+use super::entry::{Addressee, Entry, Final, OpenBounce, State};
+use crate::message::MEMORY_OCTETS_MAX;
+
+/// A message up to this size is returned whole if the sender did not say what it wants.
+const WHOLE_OCTETS_MAX: u64 = 64 * 1024;
+/// No more of a message than this is returned, whatever the sender wants.
+pub const RETURNED_OCTETS_MAX: usize = MEMORY_OCTETS_MAX;
+/// Columns at which long texts are folded, where they have a space.
+const FOLD_COLUMNS: usize = 76;
+/// Octets at which they are cut without one (RFC 5322 §2.1.1 allows 998).
+const FOLD_OCTETS_MAX: usize = 900;
+
+/// Who reports.
+#[derive(Clone, Copy, Debug)]
+pub struct Reporter<'a> {
+    /// Our name.
+    pub hostname: &'a str,
+    /// The address people may answer to.
+    pub postmaster: &'a Address,
+}
+
+/// How much of the message goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returned {
+    /// All of it.
+    Whole,
+    /// Its header section.
+    Header,
+}
+
+/// What `RET=` and the size allow (RFC 3461 §4.3).
+pub fn returned(entry: &Entry) -> Returned {
+    let octets_max = match entry.ret {
+        Some(Ret::Headers) => return Returned::Header,
+        Some(Ret::Full) => RETURNED_OCTETS_MAX as u64,
+        None => WHOLE_OCTETS_MAX,
+    };
+    if entry.octets <= octets_max { Returned::Whole } else { Returned::Header }
+}
+
+/// The envelope: from nobody, to the sender. `None` for the null sender.
+pub fn envelope(entry: &Entry) -> Option<Envelope> {
+    let ReversePath::Address(sender) = &entry.reverse_path else { return None };
+    Some(Envelope {
+        reverse_path: ReversePath::Null,
+        recipients: vec![Recipient { address: sender.clone(), notify: Notify::Never, orcpt: None }],
+        body: BodyKind::EightBit,
+        smtputf8: entry.smtputf8,
+        ret: None,
+        envid: None,
+    })
+}
+
+/// The report. `start` is the beginning of the message, at most [`RETURNED_OCTETS_MAX`]: all of it if that is
+/// to be [returned](returned); `None` if it can't be read.
+pub fn report(entry: &Entry, bounce: &OpenBounce, reporter: Reporter<'_>, start: Option<&[u8]>) -> Vec<u8> {
+    let failed: Vec<(&Addressee, &Final)> = bounce
+        .recipients
+        .iter()
+        .filter_map(|place| entry.recipients.get(*place))
+        .filter_map(|addressee| match &addressee.state {
+            State::Failed { last, .. } => Some((addressee, last)),
+            State::Waiting(_) | State::Delivered(_) => None,
+        })
+        .collect();
+    let boundary = format!("=_gatepost_{}", bounce.id);
+    let mut text = String::with_capacity(4096);
+    head(&mut text, entry, bounce, reporter, &failed, &boundary);
+    explanation(&mut text, entry, reporter, &failed, &boundary);
+    status(&mut text, entry, reporter, &failed, &boundary);
+    let mut bytes = text.into_bytes();
+    if let Some(start) = start {
+        original(&mut bytes, entry, start, &boundary);
+    }
+    bytes.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    bytes
+}
+
+// Writing to a string can't fail: the results are dropped throughout.
+
+fn head(
+    text: &mut String,
+    entry: &Entry,
+    bounce: &OpenBounce,
+    reporter: Reporter<'_>,
+    failed: &[(&Addressee, &Final)],
+    boundary: &str,
+) {
+    let Reporter { hostname, postmaster } = reporter;
+    let about = match failed {
+        [(addressee, _)] => format!("Not delivered: {}", addressee.recipient.address),
+        failed => format!("Not delivered to {} recipients", failed.len()),
+    };
+    let _ = write!(
+        text,
+        "From: Mail Delivery System <{postmaster}>\r\n\
+         To: <{}>\r\n\
+         Subject: {}\r\n\
+         Date: {}\r\n\
+         Message-ID: <{}.{}@{hostname}>\r\n\
+         Auto-Submitted: auto-replied\r\n\
+         MIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\
+         \r\n",
+        entry.reverse_path,
+        folded(&about, "Subject: ".len()),
+        mail_date(bounce.made_unix_s),
+        bounce.trace,
+        bounce.id,
+    );
+}
+
+fn explanation(
+    text: &mut String,
+    entry: &Entry,
+    reporter: Reporter<'_>,
+    failed: &[(&Addressee, &Final)],
+    boundary: &str,
+) {
+    let _ = write!(
+        text,
+        "--{boundary}\r\n\
+         Content-Type: text/plain; charset=utf-8\r\n\
+         Content-Transfer-Encoding: 8bit\r\n\
+         \r\n\
+         This is the mail system at {}.\r\n\
+         \r\n\
+         Your message of {}\r\n\
+         could not be delivered to the following {}. It will not be tried again.\r\n",
+        reporter.hostname,
+        mail_date(entry.received_unix_ms.div_euclid(1000)),
+        if failed.len() == 1 { "recipient" } else { "recipients" },
+    );
+    for (addressee, last) in failed {
+        let _ = write!(text, "\r\n  {}\r\n", addressee.recipient.address);
+        match &last.remote {
+            Some(remote) => {
+                let _ = write!(text, "    {} answered:\r\n", printable(remote));
+            }
+            None => text.push_str("    The reason:\r\n"),
+        }
+        let answer = wrapped(&last.reply.to_string(), 4).join("\r\n    ");
+        let _ = write!(text, "    {answer}\r\n");
+    }
+    let _ = write!(text, "\r\nTrace: {}\r\n", entry.trace);
+}
+
+fn status(text: &mut String, entry: &Entry, reporter: Reporter<'_>, failed: &[(&Addressee, &Final)], boundary: &str) {
+    // RFC 6533 §3: with addresses beyond ASCII the report has a type of its own.
+    let kind = if entry.smtputf8 { "message/global-delivery-status" } else { "message/delivery-status" };
+    let _ = write!(
+        text,
+        "\r\n--{boundary}\r\n\
+         Content-Type: {kind}\r\n\
+         \r\n\
+         Reporting-MTA: dns; {}\r\n",
+        reporter.hostname
+    );
+    if let Some(envid) = &entry.envid {
+        let _ = write!(text, "Original-Envelope-Id: {}\r\n", folded(envid, "Original-Envelope-Id: ".len()));
+    }
+    let _ = write!(text, "Arrival-Date: {}\r\n", mail_date(entry.received_unix_ms.div_euclid(1000)));
+    for (addressee, last) in failed {
+        text.push_str("\r\n");
+        if let Some(orcpt) = &addressee.recipient.orcpt {
+            let _ = write!(text, "Original-Recipient: {}\r\n", folded(orcpt, "Original-Recipient: ".len()));
+        }
+        let address = &addressee.recipient.address;
+        let kind = if address.needs_utf8() { "utf-8" } else { "rfc822" };
+        let _ = write!(
+            text,
+            "Final-Recipient: {kind}; {address}\r\n\
+             Action: failed\r\n\
+             Status: {}\r\n",
+            status_code(&last.reply)
+        );
+        if let Some(remote) = &last.remote {
+            let name = remote.split(' ').next().unwrap_or(remote);
+            let _ = write!(text, "Remote-MTA: dns; {}\r\n", folded(name, "Remote-MTA: dns; ".len()));
+        }
+        let kind = if last.remote.is_some() { "smtp" } else { "x-gatepost" };
+        let _ = write!(
+            text,
+            "Diagnostic-Code: {kind}; {}\r\n\
+             Last-Attempt-Date: {}\r\n",
+            folded(&last.reply.to_string(), "Diagnostic-Code: smtp; ".len()),
+            mail_date(last.at_unix_ms.div_euclid(1000)),
+        );
+    }
+}
+
+fn original(bytes: &mut Vec<u8>, entry: &Entry, start: &[u8], boundary: &str) {
+    let (kind, part) = match (returned(entry), entry.smtputf8) {
+        (Returned::Whole, false) => ("message/rfc822", start),
+        (Returned::Whole, true) => ("message/global", start),
+        (Returned::Header, false) => ("text/rfc822-headers", header(start)),
+        (Returned::Header, true) => ("message/global-headers", header(start)),
+    };
+    let encoding = if part.is_ascii() { "7bit" } else { "8bit" };
+    let head = format!(
+        "\r\n--{boundary}\r\n\
+         Content-Type: {kind}\r\n\
+         Content-Transfer-Encoding: {encoding}\r\n\
+         \r\n"
+    );
+    bytes.extend_from_slice(head.as_bytes());
+    bytes.extend_from_slice(part);
+    if !part.ends_with(b"\r\n") {
+        bytes.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The header section, without the empty line; whole lines only.
+fn header(start: &[u8]) -> &[u8] {
+    if start.starts_with(b"\r\n") {
+        return &[];
+    }
+    if let Some(end) = start.windows(4).position(|window| window == b"\r\n\r\n") {
+        return &start[..end + 2];
+    }
+    let end = start.windows(2).rposition(|window| window == b"\r\n").map_or(0, |at| at + 2);
+    &start[..end]
+}
+
+/// RFC 3463, of class 5: the message has failed for good.
+fn status_code(reply: &Reply) -> Enhanced {
+    match reply.enhanced() {
+        Some(Enhanced(5, subject, detail)) => Enhanced(5, subject, detail),
+        Some(Enhanced(_, subject, detail)) if reply.class() == Class::Permanent => Enhanced(5, subject, detail),
+        _ => Enhanced(5, 0, 0),
+    }
+}
+
+/// As the value of a header field whose name takes up `used` columns: no control character, folded.
+fn folded(text: &str, used: usize) -> String {
+    wrapped(text, used).join("\r\n\t")
+}
+
+/// In lines of [`FOLD_COLUMNS`] where there are spaces, and never over [`FOLD_OCTETS_MAX`].
+fn wrapped(text: &str, used: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut columns = used;
+    for word in printable(text).split(' ').filter(|word| !word.is_empty()) {
+        let mut word = word;
+        loop {
+            let line = lines.last_mut().expect("there is always a first line");
+            if !line.is_empty() && columns + word.len() + 1 > FOLD_COLUMNS {
+                lines.push(String::new());
+                columns = 0;
+                continue;
+            }
+            if !line.is_empty() {
+                line.push(' ');
+                columns += 1;
+            }
+            let fits = word.floor_char_boundary(FOLD_OCTETS_MAX);
+            line.push_str(&word[..fits]);
+            columns += fits;
+            word = &word[fits..];
+            if word.is_empty() {
+                break;
+            }
+        }
+    }
+    lines
+}
+
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! One message of the queue and the state of each of its recipients. As kept on disk: [`record`].
+//! Times are milliseconds since 1970. Pure.
+
+pub mod record;
+
+use gatepost_protocol::mail::address::ReversePath;
+use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Recipient, Ret};
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::tunnel::transfer::TransferId;
+use gatepost_protocol::tunnel::verb::relay::AttemptId;
+
+use super::{NewEntry, QueueId};
+
+/// One message and its recipients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Names it.
+    pub id: QueueId,
+    /// Its trace id.
+    pub trace: TraceId,
+    /// The account it came from.
+    pub login: Option<String>,
+    /// When it came.
+    pub received_unix_ms: i64,
+    /// Octets of the message.
+    pub octets: u64,
+    /// The message holds octets over 127.
+    pub eight_bit: bool,
+    /// SHA-256 of the message.
+    pub sha256: [u8; 32],
+    /// Who sent it; bounces go there.
+    pub reverse_path: ReversePath,
+    /// `BODY=`.
+    pub body: BodyKind,
+    /// `SMTPUTF8`.
+    pub smtputf8: bool,
+    /// `RET=`.
+    pub ret: Option<Ret>,
+    /// `ENVID=`.
+    pub envid: Option<String>,
+    /// Who gets it, and how far that has come. Never fewer than at the start: places in this list
+    /// are what attempts and bounces refer to.
+    pub recipients: Vec<Addressee>,
+    /// Attempts whose end is not known yet.
+    pub attempts: Vec<OpenAttempt>,
+    /// The bounce being handed over.
+    pub bounce: Option<OpenBounce>,
+    /// Held: nothing is tried until it is released. The reason, for people.
+    pub held: Option<String>,
+    /// When everything was done: the message itself is gone, this remains a while so that a repeat
+    /// is recognised.
+    pub finished_unix_ms: Option<i64>,
+}
+
+/// A recipient and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addressee {
+    /// Who, and what the sender wants to hear.
+    pub recipient: Recipient,
+    /// How far.
+    pub state: State,
+}
+
+/// How far a recipient has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// To be tried.
+    Waiting(Waiting),
+    /// The next hop has taken it.
+    Delivered(Final),
+    /// Given up.
+    Failed {
+        /// How it ended.
+        last: Final,
+        /// The sender was told, or wants to hear nothing, or is nobody.
+        told: bool,
+    },
+}
+
+/// A recipient to be tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Attempts so far that ended.
+    pub attempts: u32,
+    /// When to try next.
+    pub next_unix_ms: i64,
+    /// What the last attempt came to.
+    pub last: Option<Final>,
+    /// An earlier attempt is in doubt: the next one may deliver twice (RFC 1047).
+    pub in_doubt: bool,
+}
+
+/// The end of an attempt, for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Final {
+    /// The remote's words, or ours.
+    pub reply: Reply,
+    /// The host that answered, if one did.
+    pub remote: Option<String>,
+    /// When.
+    pub at_unix_ms: i64,
+}
+
+/// An attempt whose end is not known yet. Durable before the attempt begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenAttempt {
+    /// Names it.
+    pub id: AttemptId,
+    /// Who makes it.
+    pub place: Place,
+    /// Since when.
+    pub since_unix_ms: i64,
+    /// Which recipients, as places in [`Entry::recipients`].
+    pub recipients: Vec<usize>,
+    /// Since when it is known that nobody here follows it any more (the tunnel broke).
+    pub lost_unix_ms: Option<i64>,
+    /// When to ask the edge what became of it; `None` while it is followed. Not kept on disk:
+    /// after a restart it is asked at once.
+    pub ask_unix_ms: Option<i64>,
+}
+
+/// Who makes an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// This edge.
+    Edge {
+        /// Its key.
+        key: NodeKey,
+        /// Its name, for people.
+        name: String,
+    },
+    /// The home itself.
+    Home,
+}
+
+/// A bounce being handed over. Durable before it is, so that a repeat is the same, byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenBounce {
+    /// Names it.
+    pub id: TransferId,
+    /// Its trace id.
+    pub trace: TraceId,
+    /// When it was made, seconds since 1970.
+    pub made_unix_s: i64,
+    /// Whom it tells of, as places in [`Entry::recipients`].
+    pub recipients: Vec<usize>,
+    /// Hand-overs so far that failed.
+    pub attempts: u32,
+    /// When to hand it over next.
+    pub next_unix_ms: i64,
+}
+
+/// What is known of a message's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageFacts {
+    /// Octets.
+    pub octets: u64,
+    /// Octets over 127 among them.
+    pub eight_bit: bool,
+    /// Digest.
+    pub sha256: [u8; 32],
+}
+
+impl Addressee {
+    /// Attempts so far that ended, while it waits.
+    pub fn attempts(&self) -> u32 {
+        match &self.state {
+            State::Waiting(waiting) => waiting.attempts,
+            State::Delivered(_) | State::Failed { .. } => 0,
+        }
+    }
+}
+
+impl Entry {
+    /// A message that was just taken: every recipient is due at once.
+    pub fn new(new: NewEntry, facts: MessageFacts) -> Self {
+        let received_unix_ms = new.received_unix_s.saturating_mul(1000);
+        let waiting = |recipient| Addressee {
+            recipient,
+            state: State::Waiting(Waiting { next_unix_ms: received_unix_ms, ..Waiting::default() }),
+        };
+        Self {
+            id: new.id,
+            trace: new.trace,
+            login: new.login,
+            received_unix_ms,
+            octets: facts.octets,
+            eight_bit: facts.eight_bit,
+            sha256: facts.sha256,
+            reverse_path: new.envelope.reverse_path,
+            body: new.envelope.body,
+            smtputf8: new.envelope.smtputf8,
+            ret: new.envelope.ret,
+            envid: new.envelope.envid,
+            recipients: new.envelope.recipients.into_iter().map(waiting).collect(),
+            attempts: Vec::new(),
+            bounce: None,
+            held: None,
+            finished_unix_ms: None,
+        }
+    }
+
+    /// The envelope for some of the recipients.
+    pub fn envelope(&self, recipients: &[usize]) -> Envelope {
+        Envelope {
+            reverse_path: self.reverse_path.clone(),
+            recipients: recipients
+                .iter()
+                .filter_map(|place| self.recipients.get(*place))
+                .map(|addressee| addressee.recipient.clone())
+                .collect(),
+            body: self.body,
+            smtputf8: self.smtputf8,
+            ret: self.ret,
+            envid: self.envid.clone(),
+        }
+    }
+
+    /// True if an attempt that may still be under way has this recipient.
+    pub fn is_being_tried(&self, place: usize) -> bool {
+        self.attempts.iter().any(|attempt| attempt.recipients.contains(&place))
+    }
+
+    /// Failed recipients whose sender has not been told.
+    pub fn untold(&self) -> Vec<usize> {
+        let is_untold = |addressee: &Addressee| matches!(addressee.state, State::Failed { told: false, .. });
+        (0..self.recipients.len()).filter(|place| is_untold(&self.recipients[*place])).collect()
+    }
+
+    /// True once every recipient has come to its end and whoever must know of it does.
+    pub fn is_done(&self) -> bool {
+        self.attempts.is_empty()
+            && self
+                .recipients
+                .iter()
+                .all(|addressee| matches!(addressee.state, State::Delivered(_) | State::Failed { told: true, .. }))
+    }
+}

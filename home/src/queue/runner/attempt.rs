@@ -1,0 +1,123 @@
+//! What an attempt through an edge and one straight from home have in common: its beginning and its end
+//! in the entry.
+
+use std::sync::Arc;
+
+use gatepost_protocol::mail::envelope::Envelope;
+use gatepost_protocol::mail::outcome::Outcome;
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::tunnel::verb::relay::AttemptId;
+use gatepost_runtime::random;
+
+use super::{Context, jitter};
+use crate::queue::entry::{Entry, OpenAttempt, Place};
+use crate::queue::next_hop::Hop;
+use crate::queue::ready::Lane;
+use crate::queue::{QueueId, schedule};
+
+/// Recipients of one attempt: what every host must take (RFC 5321 §4.5.3.1.8).
+const RECIPIENTS_MAX: usize = 100;
+
+/// An attempt that was begun: the entry says so, durably.
+pub struct Begun {
+    /// Names it.
+    pub id: AttemptId,
+    /// The message's trace id.
+    pub trace: TraceId,
+    /// Sender and the recipients of this hop.
+    pub envelope: Envelope,
+    /// Octets of the message.
+    pub octets: u64,
+    /// It holds octets over 127.
+    pub eight_bit: bool,
+    /// Digest of the message.
+    pub sha256: [u8; 32],
+    /// Where to.
+    pub hop: Hop,
+}
+
+/// Begins an attempt for what is due in this lane. `None`: nothing is (any more), or the disk refuses.
+pub async fn begin(context: &Context, id: QueueId, lane: &Lane, place: Place) -> Option<Begun> {
+    let rules = context.entries.rules();
+    let lane = lane.clone();
+    let attempt = AttemptId(random::bytes());
+    let begun = context
+        .blocking(move |entries| {
+            let now = entries.now_unix_ms();
+            let change = |entry: &mut Entry| {
+                let hop_of = |place: &usize| rules.routes.hop(entry.recipients[*place].recipient.address.domain());
+                let ready = schedule::ready(entry, now);
+                let hop = ready.iter().map(&hop_of).find(|hop| hop.lane() == lane)?;
+                // Two routes may share a lane and differ in their login.
+                let recipients: Vec<usize> =
+                    ready.into_iter().filter(|place| hop_of(place) == hop).take(RECIPIENTS_MAX).collect();
+                let envelope = entry.envelope(&recipients);
+                entry.attempts.push(OpenAttempt {
+                    id: attempt,
+                    place,
+                    since_unix_ms: now,
+                    recipients,
+                    lost_unix_ms: None,
+                    ask_unix_ms: None,
+                });
+                Some(Begun {
+                    id: attempt,
+                    trace: entry.trace,
+                    envelope,
+                    octets: entry.octets,
+                    eight_bit: entry.eight_bit,
+                    sha256: entry.sha256,
+                    hop,
+                })
+            };
+            entries.update(id, change)
+        })
+        .await;
+    match begun {
+        Ok(begun) => begun.flatten(),
+        Err(error) => {
+            tracing::error!(queue = %id, %error, "an attempt can't begin: the queue can't write");
+            // The entry stays due; a full disk must not make the loop spin.
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            None
+        }
+    }
+}
+
+/// Records how an attempt ended. Durable when it returns.
+pub async fn end(context: &Context, id: QueueId, attempt: AttemptId, outcomes: Vec<Outcome>, remote: Option<String>) {
+    log(context, id, attempt, &outcomes, remote.as_deref());
+    let rules = context.entries.rules();
+    let outcomes = Arc::new(outcomes);
+    context
+        .record(id, move |entry, now| {
+            rules.schedule.ended(entry, attempt, &outcomes, remote.as_deref(), now, jitter());
+        })
+        .await;
+}
+
+/// Records that an attempt came to nothing for sure.
+pub async fn nothing(context: &Context, id: QueueId, attempt: AttemptId, why: Reply) {
+    let rules = context.entries.rules();
+    context
+        .record(id, move |entry, now| {
+            rules.schedule.came_to_nothing(entry, attempt, why.clone(), now, jitter());
+        })
+        .await;
+}
+
+fn log(context: &Context, id: QueueId, attempt: AttemptId, outcomes: &[Outcome], remote: Option<&str>) {
+    let Some(entry) = context.entries.entry(id) else { return };
+    let Some(open) = entry.attempts.iter().find(|open| open.id == attempt) else { return };
+    let (trace, remote) = (entry.trace, remote.unwrap_or("-"));
+    for (place, outcome) in open.recipients.iter().zip(outcomes) {
+        let recipient = &entry.recipients[*place].recipient.address;
+        let reply = outcome.reply();
+        match outcome {
+            Outcome::Accepted(_) => tracing::info!(%trace, %recipient, remote, %reply, "sent"),
+            Outcome::Deferred(_) => tracing::info!(%trace, %recipient, remote, %reply, "deferred"),
+            Outcome::Refused(_) => tracing::info!(%trace, %recipient, remote, %reply, "refused"),
+        }
+    }
+}

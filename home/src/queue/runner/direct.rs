@@ -1,0 +1,112 @@
+//! One attempt straight from home to a host the owner named, without any edge.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gatepost_protocol::mail::outcome::Outcome;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, StartTls};
+use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
+use gatepost_runtime::random;
+
+use super::Context;
+use super::attempt::{self, Begun};
+use super::body::Reader;
+use crate::queue::QueueId;
+use crate::queue::entry::Place;
+use crate::queue::next_hop::{Hop, Host};
+use crate::queue::ready::Lane;
+
+/// Addresses of one host that are tried.
+const ADDRESSES_MAX: usize = 8;
+/// Connecting to one address may take this long.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
+
+/// How an attempt ended.
+struct Ended {
+    outcomes: Vec<Outcome>,
+    remote: Option<String>,
+}
+
+/// Sends what is due in this lane.
+pub async fn attempt(context: &Context, id: QueueId, lane: &Lane) {
+    let Some(begun) = attempt::begin(context, id, lane, Place::Home).await else { return };
+    let (attempt, trace) = (begun.id, begun.trace);
+    match perform(context, id, begun).await {
+        Ok(Ended { outcomes, remote }) => attempt::end(context, id, attempt, outcomes, remote).await,
+        Err(why) => {
+            tracing::error!(%trace, queue = %id, why, "a queued message is damaged");
+            context.blocking(move |entries| entries.set_aside(id, &why)).await;
+        }
+    }
+}
+
+/// An error is what is wrong with the message on our disk.
+async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<Ended, String> {
+    let unreadable = |error: std::io::Error| format!("its message can't be read: {error}");
+    let mut reader = Reader::open(context, id, begun.octets, begun.sha256).await.map_err(unreadable)?;
+    let recipients = begun.envelope.recipients.len();
+    let deferred = |reply: Reply| Ended { outcomes: vec![Outcome::Deferred(reply); recipients], remote: None };
+    let Hop::Host(host) = begun.hop else {
+        return Ok(deferred(Reply::local_error()));
+    };
+    let mut connection = match connect(context, &host).await {
+        Ok(connection) => connection,
+        // What the owner's own host says before any transaction is about this config: never the
+        // message's fault, so never final.
+        Err(reply) => return Ok(deferred(reply)),
+    };
+    let remote = Some(connection.remote());
+    let outcomes = match connection.start(begun.envelope, begun.octets, begun.eight_bit).await {
+        Started::Done(outcomes) => outcomes,
+        Started::Body => {
+            while let Some(piece) = reader.next().await.map_err(unreadable)? {
+                connection.body(piece).await;
+            }
+            if reader.seal().is_none() {
+                return Err("its message is not the one that was queued".to_owned());
+            }
+            connection.finish().await
+        }
+    };
+    connection.quit().await;
+    Ok(Ended { outcomes, remote })
+}
+
+/// The first of the host's addresses that answers. An error is why none does.
+async fn connect(context: &Context, host: &Host) -> Result<Attempt, Reply> {
+    let rules = context.entries.rules();
+    let addresses = match host.host.parse() {
+        Ok(address) => vec![address],
+        Err(_) => {
+            context.resolver.addresses(&host.host, true).await.map_err(|error| Reply::dns_failed(&error.to_string()))?
+        }
+    };
+    let mut last = Reply::unreachable(&format!("{} has no address", host.host));
+    for address in addresses.into_iter().take(ADDRESSES_MAX) {
+        let target = Target {
+            host: host.host.clone(),
+            address: SocketAddr::new(address, host.port),
+            tls: host.tls,
+            roots: Vec::new(),
+            connect_wait_max: CONNECT_MAX,
+        };
+        let config = ClientConfig {
+            helo: rules.settings.hostname.clone(),
+            protocol: Protocol::Smtp,
+            starttls: match host.tls {
+                Tls::Opportunistic => StartTls::Opportunistic,
+                Tls::StartTls => StartTls::Required,
+                Tls::Implicit | Tls::Off => StartTls::Never,
+            },
+            login: host.login.clone(),
+            nonce: random::bytes(),
+            limits: ClientLimits::default(),
+        };
+        match Attempt::connect(&target, config, context.entries.clock().clone()).await {
+            Ok(connection) => return Ok(connection),
+            Err(failure) => last = failure.reply,
+        }
+    }
+    Err(last)
+}

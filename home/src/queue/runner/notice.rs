@@ -1,0 +1,134 @@
+//! Hands a bounce over. The bounce's name is in the entry, durably, before it goes out, so that a
+//! repeat after a crash is the same one; its recipients are forgotten only after it was accepted.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::mail::reply::{Class, Reply};
+use gatepost_protocol::tunnel::transfer::TransferId;
+use gatepost_runtime::random;
+use tokio::sync::oneshot;
+
+use super::Context;
+use crate::message::{Body, Message};
+use crate::queue::bounce::{self, RETURNED_OCTETS_MAX, Reporter};
+use crate::queue::entries::Entries;
+use crate::queue::entry::{Entry, OpenBounce, State};
+use crate::queue::{Bounce, QueueId};
+
+/// How long the router may take over one bounce.
+const ANSWER_MAX: Duration = Duration::from_secs(300);
+
+/// Hands the bounce of this entry over, if one is due.
+pub async fn hand_over(context: &Context, id: QueueId) {
+    let name = TransferId(random::bytes());
+    let trace = TraceId::from_random(random::bytes());
+    let opened = context
+        .record(id, move |entry, now| {
+            if entry.bounce.is_none() && !entry.untold().is_empty() {
+                entry.bounce = Some(OpenBounce {
+                    id: name,
+                    trace,
+                    made_unix_s: now.div_euclid(1000),
+                    recipients: entry.untold(),
+                    attempts: 0,
+                    next_unix_ms: now,
+                });
+            }
+            entry.bounce.clone().map(|bounce| (entry.clone(), bounce))
+        })
+        .await;
+    let Some((entry, open)) = opened.flatten() else { return };
+    let reply = offer(context, &entry, &open).await;
+    let trace = entry.trace;
+    match reply.class() {
+        Class::Done => {
+            tracing::info!(%trace, queue = %id, bounce = %open.trace, to = %entry.reverse_path, "bounced");
+        }
+        Class::Permanent => {
+            tracing::error!(%trace, queue = %id, %reply, "a bounce was refused: the message is held");
+        }
+        Class::Temporary | Class::Continue => {
+            tracing::warn!(%trace, queue = %id, %reply, "a bounce was not taken yet");
+        }
+    }
+    let schedule = context.entries.rules().schedule.clone();
+    context
+        .record(id, move |entry, now| match reply.class() {
+            Class::Done => told(entry),
+            Class::Permanent => {
+                entry.held = Some(format!("its bounce was refused: {reply}"));
+                put_off(entry, now);
+            }
+            Class::Temporary | Class::Continue => {
+                if let Some(bounce) = &mut entry.bounce {
+                    bounce.attempts = bounce.attempts.saturating_add(1);
+                    bounce.next_unix_ms = schedule.bounce_again_unix_ms(bounce.attempts, now);
+                }
+            }
+        })
+        .await;
+}
+
+fn told(entry: &mut Entry) {
+    let Some(bounce) = entry.bounce.take() else { return };
+    for place in bounce.recipients {
+        if let Some(State::Failed { told, .. }) = entry.recipients.get_mut(place).map(|a| &mut a.state) {
+            *told = true;
+        }
+    }
+}
+
+/// Released by hand, it is offered again at once.
+fn put_off(entry: &mut Entry, now_unix_ms: i64) {
+    if let Some(bounce) = &mut entry.bounce {
+        bounce.attempts = bounce.attempts.saturating_add(1);
+        bounce.next_unix_ms = now_unix_ms;
+    }
+}
+
+/// Offers the bounce to whoever takes them; the router's reply, or ours where there was none.
+async fn offer(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
+    let Some(envelope) = bounce::envelope(entry) else { return Reply::ok() };
+    let rules = context.entries.rules();
+    let (entry, report) = (entry.clone(), open.clone());
+    let message = context
+        .blocking(move |entries| {
+            let start = start(entries, entry.id).inspect_err(|error| {
+                tracing::warn!(trace = %entry.trace, queue = %entry.id, %error, "a bounce goes out without its message");
+            });
+            let reporter =
+                Reporter { hostname: &rules.settings.hostname, postmaster: &rules.settings.postmaster };
+            bounce::report(&entry, &report, reporter, start.ok().as_deref())
+        })
+        .await;
+    let (accepted, answer) = oneshot::channel();
+    let event = Bounce {
+        id: open.id,
+        trace: open.trace,
+        envelope,
+        message: Message { front: Bytes::new(), body: Body::Memory(Arc::new([Bytes::from(message)])) },
+        made_unix_s: open.made_unix_s,
+        accepted,
+    };
+    if context.bounces.send(event).await.is_err() {
+        return Reply::local_error();
+    }
+    match tokio::time::timeout(ANSWER_MAX, answer).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(_)) | Err(_) => Reply::local_error(),
+    }
+}
+
+/// The beginning of the message, as much as may be returned.
+fn start(entries: &Entries, id: QueueId) -> io::Result<Vec<u8>> {
+    let file = entries.store().message(id)?;
+    let octets = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(RETURNED_OCTETS_MAX);
+    let mut start = vec![0; octets];
+    file.read_exact_at(&mut start, 0)?;
+    Ok(start)
+}

@@ -1,0 +1,161 @@
+//! One attempt through an edge. Its id and edge are in the entry, durably, before the edge hears of
+//! it; it is forgotten there after its outcomes are durable here.
+
+use std::time::Duration;
+
+use gatepost_protocol::mail::outcome::Outcome;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::tunnel::frame::DATA_OCTETS_MAX;
+use gatepost_protocol::tunnel::transfer::TransferEnd;
+use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::relay::{AttemptId, Relay, RelayDone, RelayStep, WireHop, WireHopTls};
+use gatepost_runtime::attempt::Tls;
+use gatepost_runtime::tunnel::{Session, Stream, StreamError};
+
+use super::attempt::{self, Begun};
+use super::body::Reader;
+use super::{Context, inquiry};
+use crate::queue::entry::Place;
+use crate::queue::next_hop::Hop;
+use crate::queue::ready::Lane;
+use crate::queue::{ConnectedEdge, QueueId};
+
+/// How long an edge may take over one attempt: many hosts, each as slow as RFC 5321 §4.5.3.2 allows.
+/// After that it is asked what it is doing.
+const ATTEMPT_MAX: Duration = Duration::from_secs(2 * 3600);
+
+/// How following an attempt ended.
+enum Followed {
+    /// The edge told its end.
+    Done(RelayDone),
+    /// The edge never heard of it.
+    Unsaid(StreamError),
+    /// The tunnel broke: the edge must be asked.
+    Lost(StreamError),
+    /// The message on our disk is not the one that was queued; the edge was told to forget it.
+    Damaged(String),
+}
+
+/// Sends what is due in this lane through this edge.
+pub async fn attempt(context: &Context, id: QueueId, lane: &Lane, edge: ConnectedEdge) {
+    let place = Place::Edge { key: edge.key, name: edge.name.clone() };
+    let Some(begun) = attempt::begin(context, id, lane, place).await else { return };
+    let (attempt, trace) = (begun.id, begun.trace);
+    tracing::debug!(%trace, queue = %id, %attempt, edge = edge.name, hop = %begun.hop, "attempt begins");
+    let followed = tokio::time::timeout(ATTEMPT_MAX, follow(context, id, begun, &edge.session))
+        .await
+        .unwrap_or_else(|_| Followed::Lost(StreamError::Broken("no answer for two hours".to_owned())));
+    match followed {
+        Followed::Done(done) => {
+            end(context, id, attempt, done).await;
+            inquiry::forget(context, &edge, attempt).await;
+        }
+        Followed::Unsaid(error) => {
+            tracing::warn!(%trace, queue = %id, edge = edge.name, %error, "an attempt could not begin");
+            attempt::nothing(context, id, attempt, Reply::connection_lost("The tunnel broke")).await;
+        }
+        Followed::Lost(error) => {
+            tracing::warn!(%trace, queue = %id, %attempt, edge = edge.name, %error, "lost sight of an attempt");
+            let schedule = context.entries.rules().schedule.clone();
+            context.record(id, move |entry, now| schedule.lost(entry, attempt, now)).await;
+        }
+        Followed::Damaged(why) => {
+            tracing::error!(%trace, queue = %id, why, "a queued message is damaged");
+            context.blocking(move |entries| entries.set_aside(id, &why)).await;
+            inquiry::forget(context, &edge, attempt).await;
+        }
+    }
+}
+
+/// Records what an edge says of an attempt.
+pub async fn end(context: &Context, id: QueueId, attempt: AttemptId, done: RelayDone) {
+    let outcomes = done.outcomes.into_iter().map(Outcome::from).collect();
+    attempt::end(context, id, attempt, outcomes, done.remote).await;
+}
+
+async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session) -> Followed {
+    let mut reader = match Reader::open(context, id, begun.octets, begun.sha256).await {
+        Ok(reader) => reader,
+        Err(error) => return Followed::Damaged(format!("its message can't be read: {error}")),
+    };
+    let request = Request::Relay(Box::new(Relay {
+        attempt: begun.id,
+        trace: begun.trace.to_bytes(),
+        envelope: (&begun.envelope).into(),
+        octets: begun.octets,
+        eight_bit: begun.eight_bit,
+        hop: wire(begun.hop),
+    }));
+    let mut stream = match session.open(&request).await {
+        Ok(stream) => stream,
+        Err(error) => return Followed::Unsaid(error),
+    };
+    if let Err(error) = stream.flush().await {
+        return Followed::Lost(error);
+    }
+    match stream.record::<RelayStep>().await {
+        Ok(RelayStep::Ready) => {}
+        Ok(RelayStep::Done(done)) => return Followed::Done(done),
+        Err(error) => return Followed::Lost(error),
+    }
+    let sent = match send(&mut stream, &mut reader).await {
+        Ok(()) => match reader.seal() {
+            Some(seal) => flush(&mut stream, &TransferEnd::Whole(seal)).await,
+            None => return damaged(stream, "its message is not the one that was queued".to_owned()).await,
+        },
+        Err(Sent::Unreadable(error)) => {
+            return damaged(stream, format!("its message can't be read: {error}")).await;
+        }
+        Err(Sent::Stream(error)) => Err(error),
+    };
+    // A remote that broke off early may have ended the attempt already: its words come first.
+    match stream.record::<RelayStep>().await {
+        Ok(RelayStep::Done(done)) => Followed::Done(done),
+        Ok(RelayStep::Ready) => Followed::Lost(StreamError::Broken("the edge said Ready twice".to_owned())),
+        Err(error) => Followed::Lost(sent.err().unwrap_or(error)),
+    }
+}
+
+async fn damaged(mut stream: Stream, why: String) -> Followed {
+    if flush(&mut stream, &TransferEnd::Abort).await.is_ok() {
+        stream.finish().await;
+    }
+    Followed::Damaged(why)
+}
+
+async fn flush(stream: &mut Stream, end: &TransferEnd) -> Result<(), StreamError> {
+    stream.send(end).await?;
+    stream.flush().await
+}
+
+enum Sent {
+    Unreadable(std::io::Error),
+    Stream(StreamError),
+}
+
+async fn send(stream: &mut Stream, reader: &mut Reader) -> Result<(), Sent> {
+    while let Some(mut piece) = reader.next().await.map_err(Sent::Unreadable)? {
+        while !piece.is_empty() {
+            let chunk = piece.split_to(piece.len().min(DATA_OCTETS_MAX));
+            stream.send_data(chunk).await.map_err(Sent::Stream)?;
+        }
+    }
+    Ok(())
+}
+
+fn wire(hop: Hop) -> WireHop {
+    match hop {
+        Hop::Domain(domain) => WireHop::Domain(domain.to_string()),
+        Hop::Host(host) => WireHop::Host {
+            host: host.host,
+            port: host.port,
+            tls: match host.tls {
+                Tls::Opportunistic => WireHopTls::Opportunistic,
+                Tls::StartTls => WireHopTls::StartTls,
+                Tls::Implicit => WireHopTls::Implicit,
+                Tls::Off => WireHopTls::Off,
+            },
+            login: host.login.map(|(user, password)| (user, password.expose().to_vec())),
+        },
+    }
+}
