@@ -1,14 +1,16 @@
 //! The only reader of time. Given at construction; tests turn their own.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::tz::TimeZone;
+use tokio::sync::watch;
 
 /// Where time comes from. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
-    // None is the real one.
-    turned: Option<std::sync::Arc<std::sync::Mutex<Turned>>>,
+    // None is the real one. A channel, so that whoever sleeps by a still clock is woken when it is turned.
+    turned: Option<Arc<watch::Sender<Turned>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,15 +29,16 @@ impl Clock {
     pub fn still(unix: Duration) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
         let instant = Instant::now();
-        Self { turned: Some(std::sync::Arc::new(std::sync::Mutex::new(Turned { instant, unix }))) }
+        Self { turned: Some(Arc::new(watch::Sender::new(Turned { instant, unix }))) }
     }
 
     /// Turns a still clock on; does nothing to the real one.
     pub fn turn(&self, by: Duration) {
         if let Some(turned) = &self.turned {
-            let mut turned = turned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            turned.instant += by;
-            turned.unix += by;
+            turned.send_modify(|turned| {
+                turned.instant += by;
+                turned.unix += by;
+            });
         }
     }
 
@@ -62,8 +65,34 @@ impl Clock {
         i64::try_from(self.unix().as_secs()).unwrap_or(i64::MAX)
     }
 
+    /// Resolves when this clock shows `until` or later.
+    pub async fn sleep_until(&self, until: Instant) {
+        match &self.turned {
+            None => tokio::time::sleep_until(until.into()).await,
+            Some(turned) => {
+                // We hold a sender, so the channel never closes.
+                let _ = turned.subscribe().wait_for(|turned| turned.instant >= until).await;
+            }
+        }
+    }
+
+    /// Resolves after `span` of this clock's time, counted from this call.
+    pub fn sleep(&self, span: Duration) -> impl Future<Output = ()> + '_ {
+        self.sleep_until(self.now() + span)
+    }
+
+    /// What `future` gives, or `None` if it takes longer than `span` of this clock's time.
+    pub async fn timeout<F: Future>(&self, span: Duration, future: F) -> Option<F::Output> {
+        let limit = self.sleep(span);
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = limit => None,
+        }
+    }
+
     fn turned(&self) -> Option<Turned> {
-        self.turned.as_ref().map(|turned| *turned.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        self.turned.as_ref().map(|turned| *turned.borrow())
     }
 }
 
@@ -95,5 +124,30 @@ mod tests {
         clock.turn(Duration::from_secs(5));
         assert_eq!(clock.now() - before, Duration::from_secs(5));
         assert_eq!(clock.unix_s(), 1005);
+    }
+
+    #[tokio::test]
+    async fn who_sleeps_by_a_still_clock_is_woken_by_turning_it() {
+        let clock = Clock::still(Duration::ZERO);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move {
+                clock.sleep(Duration::from_secs(3600)).await;
+                clock.unix_s()
+            }
+        });
+        // It falls asleep before the clock is turned.
+        tokio::task::yield_now().await;
+        clock.turn(Duration::from_secs(3599));
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.turn(Duration::from_secs(1));
+        assert_eq!(sleeper.await.expect("no panic"), 3600);
+        assert_eq!(clock.timeout(Duration::from_secs(1), async { 7 }).await, Some(7));
+        let turning = async {
+            clock.turn(Duration::from_secs(1));
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(clock.timeout(Duration::from_secs(1), turning).await, None);
     }
 }

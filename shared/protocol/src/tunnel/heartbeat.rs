@@ -4,18 +4,22 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::hello::Refusal;
+
 /// Time between our beats.
 pub const INTERVAL: Duration = Duration::from_secs(20);
 /// Silence after which a connection is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// A beat, and the answer to one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A beat, the answer to one, or the last word on a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Beat {
     /// Are you there? The number comes back.
     Ping(u64),
     /// I am.
     Pong(u64),
+    /// I close this session, for this reason.
+    Goodbye(Refusal),
 }
 
 /// The state of one connection's pulse. Pure: the driver says what time it is.
