@@ -1,7 +1,9 @@
 //! Gatepost's authority on the LAN.
 
 pub mod accounts;
+pub mod config;
 pub mod database;
+pub mod edges;
 pub mod message;
 pub mod queue;
 pub mod router;

@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
 
 use super::DatabaseError;
 
@@ -45,17 +44,12 @@ impl fmt::Debug for Writer {
 
 /// A write that may not be durable yet.
 #[derive(Debug)]
-pub struct Pending<T>(oneshot::Receiver<Result<T, DatabaseError>>);
+pub struct Pending<T>(Receiver<Result<T, DatabaseError>>);
 
 impl<T> Pending<T> {
     /// Waits for the commit. Blocking.
     pub fn wait(self) -> Result<T, DatabaseError> {
-        self.0.blocking_recv().unwrap_or(Err(DatabaseError::Closed))
-    }
-
-    /// Waits for the commit.
-    pub async fn durable(self) -> Result<T, DatabaseError> {
-        self.0.await.unwrap_or(Err(DatabaseError::Closed))
+        self.0.recv().unwrap_or(Err(DatabaseError::Closed))
     }
 }
 
@@ -75,7 +69,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, receiver) = sync_channel(1);
         let work: Work = Box::new(move |connection| {
             let result = connection.and_then(|connection| {
                 let result = if savepoint { within_savepoint(connection, work) } else { work(connection) };

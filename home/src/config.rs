@@ -1,0 +1,384 @@
+//! `home.toml`, in two stages: raw is exactly the file, with the place of every value; checked is what
+//! the parts run on, each by its own table. Nothing is optional after the check but what may be absent.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use gatepost_protocol::mail::address::{Address, Domain};
+use gatepost_protocol::pairing::NodeKey;
+use gatepost_runtime::certificate::CertificateFiles;
+use gatepost_runtime::config::{ConfigError, Placed, Size, Source};
+use serde::Deserialize;
+
+use crate::accounts;
+use crate::edges::EdgeSettings;
+use crate::queue;
+use crate::queue::next_hop::{RawRoute, Routes};
+
+/// Where the file is looked for.
+pub const PATH: &str = "/etc/gatepost/home.toml";
+/// Where the state lies unless the config or `--state` says otherwise.
+pub const STATE: &str = "/var/lib/gatepost-home";
+/// Largest message that can be configured.
+const MESSAGE_OCTETS_LIMIT: u64 = 1024 * 1024 * 1024;
+/// Smallest message limit that can be configured (RFC 5321 §4.5.3.1.7).
+const MESSAGE_OCTETS_FLOOR: u64 = 64 * 1024;
+
+/// The file as written.
+#[derive(Deserialize)]
+#[expect(missing_debug_implementations, reason = "routes may hold passwords")]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    hostname: Placed<String>,
+    domains: Placed<Vec<Placed<String>>>,
+    postmaster: Placed<String>,
+    state: Option<PathBuf>,
+    subaddress_separator: Option<Placed<String>>,
+    #[serde(default)]
+    account_passwords_at_edge: bool,
+    #[serde(default)]
+    edge: Vec<RawEdge>,
+    #[serde(default)]
+    listen: RawListen,
+    tls: Option<CertificateFiles>,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    dns: RawDns,
+    #[serde(default)]
+    queue: queue::config::RawQueue,
+    #[serde(default)]
+    route: Vec<RawRoute>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEdge {
+    name: Placed<String>,
+    address: Placed<String>,
+    key: Placed<OneOrMany>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListen {
+    submissions: Option<Placed<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    message: Option<Placed<Size>>,
+    submission_connections: Option<Placed<usize>>,
+    submission_connections_per_address: Option<Placed<usize>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDns {
+    #[serde(default)]
+    servers: Vec<Placed<String>>,
+}
+
+/// The checked config.
+#[derive(Debug)]
+pub struct Config {
+    /// Our name on the LAN: certificate, EHLO, Received.
+    pub hostname: String,
+    /// Domains served, the main one first.
+    pub domains: Vec<Domain>,
+    /// Who gets what nobody else should.
+    pub postmaster: Address,
+    /// The state directory.
+    pub state: PathBuf,
+    /// Separator of subaddresses.
+    pub subaddress_separator: Option<char>,
+    /// See [`accounts::Settings::account_passwords_at_edge`].
+    pub account_passwords_at_edge: bool,
+    /// Edges to dial. None: a home for its LAN only.
+    pub edges: Vec<EdgeSettings>,
+    /// Where submissions are taken; `None` if turned off.
+    pub submissions: Option<SocketAddr>,
+    /// Certificate of the owner's.
+    pub tls: Option<CertificateFiles>,
+    /// Largest message, in octets.
+    pub message_octets_max: u64,
+    /// Submission connections at once.
+    pub submission_connections_max: usize,
+    /// Submission connections at once from one address.
+    pub submission_connections_per_address_max: usize,
+    /// Resolvers; none means the system's.
+    pub dns_servers: Vec<SocketAddr>,
+    /// `[queue]`.
+    pub queue: queue::config::Settings,
+    /// `[[route]]`.
+    pub routes: Routes,
+    /// What is allowed and yet strange: told by `check` and at start.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks a file. `state` overrides the file's own.
+    pub fn read(path: &Path, state: Option<&Path>) -> Result<Self, ConfigError> {
+        let source = Source::read(path)?;
+        let raw: Raw = source.parse()?;
+        let mut config = check(raw, &source)?;
+        if let Some(state) = state {
+            state.clone_into(&mut config.state);
+        }
+        Ok(config)
+    }
+
+    /// What the accounts need of it.
+    pub fn accounts(&self, seal_key: Vec<u8>) -> accounts::Settings {
+        accounts::Settings {
+            domains: self.domains.clone(),
+            postmaster: self.postmaster.clone(),
+            subaddress_separator: self.subaddress_separator,
+            account_passwords_at_edge: self.account_passwords_at_edge,
+            message_octets_max: self.message_octets_max,
+            seal_key,
+        }
+    }
+}
+
+fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
+    let mut warnings = Vec::new();
+    let hostname = host_name(&raw.hostname, source)?;
+    let domains = domains(&raw.domains, source)?;
+    let postmaster = postmaster(&raw.postmaster, &domains, source)?;
+    let edges = edges(&raw.edge, source)?;
+    if edges.is_empty() {
+        warnings.push(
+            "no [[edge]]: this home takes mail from its LAN only, and sends only by [[route]] with via = \"home\""
+                .into(),
+        );
+    }
+    let submissions = match &raw.listen.submissions {
+        None => Some(SocketAddr::from(([0u16; 8], 465))),
+        Some(written) => listener(written, source)?,
+    };
+    let queue = queue::config::Settings::check(raw.queue, &hostname, postmaster.clone(), source)?;
+    Ok(Config {
+        domains,
+        postmaster,
+        state: raw.state.unwrap_or_else(|| STATE.into()),
+        subaddress_separator: separator(raw.subaddress_separator.as_ref(), source)?,
+        account_passwords_at_edge: raw.account_passwords_at_edge,
+        edges,
+        submissions,
+        tls: raw.tls,
+        message_octets_max: message_octets(raw.limits.message.as_ref(), source)?,
+        submission_connections_max: count(raw.limits.submission_connections.as_ref(), 200, source)?,
+        submission_connections_per_address_max: count(
+            raw.limits.submission_connections_per_address.as_ref(),
+            20,
+            source,
+        )?,
+        dns_servers: raw.dns.servers.iter().map(|server| dns_server(server, source)).collect::<Result<_, _>>()?,
+        queue,
+        routes: Routes::check(raw.route, source)?,
+        hostname,
+        warnings,
+    })
+}
+
+fn host_name(written: &Placed<String>, source: &Source) -> Result<String, ConfigError> {
+    match Domain::parse(written.get_ref()) {
+        Ok(domain) if domain.literal().is_none() => Ok(domain.to_string()),
+        _ => Err(source.error(written, "not a host name", "a name such as \"home.example.org\"")),
+    }
+}
+
+fn domains(written: &Placed<Vec<Placed<String>>>, source: &Source) -> Result<Vec<Domain>, ConfigError> {
+    let mut domains = Vec::new();
+    for written in written.get_ref() {
+        let domain = match Domain::parse(written.get_ref()) {
+            Ok(domain) if domain.literal().is_none() => domain,
+            _ => return Err(source.error(written, "not a domain name", "a name such as \"example.org\"")),
+        };
+        if domains.contains(&domain) {
+            return Err(source.error(written, "this domain is listed twice", "each domain once"));
+        }
+        domains.push(domain);
+    }
+    if domains.is_empty() {
+        return Err(source.error(written, "no domain", "the domains whose mail comes here, such as [\"example.org\"]"));
+    }
+    Ok(domains)
+}
+
+fn postmaster(written: &Placed<String>, domains: &[Domain], source: &Source) -> Result<Address, ConfigError> {
+    let right = format!("an address at {}", domains.iter().map(Domain::as_str).collect::<Vec<_>>().join(" or "));
+    let address =
+        Address::parse(written.get_ref()).map_err(|error| source.error(written, &error.to_string(), &right))?;
+    if domains.contains(address.domain()) {
+        Ok(address)
+    } else {
+        Err(source.error(written, "the postmaster's mailbox must be in a domain of this home", &right))
+    }
+}
+
+fn edges(written: &[RawEdge], source: &Source) -> Result<Vec<EdgeSettings>, ConfigError> {
+    let mut edges: Vec<EdgeSettings> = Vec::new();
+    for edge in written {
+        let name = edge.name.get_ref();
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
+            return Err(source.error(&edge.name, "not a name for an edge", "letters, digits, - _ and . (64 at most)"));
+        }
+        if edges.iter().any(|other| other.name == *name) {
+            return Err(source.error(&edge.name, "two edges have this name", "a name of its own for each"));
+        }
+        check_dial_address(&edge.address, source)?;
+        let texts: &[String] = match edge.key.get_ref() {
+            OneOrMany::One(text) => std::slice::from_ref(text),
+            OneOrMany::Many(texts) => texts,
+        };
+        let keys: Vec<NodeKey> =
+            texts.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(|error| {
+                source.error(&edge.key, &format!("{error}"), "the key printed by: gatepost-edge key")
+            })?;
+        if keys.is_empty() {
+            return Err(source.error(&edge.key, "no key", "the key printed by: gatepost-edge key"));
+        }
+        if edges.iter().any(|other| other.keys.iter().any(|key| keys.contains(key))) {
+            return Err(source.error(&edge.key, "two edges have this key", "each edge's own key"));
+        }
+        edges.push(EdgeSettings { name: name.clone(), address: edge.address.get_ref().clone(), keys });
+    }
+    Ok(edges)
+}
+
+fn check_dial_address(written: &Placed<String>, source: &Source) -> Result<(), ConfigError> {
+    let right = "a name or address and a port, such as \"mail.example.org:10025\"";
+    if written.get_ref().parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    let parts = written.get_ref().rsplit_once(':');
+    let good = parts.is_some_and(|(host, port)| {
+        port.parse::<u16>().is_ok_and(|port| port > 0)
+            && (Domain::parse(host).is_ok_and(|domain| domain.literal().is_none()))
+    });
+    if good { Ok(()) } else { Err(source.error(written, "not an address to dial", right)) }
+}
+
+fn listener(written: &Placed<String>, source: &Source) -> Result<Option<SocketAddr>, ConfigError> {
+    if written.get_ref() == "off" {
+        return Ok(None);
+    }
+    written.get_ref().parse().map(Some).map_err(|_| {
+        source.error(written, "not an address to listen at", "such as \"[::]:465\" or \"192.168.1.2:465\"; or \"off\"")
+    })
+}
+
+fn dns_server(written: &Placed<String>, source: &Source) -> Result<SocketAddr, ConfigError> {
+    let text = written.get_ref();
+    text.parse()
+        .or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)))
+        .map_err(|_| source.error(written, "not a resolver's address", "such as \"192.168.1.1\" or \"[::1]:5353\""))
+}
+
+fn separator(written: Option<&Placed<String>>, source: &Source) -> Result<Option<char>, ConfigError> {
+    let Some(written) = written else { return Ok(Some('+')) };
+    let mut characters = written.get_ref().chars();
+    match (characters.next(), characters.next()) {
+        (None, _) => Ok(None),
+        (Some(separator), None) if "+-_.=#".contains(separator) => Ok(Some(separator)),
+        _ => Err(source.error(written, "not a separator of subaddresses", "one of + - _ . = #, or \"\" for none")),
+    }
+}
+
+fn message_octets(written: Option<&Placed<Size>>, source: &Source) -> Result<u64, ConfigError> {
+    let Some(written) = written else { return Ok(50 * 1024 * 1024) };
+    let octets = written.get_ref().0;
+    if (MESSAGE_OCTETS_FLOOR..=MESSAGE_OCTETS_LIMIT).contains(&octets) {
+        Ok(octets)
+    } else {
+        Err(source.error(written, "out of range", "a size from \"64 KiB\" to \"1 GiB\""))
+    }
+}
+
+fn count(written: Option<&Placed<usize>>, default: usize, source: &Source) -> Result<usize, ConfigError> {
+    let Some(written) = written else { return Ok(default) };
+    if (1..=10_000).contains(written.get_ref()) {
+        Ok(*written.get_ref())
+    } else {
+        Err(source.error(written, "out of range", "a number from 1 to 10000"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "gp1";
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("home.toml");
+        let key = NodeKey::of_spki(b"edge").to_string();
+        std::fs::write(&path, text.replace(KEY, &key)).expect("written");
+        Config::read(&path, None)
+    }
+
+    const SMALLEST: &str =
+        "hostname = \"home.example.org\"\ndomains = [\"example.org\"]\npostmaster = \"alice@example.org\"\n";
+
+    #[test]
+    fn the_smallest_file_is_whole() {
+        let config = read(SMALLEST).expect("good");
+        assert_eq!(config.state, Path::new(STATE));
+        assert_eq!(config.submissions.map(|at| at.port()), Some(465));
+        assert_eq!(config.message_octets_max, 50 * 1024 * 1024);
+        assert_eq!(config.subaddress_separator, Some('+'));
+        assert_eq!(config.warnings.len(), 1, "no edge is worth a word");
+    }
+
+    #[test]
+    fn a_fuller_file() {
+        let config = read(&format!(
+            "{SMALLEST}subaddress_separator = \"\"\nstate = \"/srv/mail\"\n[listen]\nsubmissions = \"off\"\n[limits]\nmessage = \
+             \"10 MiB\"\n[[edge]]\nname = \"vps1\"\naddress = \"mail.example.org:10025\"\nkey = \"gp1\"\n[[edge]]\nname = \
+             \"vps2\"\naddress = \"[::1]:10025\"\nkey = [\"{}\"]\n",
+            NodeKey::of_spki(b"other")
+        ))
+        .expect("good");
+        assert_eq!(config.edges.len(), 2);
+        assert_eq!(config.submissions, None);
+        assert_eq!(config.subaddress_separator, None);
+        assert_eq!(config.message_octets_max, 10 * 1024 * 1024);
+        assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_is_placed_and_explained() {
+        let edge = "[[edge]]\nname = \"a\"\naddress = \"mail.example.org:10025\"\nkey = \"gp1\"\n";
+        for (text, line, says) in [
+            (SMALLEST.replace("alice@example.org", "alice@example.com"), 3, "in a domain of this home"),
+            (SMALLEST.replace("alice@example.org", "alice"), 3, "needs an @"),
+            (SMALLEST.replace("[\"example.org\"]", "[]"), 2, "no domain"),
+            (SMALLEST.replace("[\"example.org\"]", "[\"example.org\", \"Example.org\"]"), 2, "twice"),
+            (SMALLEST.replace("home.example.org", "home example"), 1, "not a host name"),
+            (format!("{SMALLEST}subaddress_separator = \"ab\"\n"), 4, "separator"),
+            (format!("{SMALLEST}[limits]\nmessage = \"1 KiB\"\n"), 5, "out of range"),
+            (format!("{SMALLEST}[listen]\nsubmissions = \"everywhere\"\n"), 5, "off"),
+            (format!("{SMALLEST}{edge}{edge}"), 9, "two edges have this name"),
+            (format!("{SMALLEST}{edge}{}", edge.replace("\"a\"", "\"b\"")), 11, "two edges have this key"),
+            (format!("{SMALLEST}{}", edge.replace("\"gp1\"", "\"gp2x\"")), 7, "gatepost-edge key"),
+            (format!("{SMALLEST}{}", edge.replace(":10025", "")), 6, "not an address to dial"),
+            (format!("{SMALLEST}postmastr = 1\n"), 4, "postmaster"),
+        ] {
+            let error = read(&text).expect_err(&text).to_string();
+            assert!(error.contains(says), "{error}\nsays {says}");
+            assert!(error.contains(&format!("home.toml:{line}")), "{error}\nnames line {line}");
+        }
+    }
+}

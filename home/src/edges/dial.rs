@@ -1,0 +1,138 @@
+//! Dialling one edge for ever, with full jitter between a quarter of a second and a minute, and
+//! telling it the directory: at once, and again after each change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory};
+use gatepost_runtime::random;
+use gatepost_runtime::shutdown::Phase;
+use gatepost_runtime::tunnel::{self, Session, StreamError, TunnelError};
+use tokio::sync::{mpsc, watch};
+
+use super::{Connected, Dialling, Inner};
+use crate::queue::ConnectedEdge;
+
+/// Shortest wait before dialling again.
+const WAIT_MIN: Duration = Duration::from_millis(250);
+/// Longest wait before dialling again.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// A session that lived this long was a good one: dial at once after it.
+const GOOD_AFTER: Duration = Duration::from_secs(60);
+/// How long an edge may take to store the directory.
+const DIRECTORY_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Keeps a session with edge `index` until draining begins.
+pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, sessions: mpsc::Sender<Connected>) {
+    let edge = &inner.settings[index];
+    let mut signal = dialling.signal.clone();
+    let mut failures = 0u32;
+    while signal.phase() == Phase::Running {
+        let dialled = tokio::select! {
+            dialled = tunnel::dial(&dialling.identity, &dialling.node, &edge.address, &edge.keys, dialling.clock.clone()) => dialled,
+            () = signal.draining() => return,
+        };
+        let begun = dialling.clock.now();
+        let why = match dialled {
+            Ok((session, incoming)) => {
+                let up = ConnectedEdge { name: edge.name.clone(), key: session.facts().peer, session: session.clone() };
+                let facts = session.facts();
+                tracing::info!(
+                    edge = edge.name, address = %facts.address, software = facts.software, key_exchange = facts.group,
+                    "edge connected"
+                );
+                inner.set_connected(index, up.clone());
+                if sessions.send(Connected { edge: up, incoming }).await.is_err() {
+                    return;
+                }
+                let why = serve(&inner, index, &session, dialling.directory.clone(), &mut signal).await;
+                inner.set_lost(index, why.to_string());
+                why
+            }
+            Err(why) => {
+                inner.set_lost(index, why.to_string());
+                why
+            }
+        };
+        if signal.phase() > Phase::Running {
+            return;
+        }
+        let lived = dialling.clock.now().saturating_duration_since(begun);
+        failures = if lived >= GOOD_AFTER { 0 } else { failures.saturating_add(1) };
+        let wait = wait(failures, u64::from_be_bytes(random::bytes()));
+        tracing::warn!(edge = edge.name, address = edge.address, why = %why, again_in_ms = wait.as_millis(), "edge not connected");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = signal.draining() => return,
+        }
+    }
+}
+
+/// Full jitter: anywhere between the shortest wait and one that doubles with each failure.
+fn wait(failures: u32, random: u64) -> Duration {
+    let most = WAIT_MIN.saturating_mul(1 << failures.min(16)).min(WAIT_MAX);
+    let span = u64::try_from((most - WAIT_MIN).as_millis()).unwrap_or(u64::MAX);
+    WAIT_MIN + Duration::from_millis(random % (span + 1))
+}
+
+/// Tells the directory until the session ends, or everything does.
+async fn serve(
+    inner: &Inner,
+    index: usize,
+    session: &Session,
+    mut directory: watch::Receiver<Arc<WireDirectory>>,
+    signal: &mut gatepost_runtime::shutdown::Signal,
+) -> TunnelError {
+    directory.mark_changed();
+    let telling = async {
+        while directory.changed().await.is_ok() {
+            let snapshot = Arc::clone(&directory.borrow_and_update());
+            let edge = &inner.settings[index].name;
+            match tokio::time::timeout(DIRECTORY_WAIT_MAX, tell(session, &snapshot)).await {
+                Ok(Ok(held)) => {
+                    inner.facts()[index].directory_held = Some(held);
+                    tracing::info!(edge, version = held, "directory held by the edge");
+                }
+                Ok(Err(error)) => tracing::warn!(edge, %error, "the edge did not take the directory"),
+                Err(_) => tracing::warn!(edge, "the edge took too long to store the directory"),
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        why = session.ended() => why,
+        () = telling => TunnelError::Closed,
+        // Draining leaves the session alone: what is under way comes to its end over it.
+        () = signal.ended() => {
+            session.close(TunnelError::Closed);
+            TunnelError::Closed
+        }
+    }
+}
+
+async fn tell(session: &Session, directory: &WireDirectory) -> Result<u64, StreamError> {
+    let mut stream = session.open(&Request::Directory(Box::new(directory.clone()))).await?;
+    stream.flush().await?;
+    let held: DirectoryHeld = stream.record().await?;
+    stream.finish().await;
+    Ok(held.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_stay_within_their_bounds_and_grow() {
+        for failures in [0, 1, 5, 8, 9, 16, 17, u32::MAX] {
+            for random in [0, 1, 59_749, 59_750, 59_751, u64::MAX] {
+                let wait = wait(failures, random);
+                assert!((WAIT_MIN..=WAIT_MAX).contains(&wait), "{failures} {random} {wait:?}");
+            }
+        }
+        assert_eq!(wait(0, u64::MAX), WAIT_MIN);
+        assert_eq!(wait(1, 250), Duration::from_millis(500));
+        assert_eq!(wait(u32::MAX, 59_750), WAIT_MAX);
+    }
+}
