@@ -2,9 +2,12 @@
 //! gets to see what was seen last.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::time::Duration;
 
 use gatepost_runtime::clock::Clock;
+
+use crate::world::message;
 
 /// Most things happen within milliseconds; a loaded machine may need far longer.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,4 +57,16 @@ pub fn until_ok<T>(what: &str, mut look: impl FnMut() -> anyhow::Result<T>) -> T
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Waits until exactly these numbered messages lie in a Maildir, each whole and once.
+///
+/// # Panics
+/// After [`PATIENCE`], with what lies there.
+pub fn until_delivered(maildir: &Path, numbers: &[u64]) {
+    until_ok(&format!("messages {numbers:?} in {}", maildir.display()), || {
+        let found = message::numbers(maildir)?;
+        anyhow::ensure!(found == numbers, "{found:?}");
+        Ok(())
+    });
 }

@@ -1,1 +1,165 @@
-fn main() {}
+//! `cargo pair`: both programs on loopback, a message in and one out, and then yours to play with.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Parser;
+use gatepost_tests::pair::Pair;
+use gatepost_tests::pair::options::{Options, Outbound};
+use gatepost_tests::pair::tour::{self, Trip};
+
+/// Builds and starts the two programs on loopback, sends a message in and one out, and keeps running
+/// until Ctrl-C. Needs no privileges.
+#[derive(Parser)]
+#[command(name = "cargo pair", bin_name = "cargo pair")]
+struct Arguments {
+    /// Where everything is kept (default: a directory that is removed at the end)
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// An account to make, and its password; may be repeated
+    #[arg(long, value_name = "NAME@DOMAIN:PASSWORD", value_parser = account)]
+    account: Vec<(String, String)>,
+    /// A domain to serve, beside those of the accounts; may be repeated
+    #[arg(long, value_name = "D")]
+    domain: Vec<String>,
+    /// More records for the embedded DNS, in zone-file syntax
+    #[arg(long, value_name = "FILE")]
+    zone: Option<PathBuf>,
+    /// Where outbound mail for DOMAIN goes (`*`: all; default: the embedded sink); may be repeated
+    #[arg(long, value_name = "DOMAIN=HOST:PORT", value_parser = route)]
+    route: Vec<(String, String)>,
+    /// How many edges
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    edges: u8,
+    /// A setting to merge into every edge's config, such as limits.connections=10; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    edge_set: Vec<String>,
+    /// A setting to merge into the home's config; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    home_set: Vec<String>,
+    /// Written when everything is up
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let ready_file = arguments.ready_file.clone();
+    if let Some(file) = &ready_file {
+        // One of an earlier run would speak too soon.
+        let _ = std::fs::remove_file(file);
+    }
+    let options = options(arguments)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // From here on Ctrl-C ends the wait below, and everything is put away.
+    let interrupted =
+        runtime.block_on(async { tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()) })?;
+    let terminated =
+        runtime.block_on(async { tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) })?;
+
+    eprintln!("building and starting gatepost-edge and gatepost-home …");
+    let mut pair = Pair::start(&options)?;
+    let inbound = tour::inbound(&pair).context("the message in")?;
+    let (outbound, kept) = tour::outbound(&pair).context("the message out")?;
+    pair.write_facts()?;
+    print_programs(&pair);
+    let to = pair.accounts[0].address.clone();
+    print_trip(&format!("in: stranger@world.example wrote to {to}"), &inbound);
+    print_trip(&format!("out: {to} wrote to {}", kept.recipients.join(", ")), &outbound);
+    print_settings(&pair);
+    if let Some(file) = ready_file {
+        std::fs::write(&file, b"ready\n").with_context(|| format!("can't write {}", file.display()))?;
+    }
+    println!("\nCtrl-C ends it.");
+    runtime.block_on(wait(interrupted, terminated));
+    println!("ending");
+    // A Ctrl-C on a terminal reaches the programs too; who was killed by hand is not asked again.
+    for edge in &mut pair.edges {
+        let _ = edge.program.stop();
+    }
+    let _ = pair.home.program.stop();
+    Ok(())
+}
+
+async fn wait(mut interrupted: tokio::signal::unix::Signal, mut terminated: tokio::signal::unix::Signal) {
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+    }
+}
+
+fn options(arguments: Arguments) -> anyhow::Result<Options> {
+    let zone = match &arguments.zone {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?,
+        None => String::new(),
+    };
+    Ok(Options {
+        state: arguments.state,
+        accounts: arguments.account,
+        domains: arguments.domain,
+        zone,
+        outbound: if arguments.route.is_empty() { Outbound::Sink } else { Outbound::Routes(arguments.route) },
+        edges: usize::from(arguments.edges),
+        edge_set: arguments.edge_set,
+        home_set: arguments.home_set,
+        ..Options::default()
+    })
+}
+
+fn account(text: &str) -> Result<(String, String), String> {
+    let (address, password) = text.split_once(':').ok_or("there is no colon before the password")?;
+    if !address.contains('@') || password.is_empty() {
+        return Err("such as alice@example.org:a-good-password".to_owned());
+    }
+    Ok((address.to_owned(), password.to_owned()))
+}
+
+fn route(text: &str) -> Result<(String, String), String> {
+    let (domain, host) = text.split_once('=').ok_or("such as *=192.0.2.1:25")?;
+    Ok((domain.to_owned(), host.to_owned()))
+}
+
+fn print_programs(pair: &Pair) {
+    println!();
+    for edge in &pair.edges {
+        println!(
+            "{:<6} pid {:<8} smtp {}  submissions {}  tunnel {}",
+            edge.program.name,
+            edge.program.pid().unwrap_or_default(),
+            edge.doors.smtp,
+            edge.doors.submissions,
+            edge.doors.tunnel
+        );
+    }
+    let home = &pair.home;
+    println!("home   pid {:<8} submissions {}", home.program.pid().unwrap_or_default(), home.submissions);
+    println!("all of it in {}, described by pair.json there", pair.directory().display());
+}
+
+fn print_trip(title: &str, trip: &Trip) {
+    println!("\n{title}: {} ms, \"{}\"", trip.took.as_millis(), trip.reply);
+    println!("  {}", trip.file.display());
+    for line in &trip.received {
+        println!("  {line}");
+    }
+}
+
+fn print_settings(pair: &Pair) {
+    println!("\nA mail client's settings (trust the certificate {}):", pair.ca.display());
+    for account in &pair.accounts {
+        println!("  {}", account.address);
+        println!(
+            "    sending, as from outside: 127.0.0.1 port {}, SSL/TLS, password {}",
+            pair.edge().doors.submissions.port(),
+            account.submission_password
+        );
+        println!(
+            "    sending, as on the LAN:   127.0.0.1 port {}, SSL/TLS, password {}",
+            pair.home.submissions.port(),
+            account.password
+        );
+        println!("    reading:                  mutt -f {}", account.maildir);
+    }
+    println!("  Mail from the world: 127.0.0.1 port {} (STARTTLS offered)", pair.edge().doors.smtp.port());
+    println!("  Mail to the world ends in {}", pair.sink.maildir().display());
+}

@@ -1,0 +1,3 @@
+//! What can go wrong between and around the programs.
+
+pub mod proxy;

@@ -1,0 +1,137 @@
+//! The two config files of a pair.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::options::{Options, Outbound, merge};
+use crate::world::authority::Issued;
+
+/// Where an edge listens.
+#[derive(Clone, Copy, Debug)]
+pub struct EdgeDoors {
+    /// Mail from the world.
+    pub smtp: SocketAddr,
+    /// Mail from accounts.
+    pub submissions: SocketAddr,
+    /// The home.
+    pub tunnel: SocketAddr,
+}
+
+/// An edge as the home knows it.
+#[derive(Clone, Debug)]
+pub struct EdgePeer {
+    /// Its name.
+    pub name: String,
+    /// Where the home dials it.
+    pub address: SocketAddr,
+    /// Its key.
+    pub key: String,
+}
+
+/// Writes an edge's config.
+pub fn write_edge(
+    path: &Path,
+    options: &Options,
+    hostname: &str,
+    doors: EdgeDoors,
+    certificate: &Issued,
+    dns: SocketAddr,
+    home_key: &str,
+) -> anyhow::Result<()> {
+    let mut home = Table::new();
+    home.insert("name".to_owned(), "cottage".into());
+    home.insert("key".to_owned(), home_key.into());
+    home.insert("domains".to_owned(), strings(&options.all_domains()));
+    let mut listen = Table::new();
+    listen.insert("smtp".to_owned(), doors.smtp.to_string().into());
+    listen.insert("submissions".to_owned(), doors.submissions.to_string().into());
+    listen.insert("tunnel".to_owned(), doors.tunnel.to_string().into());
+    let mut dns_table = Table::new();
+    dns_table.insert("servers".to_owned(), strings(&[dns.to_string()]));
+    let mut table = Table::new();
+    table.insert("hostname".to_owned(), hostname.into());
+    table.insert("listen".to_owned(), listen.into());
+    table.insert("tls".to_owned(), tls(certificate).into());
+    table.insert("dns".to_owned(), dns_table.into());
+    table.insert("home".to_owned(), Value::Array(vec![home.into()]));
+    for setting in &options.edge_set {
+        merge(&mut table, setting)?;
+    }
+    Ok(fs::write(path, toml::to_string(&table)?)?)
+}
+
+/// Writes the home's config.
+pub fn write_home(
+    path: &Path,
+    options: &Options,
+    hostname: &str,
+    submissions: SocketAddr,
+    certificate: &Issued,
+    edges: &[EdgePeer],
+    sink: SocketAddr,
+) -> anyhow::Result<()> {
+    let edges = edges.iter().map(|edge| {
+        let mut table = Table::new();
+        table.insert("name".to_owned(), edge.name.clone().into());
+        table.insert("address".to_owned(), edge.address.to_string().into());
+        table.insert("key".to_owned(), edge.key.clone().into());
+        Value::Table(table)
+    });
+    let routes: Vec<Value> = routes(&options.outbound, sink)
+        .into_iter()
+        .map(|(domain, host)| {
+            let mut table = Table::new();
+            table.insert("domain".to_owned(), domain.into());
+            table.insert("host".to_owned(), host.into());
+            Value::Table(table)
+        })
+        .collect();
+    let mut listen = Table::new();
+    listen.insert("submissions".to_owned(), submissions.to_string().into());
+    let domains = options.all_domains();
+    let postmaster =
+        options.accounts.first().map_or_else(|| format!("postmaster@{}", domains[0]), |(address, _)| address.clone());
+    let mut table = Table::new();
+    table.insert("hostname".to_owned(), hostname.into());
+    table.insert("domains".to_owned(), strings(&domains));
+    table.insert("postmaster".to_owned(), postmaster.into());
+    table.insert("listen".to_owned(), listen.into());
+    table.insert("tls".to_owned(), tls(certificate).into());
+    table.insert("edge".to_owned(), Value::Array(edges.collect()));
+    if !routes.is_empty() {
+        table.insert("route".to_owned(), Value::Array(routes));
+    }
+    for setting in &options.home_set {
+        merge(&mut table, setting)?;
+    }
+    Ok(fs::write(path, toml::to_string(&table)?)?)
+}
+
+fn routes(outbound: &Outbound, sink: SocketAddr) -> Vec<(String, String)> {
+    let all_to_sink = ("*".to_owned(), sink.to_string());
+    match outbound {
+        Outbound::Sink => vec![all_to_sink],
+        Outbound::Routes(routes) => {
+            let mut routes = routes.clone();
+            if !routes.iter().any(|(domain, _)| domain == "*") {
+                routes.push(all_to_sink);
+            }
+            routes
+        }
+        Outbound::ByMx => Vec::new(),
+    }
+}
+
+fn tls(certificate: &Issued) -> Table {
+    let mut table = Table::new();
+    table.insert("certificate".to_owned(), certificate.certificate.display().to_string().into());
+    table.insert("key".to_owned(), certificate.key.display().to_string().into());
+    table
+}
+
+fn strings(values: &[String]) -> Value {
+    Value::Array(values.iter().map(|value| value.clone().into()).collect())
+}

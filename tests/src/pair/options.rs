@@ -1,0 +1,151 @@
+//! What a pair is made of. The default is what `cargo pair` shows: one domain, one account, one edge,
+//! all outbound mail to the embedded sink.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Kept there if given; else thrown away at the end.
+    pub state: Option<PathBuf>,
+    /// Accounts to make: address and password.
+    pub accounts: Vec<(String, String)>,
+    /// Domains served; those of the accounts are added.
+    pub domains: Vec<String>,
+    /// More DNS records, zone-file syntax.
+    pub zone: String,
+    /// Where outbound mail goes.
+    pub outbound: Outbound,
+    /// How many edges.
+    pub edges: usize,
+    /// `KEY=VALUE` to merge into each edge's config.
+    pub edge_set: Vec<String>,
+    /// `KEY=VALUE` to merge into the home's config.
+    pub home_set: Vec<String>,
+    /// Put a proxy that can cut and swallow between home and edge.
+    pub tunnel_proxy: bool,
+    /// Words put before the edge's command (a tracer).
+    pub edge_wrapper: Vec<String>,
+    /// Words put before the home's command (a tracer).
+    pub home_wrapper: Vec<String>,
+    /// A directory for the edge's state, such as a small file system of its own.
+    pub edge_state: Option<PathBuf>,
+    /// A directory for the home's state.
+    pub home_state: Option<PathBuf>,
+}
+
+/// Where outbound mail goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outbound {
+    /// Everything to the embedded sink.
+    Sink,
+    /// These routes, as domain and `host:port`; the rest to the sink.
+    Routes(Vec<(String, String)>),
+    /// No route at all: by MX, as in the world.
+    ByMx,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            state: None,
+            accounts: Vec::new(),
+            domains: Vec::new(),
+            zone: String::new(),
+            outbound: Outbound::Sink,
+            edges: 1,
+            edge_set: Vec::new(),
+            home_set: Vec::new(),
+            tunnel_proxy: false,
+            edge_wrapper: Vec::new(),
+            home_wrapper: Vec::new(),
+            edge_state: None,
+            home_state: None,
+        }
+    }
+}
+
+impl Options {
+    /// Two accounts of `example.org`, alice and bob, who know their passwords: what most stories need.
+    pub fn story() -> Self {
+        Self {
+            accounts: vec![
+                ("alice@example.org".to_owned(), "wonderland is a quiet place".to_owned()),
+                ("bob@example.org".to_owned(), "a bridge over the brook".to_owned()),
+            ],
+            ..Self::default()
+        }
+    }
+
+    /// With this in the edge's config.
+    pub fn edge_set(mut self, setting: &str) -> Self {
+        self.edge_set.push(setting.to_owned());
+        self
+    }
+
+    /// With this in the home's config.
+    pub fn home_set(mut self, setting: &str) -> Self {
+        self.home_set.push(setting.to_owned());
+        self
+    }
+
+    /// With a proxy in the tunnel.
+    pub fn tunnel_proxy(mut self) -> Self {
+        self.tunnel_proxy = true;
+        self
+    }
+
+    /// Every domain that is served, each once, the first of them ours by name.
+    pub fn all_domains(&self) -> Vec<String> {
+        let mut domains = self.domains.clone();
+        for (address, _) in &self.accounts {
+            let domain = address.rsplit_once('@').map_or(address.as_str(), |(_, domain)| domain);
+            if !domains.iter().any(|known| known.eq_ignore_ascii_case(domain)) {
+                domains.push(domain.to_owned());
+            }
+        }
+        if domains.is_empty() {
+            domains.push("example.org".to_owned());
+        }
+        domains
+    }
+}
+
+/// Merges `a.b.c=VALUE` into a table. VALUE is TOML, or else a string.
+pub fn merge(table: &mut toml::Table, setting: &str) -> anyhow::Result<()> {
+    let (path, value) = setting.split_once('=').with_context(|| format!("{setting:?} is no KEY=VALUE"))?;
+    let value = value.trim();
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok();
+    let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| value.into());
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let last = keys.pop().context("an empty key")?;
+    let mut at = table;
+    for key in keys {
+        let entry = at.entry(key).or_insert_with(|| toml::Table::new().into());
+        at = match entry {
+            toml::Value::Table(table) => table,
+            _ => anyhow::bail!("{key:?} in {setting:?} is no table"),
+        };
+    }
+    at.insert(last.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merges_numbers_lists_and_strings() {
+        let mut table = toml::Table::new();
+        merge(&mut table, "limits.connections=1000").unwrap();
+        merge(&mut table, "queue.retry=[\"1 s\"]").unwrap();
+        merge(&mut table, "queue.expire=3 s").unwrap();
+        assert_eq!(table["limits"]["connections"].as_integer(), Some(1000));
+        assert_eq!(table["queue"]["retry"][0].as_str(), Some("1 s"));
+        assert_eq!(table["queue"]["expire"].as_str(), Some("3 s"));
+        assert!(merge(&mut table, "limits").is_err());
+    }
+}

@@ -1,0 +1,65 @@
+//! Real programs at the other end, one file each. A program that is not there is a failure: `tests/install`
+//! brings them all. Every use is noted, so that `tests/run` can say how many stories had a foreign end.
+
+pub mod clients;
+pub mod dovecot;
+pub mod mutt;
+pub mod openssl;
+pub mod postfix;
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use anyhow::Context as _;
+
+use crate::pair::program::said;
+
+/// Names the file uses are noted in.
+const LOG_VARIABLE: &str = "GATEPOST_FOREIGN_LOG";
+
+/// Where a program is; notes that the story that runs on this thread uses it.
+///
+/// # Panics
+/// If it is not installed.
+pub fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/lib/postfix/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let found = std::env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|file| file.is_file());
+    let found = found.unwrap_or_else(|| panic!("{name} is missing; tests/install installs it"));
+    note(name);
+    found
+}
+
+/// One line for each use: the story (the test's name, which is its thread's), a tab, the program.
+fn note(name: &str) {
+    let Some(log) = std::env::var_os(LOG_VARIABLE) else { return };
+    let thread = std::thread::current();
+    let line = format!("{}\t{name}\n", thread.name().unwrap_or("main"));
+    let mut log = OpenOptions::new().create(true).append(true).open(log).expect("the log of foreign peers");
+    log.write_all(line.as_bytes()).expect("the log of foreign peers");
+}
+
+/// A command run as root: directly, or by sudo without a question.
+pub fn privileged(name: &str) -> Command {
+    let found = program(name);
+    if rustix::process::geteuid().is_root() {
+        return Command::new(found);
+    }
+    let mut command = Command::new(program("sudo"));
+    command.arg("-n").arg(found);
+    command
+}
+
+/// Runs it; fails with all it said unless it succeeds.
+pub fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = output(command)?;
+    anyhow::ensure!(output.status.success(), "{}: {}", command.get_program().display(), said(&output));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs it to its end, whatever that is.
+pub fn output(command: &mut Command) -> anyhow::Result<Output> {
+    command.output().with_context(|| format!("can't run {}", command.get_program().display()))
+}
