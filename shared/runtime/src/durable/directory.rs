@@ -129,18 +129,18 @@ mod tests {
     fn crowd(callers: usize, second: fn() -> io::Result<()>) -> (Vec<io::Result<()>>, usize) {
         let group = Arc::new(Group::default());
         let (release, released) = mpsc::channel::<()>();
-        let (began, begun) = mpsc::channel::<()>();
+        let (starting, started) = mpsc::channel::<()>();
         let first = thread::spawn({
             let group = Arc::clone(&group);
             move || {
                 group.sync(|| {
-                    began.send(()).unwrap();
+                    starting.send(()).unwrap();
                     released.recv().unwrap();
                     Ok(())
                 })
             }
         });
-        begun.recv().unwrap();
+        started.recv().unwrap();
         let count = Arc::new(AtomicUsize::new(0));
         let others: Vec<_> = (0..callers)
             .map(|_| {

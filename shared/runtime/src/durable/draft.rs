@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::{DurableError, rename};
 
-/// Octets asked of one copy_file_range; the system may copy fewer.
+/// Octets asked of one `copy_file_range`; the system may copy fewer.
 const RANGE_OCTETS: usize = 64 * 1024 * 1024;
 /// Octets copied at a time where the system can't copy by itself.
 const COPY_OCTETS: usize = 64 * 1024;
@@ -41,7 +41,7 @@ impl Draft {
         self.file.write_all(bytes).map_err(|error| self.failed("write", error))
     }
 
-    /// Appends the contents of another file from octet `skip` on, by copy_file_range where the system
+    /// Appends the contents of another file from octet `skip` on, by `copy_file_range` where the system
     /// can; gives their length. The other file's own position does not matter and does not move.
     pub fn append_file(&mut self, from: &File, skip: u64) -> Result<u64, DurableError> {
         self.append(from, skip).map(|end| end.saturating_sub(skip)).map_err(|error| self.failed("write", error))
