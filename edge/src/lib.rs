@@ -1,1 +1,18 @@
+//! The gate: accepts mail for homes behind it, hands it over or seals it, sends theirs into the
+//! world, and keeps nothing readable.
 //!
+//! Order, imports point downwards only: `cli > run, status > listeners > session > policy,
+//! handover, relay > spool > homes > config`. What a home asks for leaves [`homes`] as an event;
+//! [`run`] gives it to who serves it.
+
+pub mod cli;
+pub mod config;
+pub mod handover;
+pub mod homes;
+pub mod listeners;
+pub mod policy;
+pub mod relay;
+pub mod run;
+pub mod session;
+pub mod spool;
+pub mod status;

@@ -330,6 +330,10 @@ impl Reply {
     pub fn sender_not_yours(address: &str) -> Self {
         Self::one(550, (5, 7, 1), format!("{address} does not belong to this login"))
     }
+    /// 550 5.7.1: an edge sends for a home's own domains only.
+    pub fn sender_not_of_home(address: &str) -> Self {
+        Self::one(550, (5, 7, 1), format!("This edge does not send as {address} for that home"))
+    }
     /// 554 5.6.0: a submitted message that can't be made right; says what is wrong.
     pub fn malformed_message(what: &str) -> Self {
         Self::one(554, (5, 6, 0), what)

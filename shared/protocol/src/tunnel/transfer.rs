@@ -143,7 +143,8 @@ impl Tally {
         if self.sha256() == seal.sha256 { Ok(()) } else { Err(TransferError::Digest) }
     }
 
-    fn sha256(self) -> [u8; 32] {
+    /// The digest alone.
+    pub fn sha256(self) -> [u8; 32] {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(self.digest.finish().as_ref());
         bytes

@@ -1,0 +1,219 @@
+//! The commands of `gatepost-edge`. Data goes to stdout, everything else to stderr. Exit codes:
+//! 0 done, 1 it failed, 2 wrong usage or config.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use comfy_table::Table;
+use gatepost_runtime::certificate::Served;
+use gatepost_runtime::config::ConfigError;
+use gatepost_runtime::{control, log};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::config::{CONFIG_PATH, Config};
+use crate::run;
+
+/// Threads that serve connections. An edge waits for others most of the time.
+const WORKERS_MAX: usize = 4;
+/// Stack of each thread, in octets. Sessions live on the heap.
+const STACK_OCTETS: usize = 1024 * 1024;
+/// Threads for blocking work: sealing, syncs, password checks.
+const BLOCKING_MAX: usize = 64;
+
+/// Gatepost's gate on the public host: takes mail for homes behind it, and sends theirs.
+#[derive(Debug, Parser)]
+#[command(name = "gatepost-edge", version)]
+pub struct Cli {
+    /// Config file.
+    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_PATH)]
+    config: PathBuf,
+    /// State directory, instead of the config's.
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve.
+    Run,
+    /// Say whether the config is good.
+    Check,
+    /// Print this edge's key, for the home's config; makes it if there is none yet.
+    Key,
+    /// Show what the running edge does.
+    Status,
+    /// Sealed mail that waits for its home.
+    Spool {
+        #[command(subcommand)]
+        command: SpoolCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SpoolCommand {
+    /// List it, oldest first.
+    List,
+}
+
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+impl Cli {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        match self.command() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("gatepost-edge: {failure}");
+                ExitCode::from(match failure {
+                    Failure::Config(_) => 2,
+                    Failure::Failed(_) => 1,
+                })
+            }
+        }
+    }
+
+    fn command(&self) -> Result<(), Failure> {
+        match &self.command {
+            Command::Run => self.run(),
+            Command::Check => self.check(),
+            Command::Key => {
+                let state = Config::state_path(&self.config, self.state.as_deref())?;
+                let key = run::identity(&state)?.key();
+                if self.json {
+                    print_json(&json!({ "key": key.to_string() }))
+                } else {
+                    println!("{key}")
+                }
+                Ok(())
+            }
+            Command::Status => {
+                let status = self.ask("status")?;
+                if self.json {
+                    print_json(&status)
+                } else {
+                    print_status(&status)
+                }
+                Ok(())
+            }
+            Command::Spool { command: SpoolCommand::List } => {
+                let list = self.ask("spool-list")?;
+                if self.json {
+                    print_json(&list)
+                } else {
+                    print_spool(&list)
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn run(&self) -> Result<(), Failure> {
+        let config = self.load()?;
+        log::start();
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .max_blocking_threads(BLOCKING_MAX)
+            .thread_stack_size(STACK_OCTETS)
+            .thread_name("edge")
+            .enable_all()
+            .build()
+            .map_err(anyhow::Error::from)?;
+        let done = runtime.block_on(run::run(config));
+        // Whoever was given up on in the drain must not hold the program.
+        runtime.shutdown_background();
+        Ok(done?)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let config = self.load()?;
+        let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str());
+        if let Err(error) = certificate {
+            return Err(ConfigError(format!("{}: [tls] {error}", self.config.display())).into());
+        }
+        if config.certificate.is_none() {
+            eprintln!("note: no certificate is named in [tls]; a self-signed one will be served");
+        }
+        if self.json {
+            print_json(&json!({ "good": true, "config": self.config, "state": config.state }));
+        } else {
+            println!("{} is good: {}, {} home(s)", self.config.display(), config.doors, config.homes.len());
+        }
+        Ok(())
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(&self.config, self.state.as_deref())
+    }
+
+    fn ask(&self, command: &str) -> Result<Value, Failure> {
+        let state: PathBuf = Config::state_path(&self.config, self.state.as_deref())?;
+        let state: &Path = &state;
+        Ok(control::ask(state, &json!({ "command": command })).map_err(anyhow::Error::from)?)
+    }
+}
+
+fn print_json(value: &Value) {
+    println!("{value:#}");
+}
+
+fn print_status(status: &Value) {
+    println!("{} ({}), key {}", text(&status["hostname"]), text(&status["software"]), text(&status["key"]));
+    for door in ["smtp", "submissions", "tunnel"] {
+        println!("{door:12} {}", text(&status["listen"][door]));
+    }
+    println!(
+        "sessions     {} smtp, {} submissions",
+        text(&status["sessions"]["smtp"]),
+        text(&status["sessions"]["submissions"])
+    );
+    let mut table = table(&["home", "connected since", "address", "round trip", "directory", "sealed", "octets"]);
+    for home in status["homes"].as_array().into_iter().flatten() {
+        let session = &home["session"];
+        table.add_row([
+            text(&home["name"]),
+            if session.is_null() { "away".into() } else { text(&session["since"]) },
+            text(&session["address"]),
+            session["round_trip_ms"].as_f64().map_or_else(|| "-".into(), |time| format!("{time:.1} ms")),
+            text(&home["directory_version"]),
+            text(&home["spool"]["messages"]),
+            text(&home["spool"]["octets"]),
+        ]);
+    }
+    println!("{table}");
+}
+
+fn print_spool(list: &Value) {
+    let mut table = table(&["home", "sealed", "octets", "transfer"]);
+    for item in list.as_array().into_iter().flatten() {
+        table.add_row(["home", "sealed", "octets", "transfer"].map(|column| text(&item[column])));
+    }
+    println!("{table}");
+}
+
+fn table(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(columns);
+    table
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,448 @@
+//! The edge's config, in two stages: `Raw…` is exactly the file, [`Config`] is what the parts run
+//! on: typed, defaults filled, relations checked. Each part gets its own table by value.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::tunnel::wire::RECIPIENTS_MAX;
+use gatepost_runtime::certificate::CertificateFiles;
+use gatepost_runtime::config::{ConfigError, Placed, Size, Source, Span};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// Where the config lies if `--config` does not say otherwise.
+pub const CONFIG_PATH: &str = "/etc/gatepost/edge.toml";
+/// Where state lies if neither `state` nor `--state` says otherwise.
+pub const STATE_PATH: &str = "/var/lib/gatepost-edge";
+/// Longest name of a home, in octets: it is also a directory name.
+const HOME_NAME_OCTETS_MAX: usize = 64;
+/// Shortest and longest wait for the home's answer: a client waits ten minutes (RFC 5321 §4.5.3.2.6).
+const HOME_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(540));
+
+/// What the edge runs on.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our name in greetings, EHLO and Received fields.
+    pub hostname: Domain,
+    /// State directory.
+    pub state: PathBuf,
+    /// Where to listen.
+    pub doors: Doors,
+    /// Certificate files; self-signed without.
+    pub certificate: Option<CertificateFiles>,
+    /// DNS servers; the system's if empty.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Bounds.
+    pub limits: EdgeLimits,
+    /// Whether mail is sent out over IPv6.
+    pub outbound_ipv6: bool,
+    /// The paired homes, in the file's order; never empty.
+    pub homes: Vec<HomeConfig>,
+}
+
+/// Where to listen; `None` is a door that stays shut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doors {
+    /// Mail from the world.
+    pub smtp: Option<SocketAddr>,
+    /// Mail from accounts.
+    pub submissions: Option<SocketAddr>,
+    /// The homes.
+    pub tunnel: Option<SocketAddr>,
+}
+
+/// Bounds the owner may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeLimits {
+    /// Largest message taken, as advertised by SIZE.
+    pub message_octets_max: u64,
+    /// Recipients of one transaction.
+    pub recipients_max: usize,
+    /// Connections at one door at once.
+    pub connections_max: usize,
+    /// Connections at one door at once from one address.
+    pub connections_per_address_max: usize,
+    /// How long the home may be silent before a message is sealed instead.
+    pub home_wait_max: Duration,
+    /// Sealed mail held for one home.
+    pub spool_octets_max: u64,
+    /// Disk left free by the spool.
+    pub disk_reserve_octets: u64,
+    /// Messages going out at once for one home.
+    pub relays_max: usize,
+}
+
+/// One paired home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HomeConfig {
+    /// For people, and for directory names.
+    pub name: String,
+    /// Keys it may show (two while it changes its key).
+    pub keys: Vec<NodeKey>,
+    /// Domains it may serve.
+    pub domains: Vec<Domain>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    hostname: Placed<String>,
+    state: Option<PathBuf>,
+    #[serde(default)]
+    listen: RawListen,
+    tls: Option<CertificateFiles>,
+    acme: Option<Placed<IgnoredAny>>,
+    #[serde(default)]
+    dns: RawDns,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    outbound_ipv6: bool,
+    #[serde(default)]
+    home: Vec<RawHome>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListen {
+    smtp: Option<Placed<String>>,
+    submissions: Option<Placed<String>>,
+    tunnel: Option<Placed<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDns {
+    #[serde(default)]
+    servers: Vec<Placed<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    message: Option<Placed<Size>>,
+    recipients: Option<Placed<u64>>,
+    connections: Option<Placed<u64>>,
+    connections_per_address: Option<Placed<u64>>,
+    home_wait: Option<Placed<Span>>,
+    spool: Option<Placed<Size>>,
+    disk_reserve: Option<Placed<Size>>,
+    relays: Option<Placed<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHome {
+    name: Placed<String>,
+    key: Placed<OneOrMore>,
+    domains: Placed<Vec<Placed<String>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a key (\"gp1…\") or a list of keys")]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+/// Only where state lies: all that `key` needs, so that it works before the rest is filled in.
+#[derive(Deserialize)]
+struct OnlyState {
+    state: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads and checks a file. `state` overrides the file's.
+    pub fn load(path: &Path, state: Option<&Path>) -> Result<Self, ConfigError> {
+        let source = Source::read(path)?;
+        let raw: Raw = source.parse()?;
+        if let Some(acme) = &raw.acme {
+            return Err(source.error(
+                acme,
+                "this version can't fetch certificates by ACME",
+                "name your own files in [tls] (certificate, key), or leave both out to serve a self-signed one",
+            ));
+        }
+        let hostname = Domain::parse(raw.hostname.get_ref()).ok().filter(|name| name.literal().is_none());
+        let hostname = hostname.ok_or_else(|| {
+            source.error(
+                &raw.hostname,
+                "not a host name",
+                "the name the world knows this host by, such as \"mail.example.org\"",
+            )
+        })?;
+        let doors = Doors {
+            smtp: door(&source, raw.listen.smtp.as_ref(), "[::]:25")?,
+            submissions: door(&source, raw.listen.submissions.as_ref(), "[::]:465")?,
+            tunnel: door(&source, raw.listen.tunnel.as_ref(), "[::]:10025")?,
+        };
+        let dns_servers = raw.dns.servers.iter().map(|server| {
+            server.get_ref().parse().map_err(|_| {
+                source.error(server, "not an address and port", "such as \"192.0.2.53:53\" or \"[2001:db8::53]:53\"")
+            })
+        });
+        Ok(Self {
+            hostname,
+            state: state.map(Path::to_owned).or(raw.state).unwrap_or_else(|| STATE_PATH.into()),
+            doors,
+            certificate: raw.tls,
+            dns_servers: dns_servers.collect::<Result<_, _>>()?,
+            limits: raw.limits.check(&source)?,
+            outbound_ipv6: raw.outbound_ipv6,
+            homes: homes(&source, &raw.hostname, &raw.home)?,
+        })
+    }
+
+    /// Where state lies, by a file that may not be complete yet, or not be there at all.
+    pub fn state_path(path: &Path, state: Option<&Path>) -> Result<PathBuf, ConfigError> {
+        if let Some(state) = state {
+            return Ok(state.to_owned());
+        }
+        if !path.exists() {
+            return Ok(STATE_PATH.into());
+        }
+        let only: OnlyState = Source::read(path)?.parse()?;
+        Ok(only.state.unwrap_or_else(|| STATE_PATH.into()))
+    }
+}
+
+impl RawLimits {
+    fn check(&self, source: &Source) -> Result<EdgeLimits, ConfigError> {
+        let mebibyte = 1024 * 1024;
+        let home_wait = match &self.home_wait {
+            Some(wait) if wait.get_ref().0 < HOME_WAIT.0 || wait.get_ref().0 > HOME_WAIT.1 => {
+                return Err(source.error(wait, "out of range", "between \"100 ms\" and \"9 min\": a client waits ten"));
+            }
+            Some(wait) => wait.get_ref().0,
+            None => Duration::from_secs(60),
+        };
+        Ok(EdgeLimits {
+            message_octets_max: size(source, self.message.as_ref(), (1024, 1024 * mebibyte), 50 * mebibyte)?,
+            recipients_max: count(source, self.recipients.as_ref(), RECIPIENTS_MAX, RECIPIENTS_MAX)?,
+            connections_max: count(source, self.connections.as_ref(), 10_000, 500)?,
+            connections_per_address_max: count(source, self.connections_per_address.as_ref(), 10_000, 20)?,
+            home_wait_max: home_wait,
+            spool_octets_max: size(source, self.spool.as_ref(), (0, u64::MAX), 10 * 1024 * mebibyte)?,
+            disk_reserve_octets: size(source, self.disk_reserve.as_ref(), (0, u64::MAX), 500 * mebibyte)?,
+            relays_max: count(source, self.relays.as_ref(), 200, 50)?,
+        })
+    }
+}
+
+fn door(source: &Source, value: Option<&Placed<String>>, default: &str) -> Result<Option<SocketAddr>, ConfigError> {
+    let text = value.map_or(default, |value| value.get_ref().as_str());
+    if text == "off" {
+        return Ok(None);
+    }
+    match (text.parse(), value) {
+        (Ok(address), _) => Ok(Some(address)),
+        (Err(_), Some(value)) => {
+            let remedy = format!("an address and port such as {default:?}, or \"off\"");
+            Err(source.error(value, "not an address and port", &remedy))
+        }
+        (Err(error), None) => unreachable!("the default {default} is an address: {error}"),
+    }
+}
+
+fn size(source: &Source, value: Option<&Placed<Size>>, range: (u64, u64), default: u64) -> Result<u64, ConfigError> {
+    let Some(value) = value else { return Ok(default) };
+    let octets = value.get_ref().0;
+    if octets < range.0 || octets > range.1 {
+        let remedy = format!("between {} and {} octets", range.0, range.1);
+        return Err(source.error(value, "out of range", &remedy));
+    }
+    Ok(octets)
+}
+
+fn count(source: &Source, value: Option<&Placed<u64>>, max: usize, default: usize) -> Result<usize, ConfigError> {
+    let Some(value) = value else { return Ok(default) };
+    match usize::try_from(*value.get_ref()) {
+        Ok(count) if count >= 1 && count <= max => Ok(count),
+        _ => Err(source.error(value, "out of range", &format!("between 1 and {max}"))),
+    }
+}
+
+fn homes(source: &Source, hostname: &Placed<String>, raw: &[RawHome]) -> Result<Vec<HomeConfig>, ConfigError> {
+    if raw.is_empty() {
+        return Err(source.error(
+            hostname,
+            "no home is paired with this edge",
+            "add a table [[home]] with name, key (printed by: gatepost-home key) and domains",
+        ));
+    }
+    let mut names = HashSet::new();
+    let mut keys = HashSet::new();
+    let mut domains = HashSet::new();
+    raw.iter()
+        .map(|home| {
+            let name = home.name.get_ref();
+            if !is_home_name(name) {
+                let remedy = "lower-case letters, digits and hyphens, at most 64, such as \"cottage\"";
+                return Err(source.error(&home.name, "not a name for a home", remedy));
+            }
+            if !names.insert(name.clone()) {
+                return Err(source.error(&home.name, "two homes have this name", "give each its own"));
+            }
+            Ok(HomeConfig {
+                name: name.clone(),
+                keys: home_keys(source, &home.key, &mut keys)?,
+                domains: home_domains(source, &home.domains, &mut domains)?,
+            })
+        })
+        .collect()
+}
+
+fn home_keys(
+    source: &Source,
+    raw: &Placed<OneOrMore>,
+    seen: &mut HashSet<NodeKey>,
+) -> Result<Vec<NodeKey>, ConfigError> {
+    let texts = match raw.get_ref() {
+        OneOrMore::One(text) => std::slice::from_ref(text),
+        OneOrMore::More(texts) => texts.as_slice(),
+    };
+    if texts.is_empty() {
+        return Err(source.error(raw, "no key", "the key printed by: gatepost-home key"));
+    }
+    let parse = |text: &String| {
+        let key: NodeKey = text.parse().map_err(|error: gatepost_protocol::pairing::NodeKeyError| {
+            source.error(raw, &error.to_string(), "the key printed by: gatepost-home key")
+        })?;
+        if !seen.insert(key) {
+            return Err(source.error(raw, "this key is listed twice", "each home has a key of its own"));
+        }
+        Ok(key)
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn home_domains(
+    source: &Source,
+    raw: &Placed<Vec<Placed<String>>>,
+    seen: &mut HashSet<Domain>,
+) -> Result<Vec<Domain>, ConfigError> {
+    if raw.get_ref().is_empty() {
+        return Err(source.error(raw, "no domain", "the domains whose mail goes to this home"));
+    }
+    let parse = |text: &Placed<String>| {
+        let domain = Domain::parse(text.get_ref()).ok().filter(|domain| domain.literal().is_none());
+        let domain = domain.ok_or_else(|| source.error(text, "not a domain name", "a name such as \"example.org\""))?;
+        if !seen.insert(domain.clone()) {
+            return Err(source.error(text, "this domain is listed twice", "a domain belongs to one home"));
+        }
+        Ok(domain)
+    };
+    raw.get_ref().iter().map(parse).collect()
+}
+
+fn is_home_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= HOME_NAME_OCTETS_MAX
+        && !name.starts_with('-')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+impl fmt::Display for Doors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |door: Option<SocketAddr>| door.map_or_else(|| "off".to_owned(), |address| address.to_string());
+        write!(f, "smtp {}, submissions {}, tunnel {}", text(self.smtp), text(self.submissions), text(self.tunnel))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("edge.toml");
+        std::fs::write(&path, text).expect("written");
+        Config::load(&path, None).map_err(|error| error.to_string())
+    }
+
+    fn key(seed: &str) -> String {
+        NodeKey::of_spki(seed.as_bytes()).to_string()
+    }
+
+    fn whole(extra: &str) -> String {
+        format!(
+            "hostname = \"mail.example.org\"\n{extra}\n[[home]]\nname = \"cottage\"\nkey = \"{}\"\n\
+             domains = [\"example.org\", \"example.net\"]\n",
+            key("a")
+        )
+    }
+
+    #[test]
+    fn the_shortest_whole_file() {
+        let config = load(&whole("")).expect("good");
+        assert_eq!(config.hostname.as_str(), "mail.example.org");
+        assert_eq!(config.state, Path::new(STATE_PATH));
+        assert_eq!(config.doors.to_string(), "smtp [::]:25, submissions [::]:465, tunnel [::]:10025");
+        assert_eq!(config.limits.message_octets_max, 50 * 1024 * 1024);
+        assert_eq!(config.limits.home_wait_max, Duration::from_secs(60));
+        assert_eq!(config.homes[0].domains.len(), 2);
+        assert!(!config.outbound_ipv6);
+    }
+
+    #[test]
+    fn every_setting() {
+        let config = load(&whole(
+            "state = \"/tmp/x\"\noutbound_ipv6 = true\n[listen]\nsmtp = \"127.0.0.1:0\"\nsubmissions = \"off\"\n\
+             [dns]\nservers = [\"127.0.0.1:5353\"]\n[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n\
+             [limits]\nmessage = \"1 MiB\"\nrecipients = 10\nconnections = 5\nconnections_per_address = 2\n\
+             home_wait = \"2 s\"\nspool = \"1 GiB\"\ndisk_reserve = \"1 MiB\"\nrelays = 3\n",
+        ))
+        .expect("good");
+        assert_eq!(config.state, Path::new("/tmp/x"));
+        assert_eq!(config.doors.submissions, None);
+        assert_eq!(config.doors.smtp, "127.0.0.1:0".parse().ok());
+        assert_eq!(config.limits.recipients_max, 10);
+        assert_eq!(config.limits.home_wait_max, Duration::from_secs(2));
+        assert_eq!(config.limits.relays_max, 3);
+        assert_eq!(config.dns_servers.len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let two = |second_name: &str, second_key: &str, second_domain: &str| {
+            format!(
+                "{}[[home]]\nname = \"{second_name}\"\nkey = \"{second_key}\"\ndomains = [\"{second_domain}\"]\n",
+                whole("")
+            )
+        };
+        for (text, line, words) in [
+            ("hostname = \"mail.example.org\"\n".to_owned(), "1", "no home is paired"),
+            (two("cottage", &key("b"), "example.com"), "7", "two homes have this name"),
+            (two("cabin", &key("a"), "example.com"), "8", "listed twice"),
+            (two("cabin", &key("b"), "EXAMPLE.org"), "9", "a domain belongs to one home"),
+            (two("../etc", &key("b"), "example.com"), "7", "not a name for a home"),
+            (two("cabin", "gp1oops", "example.com"), "8", "checksum"),
+            (whole("acme = { email = \"you@example.org\" }"), "2", "ACME"),
+            (whole("[listen]\nsmtp = \"25\""), "3", "not an address and port"),
+            (whole("[limits]\nrecipients = 0"), "3", "out of range"),
+            (whole("[limits]\nrecipients = 1001"), "3", "between 1 and 1000"),
+            (whole("[limits]\nhome_wait = \"1 h\""), "3", "out of range"),
+            (whole("hostnam = \"x\""), "2", "hostname"),
+            (whole("[limits]\nmesage = \"1 MiB\""), "3", "message"),
+        ] {
+            let error = load(&text).expect_err(words);
+            assert!(error.contains(&format!("edge.toml:{line}")), "{error}\nfor line {line} of\n{text}");
+            assert!(error.contains(words), "{error}\nlacks {words}");
+        }
+    }
+
+    #[test]
+    fn the_state_is_found_before_the_file_is_complete() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("edge.toml");
+        assert_eq!(Config::state_path(&path, None).expect("default"), Path::new(STATE_PATH));
+        std::fs::write(&path, "state = \"/tmp/y\"\nhostname = \"x\"\n").expect("written");
+        assert_eq!(Config::state_path(&path, None).expect("read"), Path::new("/tmp/y"));
+        assert_eq!(Config::state_path(&path, Some(Path::new("/z"))).expect("given"), Path::new("/z"));
+    }
+}

@@ -1,0 +1,158 @@
+//! The last snapshot of one home, on disk and in memory, so that the edge answers for it while it
+//! is away, across restarts too. A home speaks for its own domains only: what else its snapshot
+//! holds is left out when it is read, so that a change of the config counts at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::directory::Directory;
+use gatepost_protocol::tunnel::verb::directory::WireDirectory;
+use gatepost_runtime::durable::{self, DurableError};
+use thiserror::Error;
+use tracing::error;
+
+/// First octet of the file: how the rest is encoded.
+const FILE_VERSION: u8 = 1;
+/// PBKDF2 rounds of a verifier beyond which it is left out: a login must not cost seconds.
+const ITERATIONS_MAX: u32 = 1_000_000;
+
+/// Where one home's snapshot is kept.
+#[derive(Debug)]
+pub struct Shelf {
+    path: PathBuf,
+    domains: Vec<Domain>,
+    held: RwLock<Option<Arc<Directory>>>,
+}
+
+/// Why a snapshot was not taken.
+#[derive(Debug, Error)]
+pub enum ShelfError {
+    /// It holds something that is no domain name.
+    #[error("the snapshot can't be read: {0}")]
+    Malformed(String),
+    /// It could not be kept.
+    #[error(transparent)]
+    Disk(#[from] DurableError),
+}
+
+impl Shelf {
+    /// Opens `folder/name`. A file that can't be read is reported and left alone: the home sends
+    /// its snapshot anew when it connects. Blocking.
+    pub fn open(folder: &Path, name: &str, domains: &[Domain]) -> Result<Self, DurableError> {
+        durable::create_directory(folder)?;
+        let path = folder.join(name);
+        let held = match std::fs::read(&path) {
+            Ok(bytes) => match decode(&bytes).and_then(|wire| admit(wire, domains)) {
+                Ok(directory) => Some(Arc::new(directory)),
+                Err(error) => {
+                    error!(path = %path.display(), %error, "the home's directory can't be read; waiting for the home");
+                    None
+                }
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => return Err(DurableError { action: "read", path, source }),
+        };
+        Ok(Self { path, domains: domains.to_vec(), held: RwLock::new(held) })
+    }
+
+    /// The snapshot in use.
+    pub fn directory(&self) -> Option<Arc<Directory>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes a new snapshot: durable when this returns. Blocking.
+    pub fn put(&self, wire: WireDirectory) -> Result<u64, ShelfError> {
+        let mut bytes = vec![FILE_VERSION];
+        bytes = postcard::to_extend(&wire, bytes).map_err(|error| ShelfError::Malformed(error.to_string()))?;
+        let directory = admit(wire, &self.domains)?;
+        let version = directory.version;
+        durable::write_file(&self.path, &bytes)?;
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(directory));
+        Ok(version)
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<WireDirectory, ShelfError> {
+    match bytes.split_first() {
+        Some((&FILE_VERSION, body)) => {
+            postcard::from_bytes(body).map_err(|error| ShelfError::Malformed(error.to_string()))
+        }
+        Some((version, _)) => Err(ShelfError::Malformed(format!("its version {version} is not known"))),
+        None => Err(ShelfError::Malformed("it is empty".into())),
+    }
+}
+
+/// What of a snapshot counts: nothing of a domain the config does not give this home.
+fn admit(wire: WireDirectory, domains: &[Domain]) -> Result<Directory, ShelfError> {
+    let mut directory = Directory::try_from(wire).map_err(|error| ShelfError::Malformed(error.to_string()))?;
+    directory.domains.retain(|domain, _| domains.contains(domain));
+    directory.addresses.retain(|key| in_domains(key, domains));
+    directory.verifiers.retain(|login, verifier| {
+        in_domains(login, domains) && verifier.iterations <= ITERATIONS_MAX && verifier.iterations > 0
+    });
+    Ok(directory)
+}
+
+fn in_domains(key: &str, domains: &[Domain]) -> bool {
+    key.rsplit_once('@').is_some_and(|(_, name)| domains.iter().any(|domain| domain.as_str() == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use gatepost_protocol::mail::address::Address;
+    use gatepost_protocol::mail::directory::{DomainPolicy, Lookup};
+
+    use super::*;
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).expect("valid")
+    }
+
+    fn snapshot(version: u64) -> WireDirectory {
+        let domains = ["example.org", "stolen.example"].map(|name| (domain(name), DomainPolicy::default()));
+        WireDirectory::from(&Directory {
+            version,
+            domains: domains.into(),
+            addresses: ["alice@example.org".to_owned(), "bob@stolen.example".to_owned()].into(),
+            subaddress_separator: Some('+'),
+            verifiers: std::collections::HashMap::new(),
+            seal_key: vec![1; 10],
+            message_octets_max: 1000,
+        })
+    }
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).expect("valid")
+    }
+
+    #[test]
+    fn a_snapshot_survives_a_restart_and_stays_within_its_domains() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let shelf = Shelf::open(folder.path(), "cottage", &[domain("example.org")]).expect("opened");
+        assert!(shelf.directory().is_none());
+        assert_eq!(shelf.put(snapshot(7)).expect("kept"), 7);
+        for shelf in [shelf, Shelf::open(folder.path(), "cottage", &[domain("example.org")]).expect("opened")] {
+            let directory = shelf.directory().expect("held");
+            assert_eq!(directory.version, 7);
+            assert_eq!(directory.lookup(&address("alice@example.org")), Lookup::Known);
+            assert_eq!(directory.lookup(&address("bob@stolen.example")), Lookup::NotOurs);
+            assert_eq!(directory.addresses.len(), 1);
+        }
+        let wider = [domain("example.org"), domain("stolen.example")];
+        let wider = Shelf::open(folder.path(), "cottage", &wider).expect("opened").directory().expect("held");
+        assert_eq!(wider.lookup(&address("bob@stolen.example")), Lookup::Known);
+    }
+
+    #[test]
+    fn a_torn_file_is_no_directory_and_no_obstacle() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        for bytes in [&b""[..], &[9, 1, 2], &[FILE_VERSION, 0xff, 0xff]] {
+            std::fs::write(folder.path().join("cottage"), bytes).expect("written");
+            let shelf = Shelf::open(folder.path(), "cottage", &[domain("example.org")]).expect("opened");
+            assert!(shelf.directory().is_none());
+            shelf.put(snapshot(1)).expect("kept");
+            assert!(shelf.directory().is_some());
+        }
+    }
+}

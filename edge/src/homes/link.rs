@@ -1,0 +1,144 @@
+//! A home's link: sessions as they come from the acceptor, the verbs a home may use, and the
+//! directory it sends. A home that asks for anything else is logged and its stream dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gatepost_protocol::tunnel::hello::Refusal;
+use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory};
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::identity::Identity;
+use gatepost_runtime::tunnel::{Acceptor, Incoming, Session, Stream, TunnelError};
+use tokio::sync::{Mutex, mpsc};
+use tracing::{info, warn};
+
+use super::{Ask, Asked, Home, Homes};
+
+/// Sessions waiting to be taken up; the acceptor waits beyond it.
+const SESSIONS_WAITING_MAX: usize = 4;
+
+/// Takes homes in. The acceptor is for the door of the tunnel; the future serves until the edge ends.
+pub fn gate(
+    homes: &Homes,
+    identity: Arc<Identity>,
+    node: &str,
+    asked: mpsc::Sender<Asked>,
+    clock: Clock,
+) -> (Acceptor, impl Future<Output = ()> + Send + 'static) {
+    let (sender, mut sessions) = mpsc::channel(SESSIONS_WAITING_MAX);
+    let paired = {
+        let homes = homes.clone();
+        Arc::new(move |key| homes.of_key(key).is_some())
+    };
+    let acceptor = Acceptor::new(identity, node.to_owned(), paired, sender, clock);
+    let homes = homes.clone();
+    let serve = async move {
+        let number = AtomicU64::new(0);
+        while let Some((session, incoming)) = sessions.recv().await {
+            let Some(home) = homes.of_key(session.facts().peer).cloned() else {
+                // The acceptor asked `paired` already; a key that is none of ours gets nothing.
+                session.close(TunnelError::Closed);
+                continue;
+            };
+            let link = Link { home, number: number.fetch_add(1, Ordering::Relaxed), asked: asked.clone() };
+            tokio::spawn(link.run(session, incoming));
+        }
+    };
+    (acceptor, serve)
+}
+
+struct Link {
+    home: Arc<Home>,
+    number: u64,
+    asked: mpsc::Sender<Asked>,
+}
+
+impl Link {
+    async fn run(self, session: Session, mut incoming: mpsc::Receiver<Incoming>) {
+        let facts = session.facts();
+        info!(home = self.home.name(), address = %facts.address, software = facts.software, group = facts.group, "home connected");
+        if let Some(old) = self.home.connect(self.number, session.clone()) {
+            // A home that changes its key may still have a session with the old one.
+            old.close(TunnelError::Refused(Refusal::Replaced));
+        }
+        let link = Arc::new(self);
+        // Held while a snapshot is stored: the newest of this session.
+        let newest = Arc::new(Mutex::new(0));
+        let admit = async {
+            while let Some(incoming) = incoming.recv().await {
+                link.admit(incoming, &newest).await;
+            }
+        };
+        let why = tokio::select! {
+            why = session.ended() => why,
+            () = admit => session.ended().await,
+        };
+        link.home.disconnect(link.number);
+        info!(home = link.home.name(), %why, "home disconnected");
+    }
+
+    async fn admit(self: &Arc<Self>, incoming: Incoming, newest: &Arc<Mutex<u64>>) {
+        let Incoming { role, request, stream } = incoming;
+        let what = match request {
+            request if request.role() != Some(role) => Err(request),
+            Request::Directory(wire) => {
+                let (link, newest) = (self.clone(), newest.clone());
+                tokio::spawn(async move { link.take_directory(*wire, &newest, stream).await });
+                return;
+            }
+            Request::Relay(relay) => Ok(Ask::Relay(relay)),
+            Request::Attempt(request) => Ok(Ask::Attempt(request)),
+            Request::Spool(request) => Ok(Ask::Spool(request)),
+            request => Err(request),
+        };
+        match what {
+            // Bounded by the streams a session may have open; a full channel only slows this home's next request.
+            Ok(what) => drop(self.asked.send(Asked { home: self.home.clone(), what, stream }).await),
+            Err(request) => {
+                warn!(home = self.home.name(), verb = verb(&request), connection = %role, "a home asked for what it may not");
+            }
+        }
+    }
+
+    /// Stores a snapshot and answers with the version now held. An older one that was overtaken in
+    /// this session changes nothing.
+    async fn take_directory(&self, wire: WireDirectory, newest: &Mutex<u64>, mut stream: Stream) {
+        let mut newest = newest.lock().await;
+        let mut version = *newest;
+        if wire.version() >= *newest {
+            let home = self.home.clone();
+            let stored = tokio::task::spawn_blocking(move || home.shelf.put(wire)).await;
+            match stored {
+                Ok(Ok(stored)) => version = stored,
+                Ok(Err(error)) => {
+                    warn!(home = self.home.name(), %error, "the home's directory was not taken");
+                    return;
+                }
+                Err(error) => {
+                    warn!(home = self.home.name(), %error, "storing the home's directory failed");
+                    return;
+                }
+            }
+            *newest = version;
+            info!(home = self.home.name(), version, "directory stored");
+        }
+        drop(newest);
+        if stream.send(&DirectoryHeld { version }).await.is_ok() {
+            stream.finish().await;
+        }
+    }
+}
+
+fn verb(request: &Request) -> &'static str {
+    match request {
+        Request::Heartbeat => "Heartbeat",
+        Request::Directory(_) => "Directory",
+        Request::Inbound(_) => "Inbound",
+        Request::Submission(_) => "Submission",
+        Request::Authenticate(_) => "Authenticate",
+        Request::Relay(_) => "Relay",
+        Request::Attempt(_) => "Attempt",
+        Request::Spool(_) => "Spool",
+    }
+}

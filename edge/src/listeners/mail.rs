@@ -1,0 +1,88 @@
+//! 25 and 465: a connection, made secure first where the door says so, becomes a session.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_runtime::certificate::Served;
+use gatepost_runtime::drive::{Connection, DriveError, Security};
+use gatepost_runtime::listen::{self, Admitted, DoorLimits};
+use gatepost_runtime::shutdown::Signal;
+use tokio::net::TcpListener;
+use tracing::debug;
+
+use crate::session::{self, Desk, Door};
+
+/// What a client hears that is turned away.
+static REFUSAL: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::too_many_connections().wire());
+
+/// How many sessions run now, for `status`. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct SessionCount(Arc<AtomicUsize>);
+
+impl SessionCount {
+    /// Now.
+    pub fn now(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self) -> Entered {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Entered(self.clone())
+    }
+}
+
+struct Entered(SessionCount);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves a mail door until draining begins; its sessions go on until they end.
+pub async fn serve(
+    door: Door,
+    listener: TcpListener,
+    limits: DoorLimits,
+    desk: Arc<Desk>,
+    certificate: Served,
+    count: SessionCount,
+    signal: Signal,
+) {
+    let name = match door {
+        Door::Smtp => "smtp",
+        Door::Submissions => "submissions",
+    };
+    // A client of 465 waits for TLS: plain words would only puzzle it.
+    let refusal: &'static [u8] = if door == Door::Smtp { REFUSAL.as_slice() } else { b"" };
+    let session_signal = signal.clone();
+    let accept = move |admitted: Admitted| {
+        let (desk, certificate, signal) = (desk.clone(), certificate.clone(), session_signal.clone());
+        let entered = count.enter();
+        async move {
+            let client = admitted.peer.ip().to_canonical();
+            if let Err(error) = session(door, admitted, &desk, &certificate, signal).await {
+                debug!(%client, door = name, %error, "session broke");
+            }
+            drop(entered);
+        }
+    };
+    listen::serve(name, listener, limits, signal, refusal, accept).await;
+}
+
+async fn session(
+    door: Door,
+    admitted: Admitted,
+    desk: &Desk,
+    certificate: &Served,
+    signal: Signal,
+) -> Result<(), DriveError> {
+    let client = admitted.peer.ip().to_canonical();
+    let security = Security::Server(certificate.server_config());
+    let mut connection = Connection::new(admitted.stream, desk.server(door), security, desk.clock().clone());
+    if door == Door::Submissions {
+        connection.secure_first().await?;
+    }
+    session::run(desk, door, &mut connection, client, signal).await
+}

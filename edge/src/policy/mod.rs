@@ -1,0 +1,7 @@
+//! The moments of judgement. Nothing here names a socket or a TLS type: facts are handed in.
+//!
+//! * [`recipient`]: at RCPT, by the directory.
+//! * [`message`]: while the message flows by, and at its end.
+
+pub mod message;
+pub mod recipient;

@@ -1,0 +1,194 @@
+//! RCPT by the directory: known, unknown, not ours, or not to be told yet. Pure over what it is
+//! handed; a transaction is for one home only.
+
+use std::sync::Arc;
+
+use gatepost_protocol::mail::address::{Address, ForwardPath, LocalPart};
+use gatepost_protocol::mail::directory::Lookup;
+use gatepost_protocol::mail::reply::Reply;
+
+use crate::homes::{Home, Homes};
+
+/// A recipient that is taken, and whose it is.
+#[derive(Debug)]
+pub struct Taken {
+    /// The home.
+    pub home: Arc<Home>,
+    /// The address; the bare postmaster has got a domain.
+    pub address: Address,
+}
+
+/// Judges a recipient of mail from the world. `home` is the home of the recipients taken before it
+/// in this transaction, `size` what the client announced.
+pub fn judge_inbound(
+    homes: &Homes,
+    path: ForwardPath,
+    home: Option<&Arc<Home>>,
+    size: Option<u64>,
+) -> Result<Taken, Reply> {
+    let address = match path {
+        ForwardPath::Address(address) => address,
+        // The first domain of the first home speaks for the host (RFC 5321 §4.5.1).
+        ForwardPath::Postmaster => postmaster(&homes.all()[0]),
+    };
+    let Some(owner) = homes.of_domain(address.domain()) else {
+        return Err(Reply::relay_denied());
+    };
+    if home.is_some_and(|home| !Arc::ptr_eq(home, owner)) {
+        return Err(Reply::too_many_recipients());
+    }
+    let Some(directory) = owner.directory() else {
+        return Err(Reply::directory_missing());
+    };
+    match directory.lookup(&address) {
+        Lookup::Known => {}
+        Lookup::Unknown if is_postmaster(&address) => {}
+        Lookup::Unknown => return Err(Reply::unknown_recipient()),
+        // Configured for this home, but the home does not serve it (yet).
+        Lookup::NotOurs => return Err(Reply::directory_missing()),
+    }
+    if size.is_some_and(|size| size > directory.message_octets_max) {
+        return Err(Reply::too_big(directory.message_octets_max));
+    }
+    Ok(Taken { home: owner.clone(), address })
+}
+
+/// Judges a recipient of an account's mail: what is local must exist, the rest is the home's to say.
+pub fn judge_submission(home: &Arc<Home>, path: ForwardPath, size: Option<u64>) -> Result<Address, Reply> {
+    let address = match path {
+        ForwardPath::Address(address) => address,
+        ForwardPath::Postmaster => postmaster(home),
+    };
+    if let Some(directory) = home.directory() {
+        if directory.lookup(&address) == Lookup::Unknown && !is_postmaster(&address) {
+            return Err(Reply::unknown_recipient());
+        }
+        if size.is_some_and(|size| size > directory.message_octets_max) {
+            return Err(Reply::too_big(directory.message_octets_max));
+        }
+    }
+    Ok(address)
+}
+
+fn postmaster(home: &Home) -> Address {
+    let local = LocalPart::parse("postmaster").expect("an atom is a local part");
+    Address::new(local, home.domains()[0].clone())
+}
+
+/// True for `postmaster`, whom every domain must have (RFC 5321 §4.5.1).
+fn is_postmaster(address: &Address) -> bool {
+    address.local().as_str().eq_ignore_ascii_case("postmaster")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    use gatepost_protocol::mail::address::Domain;
+    use gatepost_protocol::mail::directory::{Directory, DomainPolicy};
+    use gatepost_protocol::pairing::NodeKey;
+    use gatepost_protocol::tunnel::verb::directory::WireDirectory;
+
+    use super::*;
+    use crate::config::HomeConfig;
+    use crate::homes::directory::Shelf;
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).expect("valid")
+    }
+
+    fn homes(state: &Path) -> Homes {
+        let config = |name: &str, domains: &[&str]| HomeConfig {
+            name: name.into(),
+            keys: vec![NodeKey::of_spki(name.as_bytes())],
+            domains: domains.iter().map(|name| domain(name)).collect(),
+        };
+        let directory = Directory {
+            version: 1,
+            domains: HashMap::from([(domain("example.org"), DomainPolicy::default())]),
+            addresses: ["alice@example.org".to_owned()].into(),
+            subaddress_separator: Some('+'),
+            verifiers: HashMap::new(),
+            seal_key: Vec::new(),
+            message_octets_max: 1000,
+        };
+        for name in ["cottage", "cabin"] {
+            let mut directory = directory.clone();
+            if name == "cabin" {
+                directory.domains = HashMap::from([(domain("example.com"), DomainPolicy { catch_all: true })]);
+            }
+            let own: Vec<_> = directory.domains.keys().cloned().collect();
+            let shelf = Shelf::open(&state.join("directory"), name, &own).expect("opened");
+            shelf.put(WireDirectory::from(&directory)).expect("kept");
+        }
+        let configs = [
+            config("cottage", &["example.org", "later.example"]),
+            config("cabin", &["example.com"]),
+            config("silent", &["silent.example"]),
+        ];
+        Homes::open(state, &configs).expect("opened")
+    }
+
+    fn path(text: &str) -> ForwardPath {
+        ForwardPath::parse(text).expect("valid")
+    }
+
+    #[test]
+    fn each_recipient_gets_its_reply() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = homes(state.path());
+        for (recipient, code) in [
+            ("alice@example.org", 250),
+            ("ALICE+x@example.org", 250),
+            ("anyone@example.com", 250),
+            ("Postmaster@example.org", 250),
+            ("postmaster", 250),
+            ("bob@example.org", 550),
+            ("alice@example.net", 550),
+            ("alice@silent.example", 450),
+            ("alice@later.example", 450),
+        ] {
+            let judged = judge_inbound(&homes, path(recipient), None, None);
+            assert_eq!(judged.as_ref().map_or_else(Reply::code, |_| 250), code, "{recipient}");
+        }
+        let denied = judge_inbound(&homes, path("alice@example.net"), None, None).expect_err("not ours");
+        assert_eq!(denied, Reply::relay_denied());
+        let postmaster = judge_inbound(&homes, path("Postmaster"), None, None).expect("taken");
+        assert_eq!(postmaster.address.to_string(), "postmaster@example.org");
+    }
+
+    #[test]
+    fn a_transaction_is_for_one_home() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = homes(state.path());
+        let first = judge_inbound(&homes, path("alice@example.org"), None, None).expect("taken").home;
+        let second = judge_inbound(&homes, path("x@example.com"), Some(&first), None).expect_err("another home");
+        assert_eq!(second, Reply::too_many_recipients());
+        assert!(judge_inbound(&homes, path("postmaster@example.org"), Some(&first), None).is_ok());
+    }
+
+    #[test]
+    fn the_homes_size_limit_counts_at_the_bound() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = homes(state.path());
+        assert!(judge_inbound(&homes, path("alice@example.org"), None, Some(1000)).is_ok());
+        let over = judge_inbound(&homes, path("alice@example.org"), None, Some(1001)).expect_err("too big");
+        assert_eq!(over, Reply::too_big(1000));
+    }
+
+    #[test]
+    fn an_account_may_write_to_the_world_but_not_to_a_neighbour_who_does_not_exist() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = homes(state.path());
+        let home = &homes.all()[0];
+        for (recipient, taken) in [
+            ("x@elsewhere.example", true),
+            ("alice@example.org", true),
+            ("bob@example.org", false),
+            ("postmaster", true),
+        ] {
+            assert_eq!(judge_submission(home, path(recipient), None).is_ok(), taken, "{recipient}");
+        }
+    }
+}

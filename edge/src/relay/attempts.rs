@@ -1,0 +1,280 @@
+//! What became of each attempt, on disk: "final dot sent" before it, the outcome after the reply,
+//! kept until the home has it. So a home whose tunnel broke asks instead of sending twice.
+//!
+//! A file for each attempt, `attempts/<home>/<id>`: a version octet, then the postcard of [`Entry`].
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gatepost_protocol::tunnel::verb::relay::{AttemptId, AttemptState, RelayDone};
+use gatepost_runtime::durable::{self, DurableError};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tracing::error;
+
+/// First octet of each file.
+const FILE_VERSION: u8 = 1;
+/// Attempts remembered for one home; beyond them nothing more is sent for it until it forgets some.
+pub const ATTEMPTS_MAX: usize = 10_000;
+
+/// Why an attempt can't begin, or can't go on.
+#[derive(Debug, Error)]
+pub enum AttemptError {
+    /// The home must forget some first.
+    #[error("as many attempts are remembered as may be")]
+    TooMany,
+    /// The id was used before.
+    #[error("this attempt began before")]
+    Known,
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] DurableError),
+}
+
+/// What is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Entry {
+    /// The final dot went out, or was about to.
+    DotSent,
+    /// The reply was seen.
+    Ended(RelayDone),
+}
+
+/// The attempts of all homes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Attempts(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    known: Mutex<HashMap<String, HashMap<AttemptId, AttemptState>>>,
+}
+
+/// An attempt under way. Dropped before its dot, it never was.
+#[derive(Debug)]
+pub struct Running {
+    attempts: Attempts,
+    home: String,
+    attempt: AttemptId,
+    dot: bool,
+}
+
+impl Attempts {
+    /// Reads what is remembered. An attempt whose reply was not seen before the end is in doubt from
+    /// now on. Blocking.
+    pub fn open<'a>(state: &Path, homes: impl IntoIterator<Item = &'a str>) -> Result<Self, DurableError> {
+        let folder = state.join("attempts");
+        let mut known = HashMap::new();
+        for home in homes {
+            known.insert(home.to_owned(), load(&folder.join(home))?);
+        }
+        Ok(Self(Arc::new(Inner { folder, known: Mutex::new(known) })))
+    }
+
+    /// What became of an attempt.
+    pub fn state(&self, home: &str, attempt: AttemptId) -> AttemptState {
+        self.known().get(home).and_then(|known| known.get(&attempt)).cloned().unwrap_or(AttemptState::Unknown)
+    }
+
+    /// The home has the outcome. One that runs is not forgotten. Blocking.
+    pub fn forget(&self, home: &str, attempt: AttemptId) -> Result<(), DurableError> {
+        match self.state(home, attempt) {
+            AttemptState::Unknown | AttemptState::Running => return Ok(()),
+            AttemptState::InDoubt | AttemptState::Ended(_) => {}
+        }
+        durable::remove(&self.path(home, attempt))?;
+        self.set(home, attempt, None);
+        Ok(())
+    }
+
+    /// Begins an attempt.
+    pub fn begin(&self, home: &str, attempt: AttemptId) -> Result<Running, AttemptError> {
+        let mut known = self.known();
+        let of_home = known.entry(home.to_owned()).or_default();
+        if of_home.contains_key(&attempt) {
+            return Err(AttemptError::Known);
+        }
+        if of_home.len() >= ATTEMPTS_MAX {
+            return Err(AttemptError::TooMany);
+        }
+        of_home.insert(attempt, AttemptState::Running);
+        Ok(Running { attempts: self.clone(), home: home.to_owned(), attempt, dot: false })
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, HashMap<AttemptId, AttemptState>>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, home: &str, attempt: AttemptId, state: Option<AttemptState>) {
+        let mut known = self.known();
+        let of_home = known.entry(home.to_owned()).or_default();
+        match state {
+            Some(state) => of_home.insert(attempt, state),
+            None => of_home.remove(&attempt),
+        };
+    }
+
+    fn path(&self, home: &str, attempt: AttemptId) -> PathBuf {
+        self.0.folder.join(home).join(attempt.to_string())
+    }
+
+    fn write(&self, home: &str, attempt: AttemptId, entry: &Entry) -> Result<(), DurableError> {
+        let path = self.path(home, attempt);
+        let bytes = postcard::to_extend(entry, vec![FILE_VERSION]).map_err(|error| DurableError {
+            action: "encode",
+            path: path.clone(),
+            source: std::io::Error::other(error),
+        })?;
+        durable::write_file(&path, &bytes)
+    }
+}
+
+impl Running {
+    /// The final dot may go out when this has returned well. Blocking.
+    pub fn dot(&mut self) -> Result<(), DurableError> {
+        self.attempts.write(&self.home, self.attempt, &Entry::DotSent)?;
+        self.dot = true;
+        Ok(())
+    }
+
+    /// The reply to the final dot was seen, or the attempt ended before it. Blocking. If the outcome
+    /// of a sent dot can't be written it is still told, and after a restart the attempt is in doubt.
+    pub fn ended(mut self, done: &RelayDone) {
+        if !self.dot {
+            return;
+        }
+        if let Err(error) = self.attempts.write(&self.home, self.attempt, &Entry::Ended(done.clone())) {
+            error!(attempt = %self.attempt, %error, "the outcome of an attempt can't be kept");
+        }
+        self.attempts.set(&self.home, self.attempt, Some(AttemptState::Ended(done.clone())));
+        // Settled: nothing left to do on drop.
+        self.home.clear();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.home.is_empty() {
+            let state = self.dot.then_some(AttemptState::InDoubt);
+            self.attempts.set(&self.home, self.attempt, state);
+        }
+    }
+}
+
+fn load(folder: &Path) -> Result<HashMap<AttemptId, AttemptState>, DurableError> {
+    durable::create_directory(folder)?;
+    durable::sweep(folder)?;
+    let failed = |source| DurableError { action: "read", path: folder.to_owned(), source };
+    let mut known = HashMap::new();
+    for found in std::fs::read_dir(folder).map_err(failed)? {
+        let found = found.map_err(failed)?;
+        let name = found.file_name().to_string_lossy().into_owned();
+        let Some(attempt) = parse_id(&name) else {
+            error!(file = %found.path().display(), "not an attempt; left alone");
+            continue;
+        };
+        let bytes = std::fs::read(found.path()).map_err(failed)?;
+        let entry = match bytes.split_first() {
+            Some((&FILE_VERSION, body)) => postcard::from_bytes(body).ok(),
+            _ => None,
+        };
+        let state = match entry {
+            Some(Entry::Ended(done)) => AttemptState::Ended(done),
+            Some(Entry::DotSent) => AttemptState::InDoubt,
+            None => {
+                // The file is there, so the dot was about to go out.
+                error!(file = %found.path().display(), "an attempt's file can't be read; it counts as in doubt");
+                AttemptState::InDoubt
+            }
+        };
+        known.insert(attempt, state);
+    }
+    Ok(known)
+}
+
+fn parse_id(text: &str) -> Option<AttemptId> {
+    if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(|bits| AttemptId(bits.to_be_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: &str = "cottage";
+    const ID: AttemptId = AttemptId([7; 16]);
+
+    fn done() -> RelayDone {
+        RelayDone { outcomes: Vec::new(), remote: Some("mx.example.com [192.0.2.1]:25".into()), tls: None }
+    }
+
+    fn open(state: &Path) -> Attempts {
+        Attempts::open(state, [HOME]).expect("opened")
+    }
+
+    #[test]
+    fn before_the_dot_it_never_was() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let attempts = open(state.path());
+        let running = attempts.begin(HOME, ID).expect("new");
+        assert_eq!(attempts.state(HOME, ID), AttemptState::Running);
+        assert!(matches!(attempts.begin(HOME, ID), Err(AttemptError::Known)));
+        drop(running);
+        assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
+        attempts.begin(HOME, ID).expect("new again").ended(&done());
+        assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
+    }
+
+    #[test]
+    fn a_dot_without_a_reply_is_in_doubt_across_a_restart() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let attempts = open(state.path());
+        let mut running = attempts.begin(HOME, ID).expect("new");
+        running.dot().expect("kept");
+        assert_eq!(attempts.state(HOME, ID), AttemptState::Running);
+        assert_eq!(open(state.path()).state(HOME, ID), AttemptState::InDoubt);
+        drop(running);
+        assert_eq!(attempts.state(HOME, ID), AttemptState::InDoubt);
+    }
+
+    #[test]
+    fn an_outcome_is_kept_until_it_is_forgotten() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let attempts = open(state.path());
+        let mut running = attempts.begin(HOME, ID).expect("new");
+        running.dot().expect("kept");
+        running.ended(&done());
+        for attempts in [&attempts, &open(state.path())] {
+            assert_eq!(attempts.state(HOME, ID), AttemptState::Ended(done()));
+        }
+        attempts.forget(HOME, ID).expect("forgotten");
+        attempts.forget(HOME, ID).expect("a repeat is harmless");
+        for attempts in [&attempts, &open(state.path())] {
+            assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
+        }
+    }
+
+    #[test]
+    fn one_that_runs_is_not_forgotten() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let attempts = open(state.path());
+        let mut running = attempts.begin(HOME, ID).expect("new");
+        running.dot().expect("kept");
+        attempts.forget(HOME, ID).expect("no error");
+        drop(running);
+        assert_eq!(attempts.state(HOME, ID), AttemptState::InDoubt);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_counts_as_in_doubt() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        open(state.path());
+        let folder = state.path().join("attempts").join(HOME);
+        std::fs::write(folder.join(ID.to_string()), b"\x01\xff").expect("written");
+        std::fs::write(folder.join("stray"), b"?").expect("written");
+        assert_eq!(open(state.path()).state(HOME, ID), AttemptState::InDoubt);
+    }
+}

@@ -1,0 +1,216 @@
+//! Where a domain's mail goes: null MX, implicit MX, order of preference, and the addresses mail is
+//! never sent to. The choice is pure; only [`find`] asks the DNS.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_runtime::random;
+use gatepost_runtime::resolver::{Exchanger, ExchangersAnswer, Resolver};
+
+/// SMTP (RFC 5321 §4.5.4.2).
+const PORT: u16 = 25;
+/// Exchangers of one domain that are looked at.
+const EXCHANGERS_MAX: usize = 16;
+/// Addresses of one domain that are tried.
+pub const TARGETS_MAX: usize = 10;
+
+/// One address to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The exchanger's name.
+    pub host: String,
+    /// Where it is.
+    pub address: SocketAddr,
+}
+
+/// The hosts of a domain, in the order they are to be tried. An error is the reply for every
+/// recipient.
+pub async fn find(resolver: &Resolver, domain: &Domain, ours: &Domain, ipv6: bool) -> Result<Vec<Target>, Reply> {
+    let own = resolver.addresses(ours.as_str(), true).await.unwrap_or_default();
+    let allowed = |ip: &IpAddr| is_public(*ip) && !own.contains(ip);
+    if let Some(literal) = domain.literal() {
+        // RFC 5321 §5.1: an address literal is its own exchanger.
+        let target = Target { host: domain.to_string(), address: SocketAddr::new(literal, PORT) };
+        return match literal {
+            ip if !allowed(&ip) => Err(Reply::forbidden_target(domain.as_str())),
+            IpAddr::V6(_) if !ipv6 => Err(Reply::unreachable("This host sends no mail over IPv6")),
+            _ => Ok(vec![target]),
+        };
+    }
+    let could_not_tell = |error: gatepost_runtime::resolver::CouldNotTell| Reply::dns_failed(&error.to_string());
+    let answer = resolver.exchangers(domain).await.map_err(could_not_tell)?;
+    let hosts = order(answer, domain, ours, random::bytes())?;
+    let mut targets = Vec::new();
+    let mut forbidden = false;
+    let mut failed = None;
+    for host in hosts.iter().take(EXCHANGERS_MAX) {
+        match resolver.addresses(host, ipv6).await {
+            Ok(addresses) => {
+                let (good, bad): (Vec<_>, Vec<_>) = addresses.into_iter().partition(allowed);
+                forbidden |= !bad.is_empty();
+                let target = |ip| Target { host: host.clone(), address: SocketAddr::new(ip, PORT) };
+                targets.extend(good.into_iter().map(target));
+            }
+            Err(error) => failed = Some(could_not_tell(error)),
+        }
+        if targets.len() >= TARGETS_MAX {
+            break;
+        }
+    }
+    targets.truncate(TARGETS_MAX);
+    match (targets.is_empty(), failed) {
+        (false, _) => Ok(targets),
+        // A host that could not be looked up may be a good one.
+        (true, Some(reply)) => Err(reply),
+        (true, None) if forbidden => Err(Reply::forbidden_target(domain.as_str())),
+        (true, None) => Err(Reply::no_such_domain(domain.as_str())),
+    }
+}
+
+/// Orders a domain's exchangers: by preference, equal ones shuffled by `chance` (RFC 5321 §5.1).
+/// If we are one of them, only those preferred to us remain: anything else would send in circles.
+pub fn order(answer: ExchangersAnswer, domain: &Domain, ours: &Domain, chance: [u8; 32]) -> Result<Vec<String>, Reply> {
+    let mut found = match answer {
+        ExchangersAnswer::NoSuchDomain => return Err(Reply::no_such_domain(domain.as_str())),
+        ExchangersAnswer::None => return Ok(vec![domain.to_string()]),
+        ExchangersAnswer::Found(found) => found,
+    };
+    if found.iter().all(|exchanger| exchanger.host.is_empty()) {
+        // RFC 7505 §3: a single exchanger that is the root.
+        return Err(Reply::null_mx(domain.as_str()));
+    }
+    found.retain(|exchanger| !exchanger.host.is_empty());
+    let is_ours = |exchanger: &&Exchanger| exchanger.host.eq_ignore_ascii_case(ours.as_str());
+    if let Some(own) = found.iter().filter(is_ours).map(|exchanger| exchanger.preference).min() {
+        found.retain(|exchanger| exchanger.preference < own);
+        if found.is_empty() {
+            return Err(Reply::forbidden_target(domain.as_str()));
+        }
+    }
+    shuffle(&mut found, chance);
+    found.sort_by_key(|exchanger| exchanger.preference);
+    Ok(found.into_iter().map(|exchanger| exchanger.host).collect())
+}
+
+/// Fisher–Yates over the first exchangers; there are never more that count.
+fn shuffle(found: &mut [Exchanger], chance: [u8; 32]) {
+    for (i, byte) in (1..found.len()).zip(chance) {
+        found.swap(i, usize::from(byte) % (i + 1));
+    }
+}
+
+/// True for an address of the public internet.
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    !(ip.is_private()
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_multicast()
+        || ip.is_broadcast()
+        || ip.is_documentation()
+        // This network (RFC 1122), shared address space (RFC 6598), IETF protocols (RFC 6890),
+        // benchmarks (RFC 2544), reserved (RFC 1112).
+        || a == 0
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 198 && (18..20).contains(&b))
+        || a >= 240)
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let segments = ip.segments();
+    // Global unicast (RFC 4291 §2.4) is 2000::/3 so far; in it lie documentation and 6to4, and in
+    // 6to4 an IPv4 address that may be anything.
+    let documentation = segments[0] == 0x2001 && segments[1] == 0xdb8;
+    let six_to_four = segments[0] == 0x2002;
+    let teredo = segments[0] == 0x2001 && segments[1] == 0;
+    segments[0] & 0xe000 == 0x2000 && !documentation && !six_to_four && !teredo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).expect("valid")
+    }
+
+    fn found(exchangers: &[(u16, &str)]) -> ExchangersAnswer {
+        let exchanger = |&(preference, host): &(u16, &str)| Exchanger { preference, host: host.into() };
+        ExchangersAnswer::Found(exchangers.iter().map(exchanger).collect())
+    }
+
+    fn ordered(answer: ExchangersAnswer, chance: u8) -> Result<Vec<String>, Reply> {
+        order(answer, &domain("example.com"), &domain("mail.example.org"), [chance; 32])
+    }
+
+    #[test]
+    fn null_missing_and_implicit() {
+        assert_eq!(ordered(found(&[(0, "")]), 0), Err(Reply::null_mx("example.com")));
+        assert_eq!(ordered(ExchangersAnswer::NoSuchDomain, 0), Err(Reply::no_such_domain("example.com")));
+        assert_eq!(ordered(ExchangersAnswer::None, 0), Ok(vec!["example.com".to_owned()]));
+        assert_eq!(ordered(found(&[(0, ""), (5, "a")]), 0), Ok(vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn by_preference_and_equal_ones_shuffled() {
+        let answer = || found(&[(20, "c"), (10, "a"), (10, "b"), (30, "d")]);
+        let mut firsts = std::collections::HashSet::new();
+        for chance in 0..=255 {
+            let hosts = ordered(answer(), chance).expect("some");
+            assert_eq!(hosts[2..], ["c", "d"]);
+            firsts.insert(hosts[0].clone());
+        }
+        assert_eq!(firsts.len(), 2, "each of the equals comes first at times");
+    }
+
+    #[test]
+    fn never_to_ourselves_or_behind_us() {
+        let answer = found(&[(10, "a"), (20, "MAIL.example.org"), (20, "b"), (30, "c")]);
+        assert_eq!(ordered(answer, 1), Ok(vec!["a".to_owned()]));
+        let only = found(&[(10, "mail.example.org"), (20, "c")]);
+        assert_eq!(ordered(only, 1), Err(Reply::forbidden_target("example.com")));
+    }
+
+    #[test]
+    fn only_public_addresses() {
+        for ip in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "198.18.0.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::1",
+            "2001:db8::1",
+        ] {
+            assert!(!is_public(ip.parse().expect("an address")), "{ip}");
+        }
+        for ip in ["9.9.9.9", "100.63.0.1", "100.128.0.1", "172.32.0.1", "2620:fe::fe", "::ffff:9.9.9.9"] {
+            assert!(is_public(ip.parse().expect("an address")), "{ip}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The verb `Relay`: one message of a home to one next hop, each recipient's reply back verbatim.
+//! The message streams through; its digest is checked before the final dot, and a broken tunnel
+//! means that no dot goes out at all.
+
+pub mod attempts;
+pub mod exchangers;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::envelope::Envelope;
+use gatepost_protocol::mail::outcome::Outcome;
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::secret::Secret;
+use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, StartTls};
+use gatepost_protocol::tunnel::frame::{Frame, FrameError};
+use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferError};
+use gatepost_protocol::tunnel::verb::relay::{
+    AttemptRequest, AttemptState, Relay, RelayDone, RelayStep, WireHop, WireHopTls,
+};
+use gatepost_protocol::tunnel::wire::{WireOutcome, WireTls};
+use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::random;
+use gatepost_runtime::resolver::Resolver;
+use gatepost_runtime::tunnel::{Stream, StreamError};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use self::attempts::{AttemptError, Attempts, Running};
+use crate::homes::Home;
+
+/// How long a host may take to accept a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
+/// How long the home may take to send the next bytes of a message.
+const HOME_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Sends mail into the world for homes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sender(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    hostname: Domain,
+    resolver: Resolver,
+    attempts: Attempts,
+    clock: Clock,
+    ipv6: bool,
+    places: HashMap<String, Semaphore>,
+}
+
+/// Why an attempt was broken off: no dot was sent, and the home is told nothing (it sees the stream end).
+#[derive(Debug, Error)]
+enum BrokenOff {
+    #[error("{0}")]
+    Stream(#[from] StreamError),
+    #[error("the home sent nothing for too long")]
+    Silent,
+    #[error("the home gave it up")]
+    Aborted,
+    #[error("{0}")]
+    Transfer(#[from] TransferError),
+    #[error("fields to be written in front can't be sent with a message that is under way")]
+    Front,
+    #[error(transparent)]
+    Attempt(#[from] AttemptError),
+    #[error("the request is malformed: {0}")]
+    Malformed(&'static str),
+    #[error("{0}")]
+    Disk(#[from] gatepost_runtime::durable::DurableError),
+    #[error("the program is ending")]
+    Ending,
+}
+
+/// A host to try.
+struct Hop {
+    host: String,
+    address: SocketAddr,
+    tls: Tls,
+    login: Option<(String, Secret)>,
+}
+
+impl Sender {
+    /// Sends as `hostname`, at most `relays_max` messages at once for each home.
+    pub fn new<'a>(
+        hostname: Domain,
+        resolver: Resolver,
+        attempts: Attempts,
+        clock: Clock,
+        ipv6: bool,
+        homes: impl IntoIterator<Item = &'a str>,
+        relays_max: usize,
+    ) -> Self {
+        let places = homes.into_iter().map(|home| (home.to_owned(), Semaphore::new(relays_max))).collect();
+        Self(Arc::new(Inner { hostname, resolver, attempts, clock, ipv6, places }))
+    }
+
+    /// Serves one `Relay`.
+    pub async fn relay(&self, home: Arc<Home>, relay: Relay, mut stream: Stream) {
+        let trace = TraceId::from_random(relay.trace);
+        let attempt = relay.attempt;
+        let hop = format!("{:?}", relay.hop);
+        match self.serve(&home, relay, &mut stream).await {
+            Ok(done) => {
+                for outcome in &done.outcomes {
+                    let (what, reply) = match outcome {
+                        WireOutcome::Accepted(reply) => ("accepted", reply),
+                        WireOutcome::Deferred(reply) => ("deferred", reply),
+                        WireOutcome::Refused(reply) => ("refused", reply),
+                    };
+                    let reply = Reply::from(reply.clone());
+                    info!(%trace, %attempt, home = home.name(), hop, remote = done.remote, what, %reply, "relayed");
+                }
+                // If this does not arrive, the home asks for the attempt.
+                if stream.send(&RelayStep::Done(done)).await.is_ok() {
+                    stream.finish().await;
+                }
+            }
+            Err(error) => warn!(%trace, %attempt, home = home.name(), hop, %error, "relay broken off"),
+        }
+    }
+
+    /// Serves one `Attempt`.
+    pub async fn attempt(&self, home: Arc<Home>, request: AttemptRequest, mut stream: Stream) {
+        let state = match request {
+            AttemptRequest::State(attempt) => self.0.attempts.state(home.name(), attempt),
+            AttemptRequest::Forget(attempt) => {
+                let (sender, name) = (self.clone(), home.name().to_owned());
+                match spawn_blocking(move || sender.0.attempts.forget(&name, attempt)).await {
+                    Ok(Ok(())) => AttemptState::Unknown,
+                    Ok(Err(error)) => {
+                        warn!(%attempt, home = home.name(), %error, "an attempt can't be forgotten");
+                        return;
+                    }
+                    Err(_) => return,
+                }
+            }
+        };
+        if stream.send(&state).await.is_ok() {
+            stream.finish().await;
+        }
+    }
+
+    async fn serve(&self, home: &Arc<Home>, relay: Relay, stream: &mut Stream) -> Result<RelayDone, BrokenOff> {
+        let running = self.0.attempts.begin(home.name(), relay.attempt)?;
+        let envelope = Envelope::try_from(relay.envelope).map_err(|error| BrokenOff::Malformed(error.0))?;
+        if let Some(sender) = envelope.reverse_path.address()
+            && !home.serves(sender.domain())
+        {
+            // A home speaks for its own domains only, here as in its directory.
+            return Ok(all(&envelope, &Reply::sender_not_of_home(&sender.to_string())));
+        }
+        let Some(places) = self.0.places.get(home.name()) else { return Err(BrokenOff::Ending) };
+        let _place = places.acquire().await.map_err(|_| BrokenOff::Ending)?;
+        let hops = match self.hops(relay.hop).await {
+            Ok(hops) => hops,
+            Err(reply) => return Ok(all(&envelope, &reply)),
+        };
+        let mut attempt = match self.connect(hops).await {
+            Ok(attempt) => attempt,
+            Err((reply, remote)) => return Ok(RelayDone { remote, ..all(&envelope, &reply) }),
+        };
+        match attempt.start(envelope, relay.octets, relay.eight_bit).await {
+            Started::Done(outcomes) => {
+                let done = done(&outcomes, &attempt);
+                tokio::spawn(attempt.quit());
+                Ok(done)
+            }
+            Started::Body => {
+                stream.send(&RelayStep::Ready).await?;
+                stream.flush().await?;
+                // Should anything fail from here on, the attempt is dropped: the connection closes
+                // without a final dot, and the remote host forgets the message.
+                pass_on(&self.0.clock, stream, &mut attempt).await?;
+                let running = dot(running).await?;
+                let done = done(&attempt.finish().await, &attempt);
+                tokio::spawn(attempt.quit());
+                ended(running, done).await
+            }
+        }
+    }
+
+    async fn hops(&self, hop: WireHop) -> Result<Vec<Hop>, Reply> {
+        let inner = &self.0;
+        match hop {
+            WireHop::Domain(name) => {
+                let domain = Domain::parse(&name).map_err(|_| Reply::no_such_domain(&name))?;
+                let targets = exchangers::find(&inner.resolver, &domain, &inner.hostname, inner.ipv6).await?;
+                let hop = |target: exchangers::Target| Hop {
+                    host: target.host,
+                    address: target.address,
+                    tls: Tls::Opportunistic,
+                    login: None,
+                };
+                Ok(targets.into_iter().map(hop).collect())
+            }
+            // Named by the owner: any address will do.
+            WireHop::Host { host, port, tls, login } => {
+                let addresses = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+                    Ok(ip) => vec![ip],
+                    Err(_) => {
+                        let found = inner.resolver.addresses(&host, true).await;
+                        found.map_err(|error| Reply::dns_failed(&error.to_string()))?
+                    }
+                };
+                if addresses.is_empty() {
+                    return Err(Reply::dns_failed(&format!("{host} has no address")));
+                }
+                let tls = match tls {
+                    WireHopTls::Opportunistic => Tls::Opportunistic,
+                    WireHopTls::StartTls => Tls::StartTls,
+                    WireHopTls::Implicit => Tls::Implicit,
+                    WireHopTls::Off => Tls::Off,
+                };
+                let login = login.map(|(name, password)| (name, Secret::new(password)));
+                let hop =
+                    |ip| Hop { host: host.clone(), address: SocketAddr::new(ip, port), tls, login: login.clone() };
+                Ok(addresses.into_iter().take(exchangers::TARGETS_MAX).map(hop).collect())
+            }
+        }
+    }
+
+    /// Tries hosts in order until one greets; else the last one's reply, and which host that was.
+    async fn connect(&self, hops: Vec<Hop>) -> Result<Attempt, (Reply, Option<String>)> {
+        let mut last = (Reply::unreachable("No host to send to"), None);
+        for hop in hops {
+            let config = ClientConfig {
+                helo: self.0.hostname.to_string(),
+                protocol: Protocol::Smtp,
+                starttls: match hop.tls {
+                    Tls::Opportunistic => StartTls::Opportunistic,
+                    Tls::StartTls => StartTls::Required,
+                    Tls::Implicit | Tls::Off => StartTls::Never,
+                },
+                login: hop.login,
+                nonce: random::bytes(),
+                limits: ClientLimits::default(),
+            };
+            let remote = format!("{} [{}]:{}", hop.host, hop.address.ip(), hop.address.port());
+            let target = Target {
+                host: hop.host,
+                address: hop.address,
+                tls: hop.tls,
+                roots: Vec::new(),
+                connect_wait_max: CONNECT_MAX,
+            };
+            match Attempt::connect(&target, config, self.0.clock.clone()).await {
+                Ok(attempt) => return Ok(attempt),
+                Err(failure) => {
+                    info!(remote, stage = ?failure.stage, reply = %failure.reply, "a mail host was not usable");
+                    last = (failure.reply, Some(remote));
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Passes the message on as it comes, at the pace of the slower side; returns when it was whole.
+async fn pass_on(clock: &Clock, stream: &mut Stream, attempt: &mut Attempt) -> Result<(), BrokenOff> {
+    let mut tally = Tally::default();
+    loop {
+        let frame = clock.timeout(HOME_WAIT_MAX, stream.frame()).await.ok_or(BrokenOff::Silent)??;
+        match frame {
+            Frame::Data(data) => {
+                tally.add(&data);
+                attempt.body(data).await;
+            }
+            Frame::Record(_) => {
+                let end: TransferEnd = frame.record().map_err(|error: FrameError| StreamError::from(error))?;
+                return match end {
+                    TransferEnd::Abort => Err(BrokenOff::Aborted),
+                    TransferEnd::Whole(seal) if !seal.front.is_empty() => Err(BrokenOff::Front),
+                    TransferEnd::Whole(seal) => Ok(tally.check(&seal)?),
+                };
+            }
+        }
+    }
+}
+
+async fn dot(mut running: Running) -> Result<Running, BrokenOff> {
+    let dotted = spawn_blocking(move || running.dot().map(|()| running)).await;
+    Ok(dotted.map_err(|_| BrokenOff::Ending)??)
+}
+
+async fn ended(running: Running, done: RelayDone) -> Result<RelayDone, BrokenOff> {
+    spawn_blocking(move || {
+        running.ended(&done);
+        done
+    })
+    .await
+    .map_err(|_| BrokenOff::Ending)
+}
+
+fn done(outcomes: &[Outcome], attempt: &Attempt) -> RelayDone {
+    RelayDone {
+        outcomes: outcomes.iter().map(WireOutcome::from).collect(),
+        remote: Some(attempt.remote()),
+        tls: attempt.tls().map(WireTls::from),
+    }
+}
+
+/// The same for every recipient.
+fn all(envelope: &Envelope, reply: &Reply) -> RelayDone {
+    let outcome = WireOutcome::from(&Outcome::of(reply.clone()));
+    RelayDone { outcomes: vec![outcome; envelope.recipients.len()], remote: None, tls: None }
+}

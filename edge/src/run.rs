@@ -1,0 +1,205 @@
+//! Builds the parts and wires them: the only file that knows them all.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatepost_protocol::smtp::server::limits::Limits;
+use gatepost_runtime::certificate::Served;
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::identity::Identity;
+use gatepost_runtime::listen::DoorLimits;
+use gatepost_runtime::shutdown::{Shutdown, Signal};
+use gatepost_runtime::tunnel::TunnelError;
+use gatepost_runtime::{control, durable, resolver};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::handover::Handover;
+use crate::homes::{Ask, Asked, Homes, link};
+use crate::listeners::mail::SessionCount;
+use crate::listeners::{self, mail};
+use crate::relay::Sender;
+use crate::relay::attempts::Attempts;
+use crate::session::{Desk, Door};
+use crate::spool::{Spool, SpoolLimits};
+use crate::status::{Doors, Status};
+
+/// Name of the key file in the state directory.
+pub const IDENTITY: &str = "identity.pem";
+/// What runs may finish in this time once we are told to stop.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// Requests of homes waiting to be taken up; a home's next one waits beyond them.
+const ASKED_WAITING_MAX: usize = 32;
+
+/// Loads the node's key, or makes it on first start. Blocking.
+pub fn identity(state: &Path) -> anyhow::Result<Identity> {
+    durable::create_directory(state)?;
+    Ok(Identity::load_or_create(&state.join(IDENTITY))?)
+}
+
+/// Everything that outlives a signal to stop accepting.
+struct Parts {
+    homes: Homes,
+    spool: Spool,
+    sender: Sender,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let clock = Clock::real();
+    durable::create_directory(&config.state)?;
+    let _lock = durable::StateLock::take(&config.state)?;
+    let identity = Arc::new(identity(&config.state)?);
+    let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str())?;
+    if certificate.is_self_signed() {
+        warn!(
+            "no certificate is configured ([tls] in the config): serving a self-signed one, which no client can verify"
+        );
+    }
+    let parts = Parts::open(&config, &clock)?;
+    info!(key = %identity.key(), hostname = %config.hostname, state = %config.state.display(), "edge starts");
+
+    let (shutdown, draining) = Shutdown::new();
+    // The control socket answers while the rest drains.
+    let (control_shutdown, control_signal) = Shutdown::new();
+    let (asked, requests) = mpsc::channel(ASKED_WAITING_MAX);
+    let (acceptor, gate) = link::gate(&parts.homes, identity.clone(), config.hostname.as_str(), asked, clock.clone());
+    tokio::spawn(gate);
+    tokio::spawn(serve_homes(requests, parts.spool.clone(), parts.sender.clone(), draining.clone()));
+
+    let handover = Handover::new(parts.spool.clone(), clock.clone(), config.limits.home_wait_max);
+    let limits = Limits {
+        message_octets_max: config.limits.message_octets_max,
+        recipients_max: config.limits.recipients_max,
+        ..Limits::default()
+    };
+    let hostname = config.hostname.clone();
+    let desk = Arc::new(Desk::new(hostname, parts.homes.clone(), handover, clock.clone(), limits));
+    let door_limits = DoorLimits {
+        connections_max: config.limits.connections_max,
+        connections_per_address_max: config.limits.connections_per_address_max,
+    };
+
+    let mut doors = Doors::default();
+    if let Some(address) = config.doors.tunnel {
+        let (listener, address) = listeners::open("tunnel", address).await?;
+        doors.tunnel = Some(address);
+        tokio::spawn(listeners::tunnel::serve(listener, acceptor, draining.clone()));
+    }
+    let counts = [SessionCount::default(), SessionCount::default()];
+    for (door, address, count) in
+        [(Door::Smtp, config.doors.smtp, &counts[0]), (Door::Submissions, config.doors.submissions, &counts[1])]
+    {
+        let Some(address) = address else { continue };
+        let name = if door == Door::Smtp { "smtp" } else { "submissions" };
+        let (listener, address) = listeners::open(name, address).await?;
+        let open = if door == Door::Smtp { &mut doors.smtp } else { &mut doors.submissions };
+        *open = Some(address);
+        let (desk, certificate, count) = (desk.clone(), certificate.clone(), count.clone());
+        tokio::spawn(mail::serve(door, listener, door_limits, desk, certificate, count, draining.clone()));
+    }
+    drop(desk);
+
+    let status = Arc::new(Status {
+        hostname: config.hostname.clone(),
+        key: identity.key(),
+        self_signed: certificate.is_self_signed(),
+        doors,
+        homes: parts.homes.clone(),
+        spool: parts.spool.clone(),
+        smtp: counts[0].clone(),
+        submissions: counts[1].clone(),
+    });
+    info!(smtp = ?doors.smtp, submissions = ?doors.submissions, tunnel = ?doors.tunnel, "listening");
+    let serve_control = {
+        let state = config.state.clone();
+        async move { control::serve(&state, control_signal, move |request| answer(status.clone(), request)).await }
+    };
+    let control = tokio::spawn(serve_control);
+
+    stop_wanted(draining).await?;
+    info!("draining: no new mail is taken, what runs may finish");
+    shutdown.drain();
+    if timeout(DRAIN_MAX, shutdown.idle()).await.is_err() {
+        warn!("some sessions did not finish in time and are dropped; their clients try again");
+    }
+    shutdown.end();
+    control_shutdown.end();
+    for home in parts.homes.all() {
+        if let Some(session) = home.session() {
+            session.close(TunnelError::Closed);
+        }
+    }
+    if let Ok(Err(error)) = control.await {
+        error!(%error, "the control socket failed");
+    }
+    info!("edge ends");
+    Ok(())
+}
+
+impl Parts {
+    fn open(config: &Config, clock: &Clock) -> anyhow::Result<Self> {
+        let names = || config.homes.iter().map(|home| home.name.as_str());
+        let homes = Homes::open(&config.state, &config.homes)?;
+        let limits = SpoolLimits {
+            home_octets_max: config.limits.spool_octets_max,
+            disk_reserve_octets: config.limits.disk_reserve_octets,
+        };
+        let spool = Spool::open(&config.state, names(), limits, clock.clone())?;
+        let sender = Sender::new(
+            config.hostname.clone(),
+            resolver::Resolver::new(&config.dns_servers)?,
+            Attempts::open(&config.state, names())?,
+            clock.clone(),
+            config.outbound_ipv6,
+            names(),
+            config.limits.relays_max,
+        );
+        Ok(Self { homes, spool, sender })
+    }
+}
+
+/// Gives each request of a home to the part that serves it. The tasks hold the signal, so that a
+/// drain waits for mail that is on its way out.
+async fn serve_homes(mut requests: mpsc::Receiver<Asked>, spool: Spool, sender: Sender, mut signal: Signal) {
+    loop {
+        let asked = tokio::select! {
+            asked = requests.recv() => asked,
+            () = signal.draining() => return,
+        };
+        let Some(Asked { home, what, stream }) = asked else { return };
+        let (spool, sender, held) = (spool.clone(), sender.clone(), signal.clone());
+        tokio::spawn(async move {
+            match what {
+                Ask::Relay(relay) => sender.relay(home, *relay, stream).await,
+                Ask::Attempt(request) => sender.attempt(home, request, stream).await,
+                Ask::Spool(request) => crate::spool::serve::serve(spool, home.name().to_owned(), request, stream).await,
+            }
+            drop(held);
+        });
+    }
+}
+
+async fn answer(status: Arc<Status>, request: serde_json::Value) -> Result<serde_json::Value, String> {
+    match request.get("command").and_then(serde_json::Value::as_str) {
+        Some("status") => Ok(status.json()),
+        Some("spool-list") => Ok(status.spool_json()),
+        _ => Err("the running edge does not know this command; is it another version?".into()),
+    }
+}
+
+async fn stop_wanted(draining: Signal) -> anyhow::Result<()> {
+    // Not to be waited for by a drain: it would never end.
+    drop(draining);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

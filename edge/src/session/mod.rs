@@ -1,0 +1,208 @@
+//! One SMTP connection, on 25 or 465: the machine's questions go to policy and hand-over, their
+//! answers become replies. Names no socket and no TLS type; the connection is handed in.
+
+pub mod inbound;
+pub mod login;
+pub mod submission;
+pub mod transaction;
+
+use std::net::IpAddr;
+
+use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::smtp::sasl::Mechanism;
+use gatepost_protocol::smtp::server::limits::Limits;
+use gatepost_protocol::smtp::server::{Ending, Event, Profile, RcptTo, Server};
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::drive::{Connection, DriveError};
+use gatepost_runtime::random;
+use gatepost_runtime::shutdown::Signal;
+use tracing::{debug, info};
+
+use self::submission::Submitter;
+use self::transaction::{ClientFacts, Transaction};
+use crate::handover::credential::CheckGate;
+use crate::handover::{Cargo, Handover};
+use crate::homes::Homes;
+
+/// What every session works with.
+#[derive(Debug)]
+pub struct Desk {
+    hostname: Domain,
+    homes: Homes,
+    handover: Handover,
+    clock: Clock,
+    limits: Limits,
+    gate: CheckGate,
+    // Makes the salts of logins that do not exist, so that nobody learns which do.
+    decoy: [u8; 32],
+}
+
+/// Which door a session came in by: what differs between 25 and 465.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// 25: mail from the world.
+    Smtp,
+    /// 465: mail from accounts.
+    Submissions,
+}
+
+impl Desk {
+    /// Puts together what sessions need.
+    pub fn new(hostname: Domain, homes: Homes, handover: Handover, clock: Clock, limits: Limits) -> Self {
+        Self { hostname, homes, handover, clock, limits, gate: CheckGate::default(), decoy: random::bytes() }
+    }
+
+    /// The machine for a new connection.
+    pub fn server(&self, door: Door) -> Server {
+        let profile = Profile {
+            hostname: self.hostname.to_string(),
+            starttls: door == Door::Smtp,
+            mechanisms: match door {
+                Door::Smtp => Vec::new(),
+                Door::Submissions => {
+                    vec![Mechanism::ScramSha256Plus, Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login]
+                }
+            },
+            dsn: door == Door::Submissions,
+            limits: self.limits,
+        };
+        Server::new(profile, self.clock.now())
+    }
+
+    /// Time, for who accepts connections.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+/// One connection's course, from greeting to end.
+pub async fn run(
+    desk: &Desk,
+    door: Door,
+    connection: &mut Connection<Server>,
+    client: IpAddr,
+    mut signal: Signal,
+) -> Result<(), DriveError> {
+    let mut session = Session { desk, door, client, submitter: Submitter::default(), transaction: None };
+    let mut draining = false;
+    loop {
+        let event = tokio::select! {
+            event = connection.next() => event?,
+            () = signal.draining(), if !draining => {
+                draining = true;
+                connection.machine().shut_down(desk.clock.now());
+                continue;
+            }
+        };
+        let Some(event) = event else { return Ok(()) };
+        session.event(connection.machine(), event).await;
+    }
+}
+
+struct Session<'a> {
+    desk: &'a Desk,
+    door: Door,
+    client: IpAddr,
+    submitter: Submitter,
+    transaction: Option<Transaction>,
+}
+
+impl Session<'_> {
+    async fn event(&mut self, machine: &mut Server, event: Event) {
+        match event {
+            Event::Connected => self.answer(machine, Reply::greeting(self.desk.hostname.as_str())),
+            Event::Hello { .. } => {}
+            Event::Auth { mechanism, initial } => {
+                let exporter = machine.tls().and_then(|tls| tls.exporter);
+                let answer = self.submitter.auth(self.desk, self.client, mechanism, exporter, initial).await;
+                machine.answer_auth(self.desk.clock.now(), answer);
+            }
+            Event::AuthResponse(response) => {
+                let answer = self.submitter.auth_response(self.desk, response).await;
+                machine.answer_auth(self.desk.clock.now(), answer);
+            }
+            Event::Sender(mail) => {
+                self.transaction = Some(Transaction::new(mail));
+                self.answer(machine, Reply::sender_ok());
+            }
+            Event::Recipient(recipient) => {
+                let reply = self.recipient(recipient);
+                self.answer(machine, reply);
+            }
+            Event::Data => {
+                let reply = self.data(machine).await;
+                self.answer(machine, reply);
+            }
+            Event::Body(bytes) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.body(&bytes).await;
+                }
+            }
+            Event::BodyEnd { .. } => {
+                let reply = match self.transaction.take() {
+                    Some(transaction) => transaction.end(self.desk).await,
+                    None => Reply::local_error(),
+                };
+                self.answer(machine, reply);
+            }
+            Event::Reset => self.transaction = None,
+            Event::Closing(ending) => {
+                self.transaction = None;
+                match ending {
+                    Ending::Abuse | Ending::Refused => info!(client = %self.client, ?ending, "session ended"),
+                    Ending::Quit | Ending::HungUp | Ending::TimedOut => {
+                        debug!(client = %self.client, ?ending, "session ended");
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(&self, machine: &mut Server, reply: Reply) {
+        machine.answer(self.desk.clock.now(), reply);
+    }
+
+    fn recipient(&mut self, recipient: RcptTo) -> Reply {
+        let Some(transaction) = &mut self.transaction else { return Reply::local_error() };
+        let path = recipient.path.clone();
+        let judged = match self.door {
+            Door::Smtp => inbound::recipient(self.desk, transaction, recipient),
+            Door::Submissions => self.submitter.recipient(transaction, recipient),
+        };
+        match judged {
+            Ok(()) => Reply::recipient_ok(),
+            Err(reply) => {
+                info!(trace = %transaction.trace(), client = %self.client, from = %transaction.sender(), recipient = ?path, %reply, "recipient refused");
+                reply
+            }
+        }
+    }
+
+    async fn data(&mut self, machine: &Server) -> Reply {
+        let Some(transaction) = &mut self.transaction else { return Reply::local_error() };
+        let cargo = match self.door {
+            Door::Smtp => Ok(Cargo::Inbound),
+            Door::Submissions => self.submitter.cargo().await,
+        };
+        let facts = ClientFacts {
+            address: self.client,
+            helo: machine.hello().unwrap_or_default().to_owned(),
+            with: machine.with_protocol(),
+            tls: machine.tls().cloned(),
+            private: self.door == Door::Submissions,
+        };
+        let opened = match cargo {
+            Ok(cargo) => transaction.open(self.desk, cargo, facts).await,
+            Err(reply) => Err(reply),
+        };
+        match opened {
+            Ok(()) => Reply::start_data(),
+            Err(reply) => {
+                info!(trace = %transaction.trace(), client = %self.client, from = %transaction.sender(), %reply, "message refused before its data");
+                self.transaction = None;
+                reply
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! One transaction: its envelope as it grows, then its message as it flows to the hand-over. Dies
+//! at RSET, EHLO, the end of data, or with the connection, and what came of it is forgotten.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use gatepost_protocol::machine::TlsFacts;
+use gatepost_protocol::mail::address::ReversePath;
+use gatepost_protocol::mail::envelope::{Envelope, Recipient};
+use gatepost_protocol::mail::received::{Received, TraceId};
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::smtp::server::MailFrom;
+use gatepost_protocol::tunnel::transfer::{TransferId, TransferOpen};
+use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireTls};
+use gatepost_runtime::clock::mail_date;
+use gatepost_runtime::random;
+use tracing::info;
+
+use super::Desk;
+use crate::handover::{Cargo, Transfer};
+use crate::homes::Home;
+use crate::policy::message::MessageScan;
+
+/// What is known of the client when it sends a message.
+#[derive(Debug)]
+pub struct ClientFacts {
+    /// Its address.
+    pub address: IpAddr,
+    /// What it called itself.
+    pub helo: String,
+    /// `ESMTPS` and the like.
+    pub with: &'static str,
+    /// The TLS it speaks.
+    pub tls: Option<TlsFacts>,
+    /// Keep its name and address out of the message: it is a person's device.
+    pub private: bool,
+}
+
+/// One transaction.
+#[derive(Debug)]
+pub struct Transaction {
+    trace: TraceId,
+    mail: MailFrom,
+    home: Option<Arc<Home>>,
+    recipients: Vec<Recipient>,
+    flow: Flow,
+}
+
+/// How far the message has come.
+#[derive(Debug)]
+enum Flow {
+    /// Not begun.
+    Closed,
+    /// On its way.
+    Open(Box<Open>),
+    /// Refused; what still comes is passed over until its end, where the client hears why.
+    Refused(ClientFacts, Reply),
+}
+
+#[derive(Debug)]
+struct Open {
+    transfer: Transfer,
+    scan: MessageScan,
+    facts: ClientFacts,
+    received_unix_s: i64,
+    octets: u64,
+}
+
+impl Transaction {
+    /// MAIL was said.
+    pub fn new(mail: MailFrom) -> Self {
+        Self {
+            trace: TraceId::from_random(random::bytes()),
+            mail,
+            home: None,
+            recipients: Vec::new(),
+            flow: Flow::Closed,
+        }
+    }
+
+    /// Names the message in every log line.
+    pub fn trace(&self) -> TraceId {
+        self.trace
+    }
+
+    /// MAIL FROM.
+    pub fn sender(&self) -> &ReversePath {
+        &self.mail.reverse_path
+    }
+
+    /// What MAIL announced, in octets.
+    pub fn size(&self) -> Option<u64> {
+        self.mail.size
+    }
+
+    /// Whose mail it is, once a recipient was taken.
+    pub fn home(&self) -> Option<&Arc<Home>> {
+        self.home.as_ref()
+    }
+
+    /// Takes a recipient.
+    pub fn add(&mut self, home: Arc<Home>, recipient: Recipient) {
+        self.home = Some(home);
+        self.recipients.push(recipient);
+    }
+
+    /// DATA: opens the way to the home. An error is the reply, and the end of the transaction.
+    pub async fn open(&mut self, desk: &Desk, cargo: Cargo, facts: ClientFacts) -> Result<(), Reply> {
+        let home = self.home.clone().ok_or_else(Reply::no_recipients)?;
+        let received_unix_s = desk.clock.unix_s();
+        let envelope = Envelope {
+            reverse_path: self.mail.reverse_path.clone(),
+            recipients: self.recipients.clone(),
+            body: self.mail.body,
+            smtputf8: self.mail.smtputf8,
+            ret: self.mail.ret,
+            envid: self.mail.envid.clone(),
+        };
+        let open = TransferOpen {
+            transfer: TransferId(random::bytes()),
+            trace: self.trace.to_bytes(),
+            envelope: WireEnvelope::from(&envelope),
+            client: WireClient {
+                address: facts.address,
+                helo: facts.helo.clone(),
+                with: facts.with.to_owned(),
+                tls: facts.tls.as_ref().map(WireTls::from),
+            },
+            received_unix_s,
+        };
+        let transfer = desk.handover.begin(home, cargo, open).await?;
+        let scan = MessageScan::default();
+        self.flow = Flow::Open(Box::new(Open { transfer, scan, facts, received_unix_s, octets: 0 }));
+        Ok(())
+    }
+
+    /// The next bytes of the message; waits while the home or the disk is slow.
+    pub async fn body(&mut self, bytes: &[u8]) {
+        let Flow::Open(open) = &mut self.flow else { return };
+        open.octets += bytes.len() as u64;
+        let taken = match open.scan.take(bytes) {
+            Ok(()) => open.transfer.data(bytes).await,
+            Err(reply) => Err(reply),
+        };
+        if let Err(reply) = taken
+            && let Flow::Open(open) = std::mem::replace(&mut self.flow, Flow::Closed)
+        {
+            // The transfer is dropped here: the home and the disk forget it.
+            self.flow = Flow::Refused(open.facts, reply);
+        }
+    }
+
+    /// The message is whole: the client's reply.
+    pub async fn end(self, desk: &Desk) -> Reply {
+        let only_recipient = match self.recipients.as_slice() {
+            [recipient] => Some(&recipient.address),
+            _ => None,
+        };
+        let (address, octets, reply) = match self.flow {
+            Flow::Open(open) => {
+                let received = Received {
+                    helo: (!open.facts.private).then_some(open.facts.helo.as_str()),
+                    client: (!open.facts.private).then_some(open.facts.address),
+                    by: desk.hostname.as_str(),
+                    with: open.facts.with,
+                    trace: self.trace,
+                    tls: open.facts.tls.as_ref(),
+                    only_recipient,
+                    date: &mail_date(open.received_unix_s),
+                };
+                let front = received.to_string().into_bytes();
+                let reply = open.transfer.finish(&open.scan.finish(), front).await;
+                (open.facts.address, open.octets, reply)
+            }
+            Flow::Refused(facts, reply) => (facts.address, 0, reply),
+            Flow::Closed => return Reply::local_error(),
+        };
+        let recipients = self.recipients.len();
+        info!(trace = %self.trace, client = %address, from = %self.mail.reverse_path, recipients, octets, %reply, "message");
+        reply
+    }
+}

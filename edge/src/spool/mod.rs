@@ -1,0 +1,371 @@
+//! Sealed mail held for homes that are away: bounds and quota per home, list, fetch, acknowledge.
+//! What was answered 250 is deleted on the home's acknowledgement and by nothing else.
+
+pub mod inventory;
+pub mod record;
+pub mod serve;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gatepost_protocol::tunnel::transfer::TransferId;
+use gatepost_protocol::tunnel::verb::spool::{LISTING_MAX, SpoolItem, SpoolListing};
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::durable::{self, DRAFT_SUFFIX, DurableError};
+use thiserror::Error;
+use tracing::error;
+
+use self::inventory::{Entry, Inventory};
+use self::record::{RecordError, RecordReader, RecordWriter};
+
+/// Without its home for so long (by the age of the oldest message held), the edge takes no more.
+const AWAY_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Bounds of the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpoolLimits {
+    /// Sealed mail held for one home, in octets.
+    pub home_octets_max: u64,
+    /// Disk left free, in octets.
+    pub disk_reserve_octets: u64,
+}
+
+/// Why nothing more is held.
+#[derive(Debug, Error)]
+pub enum SpoolError {
+    /// The home's quota is used up.
+    #[error("the spool holds as much as it may for this home")]
+    Quota,
+    /// The disk has no more than its reserve left.
+    #[error("the disk has no more than its reserve left")]
+    Reserve,
+    /// The home has been away too long.
+    #[error("the home has been away for more than 30 days")]
+    AwayTooLong,
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] DurableError),
+}
+
+impl SpoolError {
+    /// True if there is no room, rather than something broken.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Quota | Self::Reserve | Self::AwayTooLong => true,
+            Self::Disk(error) => error.is_full(),
+        }
+    }
+}
+
+/// The spool of all homes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Spool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shelves: HashMap<String, Shelf>,
+    limits: SpoolLimits,
+    clock: Clock,
+    sequence: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    inventory: Mutex<Inventory>,
+    /// Octets of drafts, which count towards the quota while they are written.
+    drafts_octets: AtomicU64,
+}
+
+/// What is held for one home, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Messages.
+    pub messages: u64,
+    /// Octets, sealed.
+    pub octets: u64,
+    /// When the oldest was sealed, seconds since 1970.
+    pub oldest_unix_s: Option<i64>,
+    /// Files set aside because they can't be used.
+    pub damaged: u64,
+}
+
+impl Spool {
+    /// Opens `state/spool`, a folder for each home. Blocking.
+    pub fn open<'a>(
+        state: &Path,
+        homes: impl IntoIterator<Item = &'a str>,
+        limits: SpoolLimits,
+        clock: Clock,
+    ) -> Result<Self, DurableError> {
+        let mut shelves = HashMap::new();
+        for home in homes {
+            let inventory = Inventory::open(state.join("spool").join(home))?;
+            let shelf = Shelf { inventory: Mutex::new(inventory), drafts_octets: AtomicU64::new(0) };
+            shelves.insert(home.to_owned(), shelf);
+        }
+        Ok(Self(Arc::new(Inner { shelves, limits, clock, sequence: AtomicU32::new(0) })))
+    }
+
+    /// Whether a message of about `octets` may be begun. Cheap, but asks the file system: blocking.
+    pub fn check_room(&self, home: &str, octets: u64) -> Result<(), SpoolError> {
+        let shelf = self.shelf(home);
+        let folder = {
+            let inventory = shelf.inventory();
+            let drafts = shelf.drafts_octets.load(Ordering::Relaxed);
+            let held = inventory.octets().saturating_add(drafts);
+            if held.saturating_add(octets) > self.0.limits.home_octets_max {
+                return Err(SpoolError::Quota);
+            }
+            let away =
+                |oldest: &Entry| self.0.clock.unix().saturating_sub(Duration::from_millis(oldest.sealed_unix_ms));
+            if inventory.oldest().next().map(away).is_some_and(|away| away > AWAY_MAX) {
+                return Err(SpoolError::AwayTooLong);
+            }
+            inventory.folder().to_owned()
+        };
+        let free = durable::free_octets(&folder)?;
+        if free.saturating_sub(octets) < self.0.limits.disk_reserve_octets {
+            return Err(SpoolError::Reserve);
+        }
+        Ok(())
+    }
+
+    /// Begins a message. Blocking.
+    pub fn draft(&self, home: &str, transfer: TransferId) -> Result<SpoolDraft, SpoolError> {
+        self.check_room(home, 0)?;
+        let sealed_unix_ms = u64::try_from(self.0.clock.unix().as_millis()).unwrap_or(u64::MAX);
+        let sequence = self.0.sequence.fetch_add(1, Ordering::Relaxed) % 1_000_000;
+        let name = record::name(sealed_unix_ms, sequence, transfer);
+        let path = self.shelf(home).inventory().folder().join(format!("{name}{DRAFT_SUFFIX}"));
+        let writer = RecordWriter::create(&path)?;
+        let entry = Entry { transfer, name, octets: 0, sealed_unix_ms };
+        Ok(SpoolDraft { writer: Some(writer), entry, spool: self.clone(), home: home.to_owned(), counted: 0 })
+    }
+
+    /// The oldest messages held for a home.
+    pub fn list(&self, home: &str) -> SpoolListing {
+        let inventory = self.shelf(home).inventory();
+        let item = |entry: &Entry| SpoolItem {
+            transfer: entry.transfer,
+            octets: entry.octets,
+            sealed_unix_s: unix_s(entry.sealed_unix_ms),
+        };
+        SpoolListing {
+            entries: inventory.oldest().take(LISTING_MAX).map(item).collect(),
+            total: inventory.count(),
+            total_octets: inventory.octets(),
+        }
+    }
+
+    /// What is held for a home.
+    pub fn held(&self, home: &str) -> Held {
+        let inventory = self.shelf(home).inventory();
+        Held {
+            messages: inventory.count(),
+            octets: inventory.octets(),
+            oldest_unix_s: inventory.oldest().next().map(|entry| unix_s(entry.sealed_unix_ms)),
+            damaged: inventory.damaged(),
+        }
+    }
+
+    /// Opens a message to be fetched; `None` if there is none such. Blocking.
+    pub fn fetch(&self, home: &str, transfer: TransferId) -> Option<Result<RecordReader, RecordError>> {
+        let path = self.shelf(home).inventory().path(transfer)?;
+        Some(RecordReader::open(&path))
+    }
+
+    /// Sets a message aside that could not be read, so that it is not offered again. Blocking.
+    pub fn set_aside(&self, home: &str, transfer: TransferId, why: &RecordError) {
+        let mut inventory = self.shelf(home).inventory();
+        if let Some(name) = inventory.path(transfer).and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned)) {
+            inventory.set_aside(&name.to_string_lossy(), &why.to_string());
+        }
+    }
+
+    /// The home has this message durably: deletes it, for good when this returns. Blocking.
+    pub fn acknowledge(&self, home: &str, transfer: TransferId) -> Result<(), DurableError> {
+        let shelf = self.shelf(home);
+        let Some(path) = shelf.inventory().path(transfer) else { return Ok(()) };
+        durable::remove(&path)?;
+        shelf.inventory().remove(transfer);
+        Ok(())
+    }
+
+    fn shelf(&self, home: &str) -> &Shelf {
+        self.0.shelves.get(home).expect("run opens the spool with every home of the config, and there are no others")
+    }
+}
+
+impl Shelf {
+    fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A message being sealed. Dropped before [`SpoolDraft::commit`], nothing remains of it.
+#[derive(Debug)]
+pub struct SpoolDraft {
+    writer: Option<RecordWriter>,
+    entry: Entry,
+    spool: Spool,
+    home: String,
+    counted: u64,
+}
+
+impl SpoolDraft {
+    /// Appends sealed bytes, within quota and reserve. Blocking.
+    pub fn write(&mut self, sealed: &[u8]) -> Result<(), SpoolError> {
+        let octets = sealed.len() as u64;
+        self.spool.check_room(&self.home, octets)?;
+        self.count(octets);
+        self.writer.as_mut().expect("taken only by commit, which consumes the draft").write(sealed)?;
+        Ok(())
+    }
+
+    /// Makes the message durable: it is held from now on, whatever happens. Blocking.
+    pub fn commit(mut self) -> Result<(), SpoolError> {
+        let writer = self.writer.take().expect("taken only here, which consumes the draft");
+        let octets = writer.octets();
+        let folder = self.spool.shelf(&self.home).inventory().folder().to_owned();
+        writer.finish()?.rename(&folder.join(&self.entry.name))?;
+        if let Err(error) = durable::sync_directory(&folder) {
+            // The name may or may not outlive a crash, and the client will hear no 250: what the
+            // home can undo by its transfer id is a repeat, not a message nobody was promised.
+            if let Err(error) = durable::remove(&folder.join(&self.entry.name)) {
+                error!(%error, transfer = %self.entry.transfer, "an unfinished spool file stays behind");
+            }
+            return Err(error.into());
+        }
+        let entry = Entry { octets, ..self.entry.clone() };
+        self.spool.shelf(&self.home).inventory().insert(entry);
+        Ok(())
+    }
+
+    fn count(&mut self, octets: u64) {
+        self.counted += octets;
+        self.spool.shelf(&self.home).drafts_octets.fetch_add(octets, Ordering::Relaxed);
+    }
+}
+
+impl Drop for SpoolDraft {
+    fn drop(&mut self) {
+        self.spool.shelf(&self.home).drafts_octets.fetch_sub(self.counted, Ordering::Relaxed);
+    }
+}
+
+fn unix_s(unix_ms: u64) -> i64 {
+    i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spool(state: &Path, octets: u64, clock: &Clock) -> Spool {
+        let limits = SpoolLimits { home_octets_max: octets, disk_reserve_octets: 0 };
+        Spool::open(state, ["cottage"], limits, clock.clone()).expect("opened")
+    }
+
+    fn put(spool: &Spool, id: u8, bytes: &[u8]) -> Result<TransferId, SpoolError> {
+        let transfer = TransferId([id; 16]);
+        let mut draft = spool.draft("cottage", transfer)?;
+        draft.write(bytes)?;
+        draft.commit()?;
+        Ok(transfer)
+    }
+
+    fn files(state: &Path, folder: &str) -> Vec<String> {
+        let read = std::fs::read_dir(state.join("spool/cottage").join(folder)).expect("readable");
+        let mut names: Vec<_> = read
+            .map(|entry| entry.expect("readable"))
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn holds_over_a_restart_until_it_is_acknowledged() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let clock = Clock::still(Duration::from_secs(1_000_000));
+        let before = spool(state.path(), 10_000, &clock);
+        let ids = [1, 2, 3].map(|id| {
+            clock.turn(Duration::from_millis(1));
+            put(&before, id, &[id; 100]).expect("room")
+        });
+        for spool in [&before, &spool(state.path(), 10_000, &clock)] {
+            let listing = spool.list("cottage");
+            assert_eq!(listing.entries.iter().map(|item| item.transfer).collect::<Vec<_>>(), ids);
+            assert_eq!((listing.total, listing.total_octets), (3, 300));
+        }
+        before.acknowledge("cottage", ids[0]).expect("deleted");
+        before.acknowledge("cottage", ids[0]).expect("a repeat is harmless");
+        assert_eq!(before.list("cottage").total, 2);
+        assert_eq!(spool(state.path(), 10_000, &clock).list("cottage").entries[0].transfer, ids[1]);
+        assert!(before.fetch("cottage", ids[0]).is_none());
+        let mut buffer = [0; 200];
+        let count = before.fetch("cottage", ids[1]).expect("held").expect("whole").read(&mut buffer).expect("read");
+        assert_eq!(buffer[..count], [2; 100]);
+    }
+
+    #[test]
+    fn what_is_damaged_is_set_aside_and_the_rest_goes_on() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let clock = Clock::still(Duration::from_secs(1_000_000));
+        {
+            let spool = spool(state.path(), 10_000, &clock);
+            put(&spool, 1, b"first").expect("room");
+            put(&spool, 2, b"second").expect("room");
+        }
+        let folder = state.path().join("spool/cottage");
+        let torn = folder.join(&files(state.path(), "")[0]);
+        let whole = std::fs::read(&torn).expect("read");
+        std::fs::write(&torn, &whole[..whole.len() - 1]).expect("torn");
+        std::fs::write(folder.join("stray.sealed"), b"?").expect("written");
+        std::fs::write(folder.join("left.tmp"), b"?").expect("written");
+        let spool = spool(state.path(), 10_000, &clock);
+        assert_eq!(spool.list("cottage").entries.len(), 1);
+        assert_eq!(spool.held("cottage").damaged, 2);
+        assert_eq!(files(state.path(), "damaged").len(), 2);
+        assert_eq!(files(state.path(), "").len(), 1);
+    }
+
+    #[test]
+    fn a_dropped_draft_leaves_nothing() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let spool = spool(state.path(), 150, &Clock::still(Duration::from_secs(1)));
+        let mut draft = spool.draft("cottage", TransferId([1; 16])).expect("room");
+        draft.write(&[0; 100]).expect("room");
+        assert!(matches!(put(&spool, 2, &[0; 100]), Err(SpoolError::Quota)), "drafts count towards the quota");
+        drop(draft);
+        assert!(files(state.path(), "").is_empty());
+        put(&spool, 2, &[0; 150]).expect("room to the last octet");
+        assert!(matches!(put(&spool, 3, &[0; 1]), Err(SpoolError::Quota)));
+        assert_eq!(spool.list("cottage").total, 1);
+    }
+
+    #[test]
+    fn the_disk_keeps_its_reserve() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let limits = SpoolLimits { home_octets_max: u64::MAX, disk_reserve_octets: u64::MAX };
+        let spool = Spool::open(state.path(), ["cottage"], limits, Clock::real()).expect("opened");
+        assert!(matches!(put(&spool, 1, b"x"), Err(SpoolError::Reserve)));
+    }
+
+    #[test]
+    fn after_thirty_days_nothing_more_is_taken_and_nothing_is_lost() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let clock = Clock::still(Duration::from_secs(1_000_000));
+        let spool = spool(state.path(), 10_000, &clock);
+        put(&spool, 1, b"x").expect("room");
+        clock.turn(AWAY_MAX);
+        put(&spool, 2, b"x").expect("the last moment");
+        clock.turn(Duration::from_secs(1));
+        assert!(matches!(put(&spool, 3, b"x"), Err(SpoolError::AwayTooLong)));
+        assert_eq!(spool.list("cottage").total, 2);
+    }
+}
