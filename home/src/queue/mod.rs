@@ -199,3 +199,6 @@ impl Prepared {
         self.entries.commit(self.entry, self.drafts)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! in the entry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::outcome::Outcome;
@@ -18,6 +19,8 @@ use crate::queue::{QueueId, schedule};
 
 /// Recipients of one attempt: what every host must take (RFC 5321 §4.5.3.1.8).
 const RECIPIENTS_MAX: usize = 100;
+/// Pause after the disk refused.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// An attempt that was begun: the entry says so, durably.
 pub struct Begun {
@@ -79,7 +82,7 @@ pub async fn begin(context: &Context, id: QueueId, lane: &Lane, place: Place) ->
         Err(error) => {
             tracing::error!(queue = %id, %error, "an attempt can't begin: the queue can't write");
             // The entry stays due; a full disk must not make the loop spin.
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            context.entries.clock().sleep(WRITE_AGAIN).await;
             None
         }
     }

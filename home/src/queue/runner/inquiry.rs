@@ -45,7 +45,7 @@ pub async fn ask(context: &Context, id: QueueId, place: Option<NodeKey>, edge: O
 
 async fn ask_one(context: &Context, id: QueueId, entry: &Entry, attempt: AttemptId, edge: &ConnectedEdge) {
     let trace = entry.trace;
-    let state = match exchange(edge, AttemptRequest::State(attempt)).await {
+    let state = match exchange(context, edge, AttemptRequest::State(attempt)).await {
         Ok(state) => state,
         Err(error) => {
             tracing::warn!(%trace, queue = %id, %attempt, edge = edge.name, %error, "an edge can't be asked");
@@ -97,7 +97,7 @@ async fn put_off(context: &Context, id: QueueId, attempt: AttemptId) {
 
 /// Lets an edge forget an attempt whose outcomes are durable here; now, or when it is back.
 pub async fn forget(context: &Context, edge: &ConnectedEdge, attempt: AttemptId) {
-    if exchange(edge, AttemptRequest::Forget(attempt)).await.is_err() {
+    if exchange(context, edge, AttemptRequest::Forget(attempt)).await.is_err() {
         context.owe(edge.key, attempt);
     }
 }
@@ -106,7 +106,7 @@ pub async fn forget(context: &Context, edge: &ConnectedEdge, attempt: AttemptId)
 pub async fn forget_owed(context: &Context, edge: &ConnectedEdge) {
     let mut owed = context.take_owed(edge.key).into_iter();
     while let Some(attempt) = owed.next() {
-        if exchange(edge, AttemptRequest::Forget(attempt)).await.is_err() {
+        if exchange(context, edge, AttemptRequest::Forget(attempt)).await.is_err() {
             // Gone again: the rest waits too.
             std::iter::once(attempt).chain(owed).for_each(|attempt| context.owe(edge.key, attempt));
             return;
@@ -114,7 +114,11 @@ pub async fn forget_owed(context: &Context, edge: &ConnectedEdge) {
     }
 }
 
-async fn exchange(edge: &ConnectedEdge, request: AttemptRequest) -> Result<AttemptState, StreamError> {
+async fn exchange(
+    context: &Context,
+    edge: &ConnectedEdge,
+    request: AttemptRequest,
+) -> Result<AttemptState, StreamError> {
     let exchange = async {
         let mut stream = edge.session.open(&Request::Attempt(request)).await?;
         stream.flush().await?;
@@ -122,7 +126,9 @@ async fn exchange(edge: &ConnectedEdge, request: AttemptRequest) -> Result<Attem
         stream.finish().await;
         Ok(state)
     };
-    tokio::time::timeout(ANSWER_MAX, exchange)
+    let clock = context.entries.clock();
+    clock
+        .timeout(ANSWER_MAX, exchange)
         .await
-        .unwrap_or_else(|_| Err(StreamError::Broken("no answer for 30 s".to_owned())))
+        .unwrap_or_else(|| Err(StreamError::Broken("no answer for 30 s".to_owned())))
 }

@@ -20,7 +20,6 @@ use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::{Phase, Signal};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::MissedTickBehavior;
 
 use super::entries::{Entries, Rules};
 use super::entry::{Entry, Place};
@@ -28,7 +27,7 @@ use super::next_hop::Via;
 use super::ready::{Lane, Ready};
 use super::{Bounce, ConnectedEdge, Edges, QueueId, schedule};
 
-/// Longest sleep of the loop.
+/// Longest sleep of the loop, and between two tries to write.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often finished entries are forgotten and expiry is looked at while no edge is there.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -77,12 +76,16 @@ impl Runner {
     /// Until draining begins and what runs has ended, or everything is dropped.
     pub async fn run(mut self, mut signal: Signal) {
         self.context.blocking(|entries| entries.sweep_unfinished()).await;
-        let every = HOUSEKEEPING.min(self.rules.schedule.expire / 10).max(Duration::from_millis(10));
-        let mut housekeeping = tokio::time::interval(every);
-        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let clock = self.context.entries.clock().clone();
+        let mut house_kept = None;
         let mut edges_told = true;
         self.edges_changed();
         loop {
+            let now = clock.now();
+            if house_kept.is_none_or(|at| now >= at + HOUSEKEEPING) {
+                house_kept = Some(now);
+                self.keep_house().await;
+            }
             self.collect();
             self.begin();
             let pause = self.pause();
@@ -94,8 +97,7 @@ impl Runner {
                     edges_told = changed.is_ok();
                     self.edges_changed();
                 }
-                _ = housekeeping.tick() => self.keep_house().await,
-                () = tokio::time::sleep(pause) => {}
+                () = clock.sleep(pause) => {}
                 () = signal.draining() => break,
             }
         }
@@ -310,7 +312,7 @@ impl Context {
                 Ok(result) => return result,
                 Err(error) => tracing::error!(queue = %id, %error, "the queue can't write; trying again"),
             }
-            tokio::time::sleep(pause).await;
+            self.entries.clock().sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }

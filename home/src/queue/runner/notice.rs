@@ -118,9 +118,9 @@ async fn offer(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
     if context.bounces.send(event).await.is_err() {
         return Reply::local_error();
     }
-    match tokio::time::timeout(ANSWER_MAX, answer).await {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(_)) | Err(_) => Reply::local_error(),
+    match context.entries.clock().timeout(ANSWER_MAX, answer).await {
+        Some(Ok(reply)) => reply,
+        Some(Err(_)) | None => Reply::local_error(),
     }
 }
 

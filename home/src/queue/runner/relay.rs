@@ -42,9 +42,11 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane, edge: Connecte
     let Some(begun) = attempt::begin(context, id, lane, place).await else { return };
     let (attempt, trace) = (begun.id, begun.trace);
     tracing::debug!(%trace, queue = %id, %attempt, edge = edge.name, hop = %begun.hop, "attempt begins");
-    let followed = tokio::time::timeout(ATTEMPT_MAX, follow(context, id, begun, &edge.session))
+    let clock = context.entries.clock();
+    let followed = clock
+        .timeout(ATTEMPT_MAX, follow(context, id, begun, &edge.session))
         .await
-        .unwrap_or_else(|_| Followed::Lost(StreamError::Broken("no answer for two hours".to_owned())));
+        .unwrap_or_else(|| Followed::Lost(StreamError::Broken("no answer for two hours".to_owned())));
     match followed {
         Followed::Done(done) => {
             end(context, id, attempt, done).await;

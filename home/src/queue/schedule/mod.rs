@@ -163,13 +163,18 @@ impl Schedule {
     }
 
     /// Gives up every recipient that is due and past its time, without another attempt (there is
-    /// nobody to make one).
+    /// nobody to make one): with what was said last, or `why` if nothing was.
     pub fn expire_untried(&self, entry: &mut Entry, why: &Reply, now_unix_ms: i64) {
         if now_unix_ms < self.expires_unix_ms(entry) {
             return;
         }
         for place in ready(entry, now_unix_ms) {
-            self.decide(entry, place, Outcome::Deferred(why.clone()), None, now_unix_ms, 0);
+            let last = match &entry.recipients[place].state {
+                State::Waiting(waiting) => waiting.last.clone(),
+                State::Delivered(last) | State::Failed { last, .. } => Some(last.clone()),
+            };
+            let (why, remote) = last.map_or((why.clone(), None), |last| (last.reply, last.remote));
+            self.decide(entry, place, Outcome::Deferred(why), remote.as_deref(), now_unix_ms, 0);
         }
     }
 

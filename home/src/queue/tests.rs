@@ -1,0 +1,293 @@
+//! The queue's files through every crash, and what commands do to them. Fixtures of the other tests.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use gatepost_protocol::mail::address::{Address, ReversePath};
+use gatepost_protocol::mail::envelope::{BodyKind, Notify, Recipient, Ret};
+use serde_json::json;
+
+use super::command::{Command, Which};
+use super::entry::{MessageFacts, record};
+use super::*;
+use crate::message::Body;
+
+pub const RECEIVED_UNIX_S: i64 = 1_795_176_000;
+pub const TEXT: &[u8] = b"From: alice@example.org\r\nSubject: Hi\r\n\r\nHello\r\n";
+
+pub fn settings() -> Settings {
+    Settings::new("home.example.org", address("postmaster@example.org"))
+}
+
+pub fn address(text: &str) -> Address {
+    Address::parse(text).expect("valid")
+}
+
+pub fn new_entry(n: u8, recipients: &[&str]) -> NewEntry {
+    NewEntry {
+        id: QueueId([n; 16]),
+        trace: TraceId::from_random([n; 10]),
+        envelope: Envelope {
+            reverse_path: ReversePath::Address(address("alice@example.org")),
+            recipients: recipients.iter().map(|text| Recipient::plain(address(text))).collect(),
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+        },
+        login: Some("alice@example.org".into()),
+        received_unix_s: RECEIVED_UNIX_S,
+    }
+}
+
+pub fn entry(recipients: &[&str]) -> Entry {
+    Entry::new(new_entry(7, recipients), MessageFacts { octets: 100, eight_bit: false, sha256: [9; 32] })
+}
+
+pub fn message() -> Message {
+    Message { front: bytes::Bytes::new(), body: Body::from(TEXT.to_vec()) }
+}
+
+pub fn clock() -> Clock {
+    Clock::still(Duration::from_secs(u64::try_from(RECEIVED_UNIX_S).expect("positive")))
+}
+
+pub fn open(state: &Path) -> (Queue, Vec<SetAside>) {
+    Queue::open(state, settings(), Routes::default(), clock()).expect("opened")
+}
+
+fn names(state: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(state.join("queue"))
+        .expect("there")
+        .map(|entry| entry.expect("read").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+const ID: &str = "01010101010101010101010101010101";
+
+/// What lies on disk when the machine stops between prepare and the end of commit: any of the renames may
+/// have happened, in any order.
+fn stopped(message_name: &str, record_name: &str) -> tempfile::TempDir {
+    let state = tempfile::tempdir().expect("a folder");
+    let (queue, _) = open(state.path());
+    let prepared = queue.prepare(new_entry(1, &["bob@example.com"]), &message()).expect("prepared");
+    let kept = tempfile::tempdir().expect("a folder");
+    fs::create_dir(kept.path().join("queue")).expect("made");
+    for (from, to) in [("eml.new", message_name), ("json.new", record_name)] {
+        let from = state.path().join("queue").join(format!("{ID}.{from}"));
+        fs::copy(from, kept.path().join("queue").join(format!("{ID}.{to}"))).expect("copied");
+    }
+    drop(prepared);
+    assert_eq!(names(state.path()), Vec::<String>::new(), "a dropped one leaves nothing");
+    kept
+}
+
+#[test]
+fn whatever_a_crash_leaves_of_a_commit_is_settled_once() {
+    for (message_name, record_name) in
+        [("eml.new", "json.new"), ("eml", "json.new"), ("eml.new", "json"), ("eml", "json")]
+    {
+        let state = stopped(message_name, record_name);
+        for start in 0..2 {
+            let (queue, set_aside) = open(state.path());
+            assert_eq!(set_aside, [], "{message_name} {record_name}");
+            for _ in 0..2 {
+                assert!(queue.settle(QueueId([1; 16])).expect("settled"), "{message_name} {record_name} {start}");
+                assert_eq!(queue.waiting(), 1);
+            }
+            assert_eq!(names(state.path()), [format!("{ID}.eml"), format!("{ID}.json")]);
+            assert_eq!(fs::read(state.path().join("queue").join(format!("{ID}.eml"))).expect("there"), TEXT);
+        }
+    }
+}
+
+#[test]
+fn what_was_not_wholly_written_does_not_exist() {
+    for (torn, octets) in [("eml.new", 10), ("json.new", 10), ("eml.new", 0), ("json.new", 0)] {
+        let state = stopped("eml.new", "json.new");
+        let path = state.path().join("queue").join(format!("{ID}.{torn}"));
+        let bytes = fs::read(&path).expect("there");
+        fs::write(&path, &bytes[..octets]).expect("torn");
+        let (queue, set_aside) = open(state.path());
+        assert_eq!(set_aside, []);
+        assert!(!queue.settle(QueueId([1; 16])).expect("settled"), "{torn} {octets}");
+        assert_eq!((names(state.path()), queue.waiting()), (Vec::new(), 0));
+        // The same message may come again under the same name.
+        queue.prepare(new_entry(1, &["bob@example.com"]), &message()).expect("prepared").commit().expect("committed");
+        assert_eq!(queue.waiting(), 1);
+    }
+    let state = tempfile::tempdir().expect("a folder");
+    assert!(!open(state.path()).0.settle(QueueId([1; 16])).expect("settled"));
+}
+
+#[test]
+fn a_repeat_in_place_of_what_a_crash_left_is_taken() {
+    let state = stopped("eml.new", "json.new");
+    let (queue, _) = open(state.path());
+    queue.prepare(new_entry(1, &["bob@example.com"]), &message()).expect("prepared").commit().expect("committed");
+    let (queue, set_aside) = open(state.path());
+    assert_eq!((queue.waiting(), set_aside.len()), (1, 0));
+}
+
+#[test]
+fn what_was_committed_survives_and_what_was_finished_is_not_raised_again() {
+    let state = tempfile::tempdir().expect("a folder");
+    let (queue, _) = open(state.path());
+    queue.prepare(new_entry(1, &["bob@example.com"]), &message()).expect("prepared").commit().expect("committed");
+    let before = queue.entries.entry(QueueId([1; 16])).expect("there");
+    let (queue, _) = open(state.path());
+    assert_eq!(queue.entries.entry(QueueId([1; 16])), Some(before));
+    queue.command(Command::Drop(Which::One(ID.into()))).expect("dropped");
+    assert_eq!((queue.waiting(), names(state.path())), (0, vec![format!("{ID}.json")]));
+    assert!(queue.settle(QueueId([1; 16])).expect("settled"));
+    // The crash brings the message back.
+    fs::write(state.path().join("queue").join(format!("{ID}.eml")), TEXT).expect("written");
+    let clock = clock();
+    let (queue, set_aside) = Queue::open(state.path(), settings(), Routes::default(), clock.clone()).expect("opened");
+    assert_eq!((queue.waiting(), set_aside.len(), names(state.path())), (0, 0, vec![format!("{ID}.json")]));
+    assert!(queue.settle(QueueId([1; 16])).expect("settled"));
+    assert_eq!(queue.waiting(), 0);
+    // A day later nobody asks any more.
+    queue.entries.sweep_finished();
+    assert!(queue.settle(QueueId([1; 16])).expect("settled"));
+    clock.turn(Duration::from_secs(25 * 3600));
+    queue.entries.sweep_finished();
+    assert!(!queue.settle(QueueId([1; 16])).expect("settled"));
+    assert_eq!(names(state.path()), Vec::<String>::new());
+}
+
+#[test]
+fn what_nobody_asks_for_is_swept_when_the_queue_runs() {
+    let state = stopped("eml.new", "json.new");
+    let (queue, _) = open(state.path());
+    let (other, _) = (queue.prepare(new_entry(2, &["bob@example.com"]), &message()).expect("prepared"), ());
+    queue.entries.sweep_unfinished();
+    assert_eq!(names(state.path()).len(), 2, "only what lay there at the start is swept");
+    other.commit().expect("committed");
+    assert_eq!(queue.waiting(), 1);
+}
+
+#[test]
+fn damaged_files_are_set_aside_and_the_rest_goes_on() {
+    let state = tempfile::tempdir().expect("a folder");
+    let (queue, _) = open(state.path());
+    for n in 1..=5 {
+        queue.prepare(new_entry(n, &["bob@example.com"]), &message()).expect("prepared").commit().expect("committed");
+    }
+    let path = |n: u8, suffix: &str| state.path().join("queue").join(format!("{}.{suffix}", QueueId([n; 16])));
+    // One letter of a recipient changed: only the checksum can tell.
+    let text = fs::read_to_string(path(1, "json")).expect("there");
+    fs::write(path(1, "json"), text.replace("bob@example.com", "rob@example.com")).expect("written");
+    fs::write(path(2, "json"), b"{}").expect("written");
+    fs::write(path(3, "eml"), b"shorter").expect("written");
+    fs::remove_file(path(4, "json")).expect("removed");
+    fs::write(state.path().join("queue").join("notes.txt"), b"?").expect("written");
+    let (queue, set_aside) = open(state.path());
+    assert_eq!(queue.waiting(), 1);
+    assert!(queue.entries.entry(QueueId([5; 16])).is_some());
+    let mut reported: Vec<&str> = set_aside.iter().map(|file| &file.name[..2]).collect();
+    reported.sort_unstable();
+    assert_eq!(reported, ["01", "01", "02", "02", "03", "03", "04", "no"]);
+    assert!(set_aside.iter().any(|file| file.why.contains("checksum")), "{set_aside:?}");
+    assert_eq!(fs::read_dir(state.path().join("queue/damaged")).expect("there").count(), 8, "nothing is thrown away");
+    let (queue, set_aside) = open(state.path());
+    assert_eq!((queue.waiting(), set_aside.len()), (1, 0));
+}
+
+#[test]
+fn a_full_queue_takes_no_more() {
+    let state = tempfile::tempdir().expect("a folder");
+    let full = Settings { messages_max: 1, ..settings() };
+    let (queue, _) = Queue::open(state.path(), full, Routes::default(), clock()).expect("opened");
+    queue.prepare(new_entry(1, &["bob@example.com"]), &message()).expect("prepared").commit().expect("committed");
+    let error = queue.prepare(new_entry(2, &["bob@example.com"]), &message()).expect_err("full");
+    assert!(error.is_full());
+}
+
+#[test]
+fn every_value_survives_the_disk_and_reads_well() {
+    let mut new = new_entry(1, &["bob@example.com", "carol@example.net", "dave@example.net"]);
+    new.envelope.recipients[0].notify = Notify::On { success: false, failure: true, delay: true };
+    new.envelope.recipients[1].notify = Notify::Never;
+    new.envelope.recipients[1].orcpt = Some("rfc822;c@example.net".into());
+    new.envelope.ret = Some(Ret::Headers);
+    new.envelope.envid = Some("x".into());
+    let mut entry = Entry::new(new, MessageFacts { octets: 3, eight_bit: true, sha256: [0xab; 32] });
+    let last = entry::Final {
+        reply: Reply::unknown_recipient(),
+        remote: Some("mx.example.net [192.0.2.1]:25".into()),
+        at_unix_ms: 1_795_176_000_123,
+    };
+    entry.recipients[1].state = entry::State::Failed { last: last.clone(), told: false };
+    entry.recipients[2].state = entry::State::Delivered(last);
+    entry.attempts.push(entry::OpenAttempt {
+        id: gatepost_protocol::tunnel::verb::relay::AttemptId([3; 16]),
+        place: entry::Place::Edge { key: NodeKey::of_spki(b"edge"), name: "vps1".into() },
+        since_unix_ms: 1_795_176_000_001,
+        recipients: vec![0],
+        lost_unix_ms: Some(1_795_176_000_002),
+        ask_unix_ms: Some(0),
+    });
+    entry.bounce = Some(entry::OpenBounce {
+        id: TransferId([4; 16]),
+        trace: TraceId::from_random([5; 10]),
+        made_unix_s: 1_795_176_001,
+        recipients: vec![1],
+        attempts: 2,
+        next_unix_ms: 1_795_176_002_000,
+    });
+    entry.held = Some("by hand".into());
+    let bytes = record::encode(&entry);
+    assert_eq!(record::decode(&bytes).expect("whole"), entry);
+    let text = String::from_utf8(bytes).expect("text");
+    for readable in ["\"2026-11-20T12:00:00.123Z\"", "\"vps1\"", "\"bob@example.com\"", "\"state\": \"failed\"", "550"]
+    {
+        assert!(text.contains(readable), "{readable} in {text}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_record_is_noticed() {
+    let entry = entry(&["bob@example.com"]);
+    let bytes = record::encode(&entry);
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        match record::decode(&flipped) {
+            Err(_) => {}
+            // White space between values says nothing.
+            Ok(read) => assert_eq!(read, entry, "at {at}"),
+        }
+    }
+}
+
+#[test]
+fn commands_change_what_they_name() {
+    let state = tempfile::tempdir().expect("a folder");
+    let (queue, _) = open(state.path());
+    for n in [1, 2] {
+        queue.prepare(new_entry(n, &["bob@example.com"]), &message()).expect("prepared").commit().expect("committed");
+    }
+    let one = || Which::One("0101".into());
+    let held = |queue: &Queue| {
+        let list = queue.command(Command::List).expect("listed");
+        let messages = list["messages"].as_array().expect("a list").clone();
+        messages.iter().map(|message| message["held"].clone()).collect::<Vec<_>>()
+    };
+    queue.command(Command::Hold(one())).expect("held");
+    assert_eq!(held(&queue), [json!("by hand"), json!(null)]);
+    assert_eq!(held(&open(state.path()).0), [json!("by hand"), json!(null)], "durably");
+    assert!(queue.command(Command::Retry(one())).expect_err("held").contains("release"));
+    let retried = queue.command(Command::Retry(Which::All)).expect("those that are not held");
+    assert_eq!(retried, json!({ "changed": ["02020202020202020202020202020202"] }));
+    queue.command(Command::Release(Which::All)).expect("released");
+    assert_eq!(held(&queue), [json!(null), json!(null)]);
+    let shown = queue.command(Command::Show { id: TraceId::from_random([2; 10]).to_string() }).expect("by trace id");
+    assert_eq!(shown["id"], "02020202020202020202020202020202");
+    assert!(queue.command(Command::Show { id: "ffff".into() }).expect_err("none").contains("no message"));
+    queue.command(Command::Drop(Which::All)).expect("dropped");
+    assert_eq!(queue.waiting(), 0);
+}
