@@ -76,9 +76,10 @@ impl Decoder {
     /// Takes from the front of `input` as far as the message goes. Call again until it says
     /// [`Decoded::NeedMore`] or [`Decoded::End`].
     pub fn decode(&mut self, input: &mut BytesMut) -> Decoded {
-        if self.fault.is_some() && !self.fault_told {
-            self.fault_told = true;
-            return Decoded::Faulty(self.fault.expect("checked in the condition above"));
+        if let Some(fault) = self.fault
+            && !std::mem::replace(&mut self.fault_told, true)
+        {
+            return Decoded::Faulty(fault);
         }
         if self.ended {
             return Decoded::End;
@@ -113,26 +114,21 @@ impl Decoder {
                     self.place = Place::Dot;
                     read += 1;
                 }
-                Place::LineStart => self.place = Place::Inside,
                 Place::Dot if byte == b'\r' => {
                     kept.start = read + 1;
                     self.place = Place::DotCr;
                     read += 1;
                 }
-                Place::Dot => self.place = Place::Inside,
+                Place::LineStart | Place::Dot => self.place = Place::Inside,
                 Place::DotCr if byte == b'\n' => {
                     self.ended = true;
                     return (read + 1, kept.written);
-                }
-                Place::DotCr => {
-                    self.bare();
-                    self.place = Place::Inside;
                 }
                 Place::Cr if byte == b'\n' => {
                     self.place = Place::LineStart;
                     read += 1;
                 }
-                Place::Cr => {
+                Place::Cr | Place::DotCr => {
                     self.bare();
                     self.place = Place::Inside;
                 }

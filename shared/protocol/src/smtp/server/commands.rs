@@ -126,14 +126,6 @@ impl Server {
         .lines()
     }
 
-    /// What a login may use right now: nothing without TLS, no channel binding without its data.
-    fn mechanisms(&self) -> Vec<Mechanism> {
-        let Some(tls) = &self.tls else { return Vec::new() };
-        let bound = tls.exporter.is_some();
-        let usable = |mechanism: &Mechanism| bound || *mechanism != Mechanism::ScramSha256Plus;
-        self.profile.mechanisms.iter().copied().filter(usable).collect()
-    }
-
     fn mail(&mut self, mail: MailFrom) {
         let limits = &self.profile.limits;
         if self.hello.is_none() {

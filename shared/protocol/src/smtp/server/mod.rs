@@ -282,6 +282,15 @@ impl Server {
         self.login.as_deref()
     }
 
+    /// The mechanisms offered right now: none without TLS, -PLUS only with binding data. Whether
+    /// -PLUS is among them is what [`super::sasl::Exchange::new`] wants to know.
+    pub fn mechanisms(&self) -> Vec<Mechanism> {
+        let Some(tls) = &self.tls else { return Vec::new() };
+        let bound = tls.exporter.is_some();
+        let usable = |mechanism: &Mechanism| bound || *mechanism != Mechanism::ScramSha256Plus;
+        self.profile.mechanisms.iter().copied().filter(usable).collect()
+    }
+
     /// `SMTP`, `ESMTP`, `ESMTPS`, `ESMTPA`, `ESMTPSA`, `UTF8SMTP…` (RFC 3848, RFC 6531 §4.3).
     pub fn with_protocol(&self) -> &'static str {
         let utf8 = self.phase.transaction().is_some_and(|transaction| transaction.smtputf8);
@@ -405,13 +414,13 @@ impl Server {
             Decoded::Chunk(chunk) => self.events.push_back(Event::Body(chunk)),
             Decoded::Faulty(_) => self.events.push_back(Event::Reset),
             Decoded::End => {
-                let Phase::Body(transaction, decoder) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+                let Phase::Body(transaction, body) = std::mem::replace(&mut self.phase, Phase::Idle) else {
                     unreachable!("only the body phase decodes")
                 };
-                match decoder.fault() {
+                match body.fault() {
                     None => {
                         self.phase = Phase::BodyEnd(transaction);
-                        self.events.push_back(Event::BodyEnd { octets: decoder.octets() });
+                        self.events.push_back(Event::BodyEnd { octets: body.octets() });
                     }
                     Some(BodyFault::BareLineEnd) => self.conclude(&Reply::bare_in_message()),
                     Some(BodyFault::TooBig) => {

@@ -1,0 +1,45 @@
+//! Where a connection stands; what is awaited from the server.
+
+use super::transaction::Transaction;
+use crate::secret::Secret;
+use crate::smtp::body::Encoder;
+use crate::smtp::sasl::ClientExchange;
+
+/// Where a connection stands.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The greeting is awaited.
+    Greeting,
+    /// The reply to EHLO or LHLO.
+    Ehlo,
+    /// The reply to HELO.
+    Helo,
+    /// The reply to STARTTLS.
+    StartTls,
+    /// [`crate::machine::Output::Secure`] is due.
+    SecureDue,
+    /// The TLS handshake runs.
+    Securing,
+    /// The reply to a turn of the login.
+    Login(Box<Login>),
+    /// The program's turn.
+    Ready,
+    /// Replies to MAIL, RCPT and DATA.
+    Transaction(Box<Transaction>),
+    /// The program gives the message.
+    Body(Box<Transaction>, Encoder),
+    /// The reply (LMTP: replies) to the final dot.
+    Final(Box<Transaction>),
+    /// The reply to QUIT.
+    Quitting,
+    /// Nothing more is said.
+    Ended,
+}
+
+/// A login under way.
+#[derive(Debug)]
+pub(super) struct Login {
+    pub(super) exchange: ClientExchange,
+    /// An initial response that did not fit the AUTH line.
+    pub(super) initial: Option<Secret>,
+}
