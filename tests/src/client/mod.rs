@@ -189,6 +189,18 @@ impl Client {
         Ok(())
     }
 
+    /// Our port, by which the server's system calls can be told apart.
+    ///
+    /// # Panics
+    /// If the connection is gone.
+    pub fn local_port(&self) -> u16 {
+        let stream = match self.transport.as_ref().expect("a connection") {
+            Transport::Plain(stream) => stream,
+            Transport::Tls(stream) => &stream.sock,
+        };
+        stream.local_addr().expect("a connected socket has an address").port()
+    }
+
     /// What was said so far.
     pub fn dialog(&self) -> &str {
         &self.dialog

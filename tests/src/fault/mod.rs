@@ -1,3 +1,5 @@
-//! What can go wrong between and around the programs.
+//! What can go wrong between and around the programs, and how to watch them in it.
 
 pub mod proxy;
+pub mod small_disk;
+pub mod strace;

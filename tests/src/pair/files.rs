@@ -49,13 +49,11 @@ pub fn write_edge(
     listen.insert("smtp".to_owned(), doors.smtp.to_string().into());
     listen.insert("submissions".to_owned(), doors.submissions.to_string().into());
     listen.insert("tunnel".to_owned(), doors.tunnel.to_string().into());
-    let mut dns_table = Table::new();
-    dns_table.insert("servers".to_owned(), strings(&[dns.to_string()]));
     let mut table = Table::new();
     table.insert("hostname".to_owned(), hostname.into());
     table.insert("listen".to_owned(), listen.into());
     table.insert("tls".to_owned(), tls(certificate).into());
-    table.insert("dns".to_owned(), dns_table.into());
+    table.insert("dns".to_owned(), servers(dns).into());
     table.insert("home".to_owned(), Value::Array(vec![home.into()]));
     for setting in &options.edge_set {
         merge(&mut table, setting)?;
@@ -71,6 +69,7 @@ pub fn write_home(
     submissions: SocketAddr,
     certificate: &Issued,
     edges: &[EdgePeer],
+    dns: SocketAddr,
     sink: SocketAddr,
 ) -> anyhow::Result<()> {
     let edges = edges.iter().map(|edge| {
@@ -100,6 +99,7 @@ pub fn write_home(
     table.insert("postmaster".to_owned(), postmaster.into());
     table.insert("listen".to_owned(), listen.into());
     table.insert("tls".to_owned(), tls(certificate).into());
+    table.insert("dns".to_owned(), servers(dns).into());
     table.insert("edge".to_owned(), Value::Array(edges.collect()));
     if !routes.is_empty() {
         table.insert("route".to_owned(), Value::Array(routes));
@@ -129,6 +129,12 @@ fn tls(certificate: &Issued) -> Table {
     let mut table = Table::new();
     table.insert("certificate".to_owned(), certificate.certificate.display().to_string().into());
     table.insert("key".to_owned(), certificate.key.display().to_string().into());
+    table
+}
+
+fn servers(dns: SocketAddr) -> Table {
+    let mut table = Table::new();
+    table.insert("servers".to_owned(), strings(&[dns.to_string()]));
     table
 }
 

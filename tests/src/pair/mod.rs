@@ -158,6 +158,7 @@ impl Pair {
             submissions,
             &home_certificate,
             &peers,
+            dns.address(),
             sink.address(),
         )?;
         let mut pair = Self {
@@ -250,6 +251,28 @@ impl Pair {
         );
     }
 
+    /// Waits until the first edge has a session with the home.
+    pub fn wait_until_connected(&self) {
+        observe::until_ok("the edge to have a session with the home", || {
+            let status = self.edges[0].program.ask_json(&["status", "--json"])?;
+            anyhow::ensure!(edge_is_connected(&status), "{status:#}");
+            Ok(())
+        });
+    }
+
+    /// Messages sealed at the first edge now.
+    pub fn spooled(&self) -> anyhow::Result<u64> {
+        let status = self.edges[0].program.ask_json(&["status", "--json"])?;
+        status["homes"][0]["spool"]["messages"].as_u64().with_context(|| format!("no spool in {status:#}"))
+    }
+
+    /// Messages in the outbound queue now.
+    pub fn queued(&self) -> anyhow::Result<usize> {
+        let queue = self.home.program.ask_json(&["queue", "list", "--json"])?;
+        let messages = queue["messages"].as_array().or_else(|| queue.as_array());
+        Ok(messages.with_context(|| format!("no messages in {queue:#}"))?.len())
+    }
+
     /// Waits until the edge knows that the home is away.
     pub fn wait_until_down(&self) {
         observe::until_ok("the edge to see that the home is away", || {
@@ -313,7 +336,6 @@ impl Pair {
 struct Standing {
     all_run: bool,
     edges: Vec<Value>,
-    home: Value,
     last_words: Vec<String>,
 }
 
@@ -325,7 +347,6 @@ impl Standing {
         let mut standing = Self {
             all_run: home.program.is_running() && edges.iter_mut().all(|edge| edge.program.is_running()),
             edges: edges.iter().map(|edge| status(&edge.program)).collect(),
-            home: status(&home.program),
             last_words: Vec::new(),
         };
         if !standing.is_up() {
@@ -340,8 +361,9 @@ impl Standing {
     }
 }
 
-fn edge_is_connected(_status: &Value) -> bool {
-    todo!()
+fn edge_is_connected(status: &Value) -> bool {
+    let home = &status["homes"][0];
+    home["connected"] == true && home["directory_version"].is_u64()
 }
 
 fn words(program: &Program) -> Vec<String> {

@@ -1,0 +1,80 @@
+//! No room left, at home or at the edge: senders are told to come back, nothing is lost.
+
+use gatepost_tests::client::Client;
+use gatepost_tests::fault::small_disk::SmallDisk;
+use gatepost_tests::observe;
+use gatepost_tests::pair::Pair;
+use gatepost_tests::pair::options::Options;
+use gatepost_tests::world::message;
+
+use super::{ALICE, STRANGER, started};
+
+const MEBIBYTE: u64 = 1024 * 1024;
+
+#[test]
+fn a_full_disk_at_home_defers_and_recovers() {
+    let disk = SmallDisk::mount(24 * MEBIBYTE).expect("a small disk");
+    let mut options = Options::story();
+    options.home_state = Some(disk.path().join("home"));
+    let pair = started(&options);
+    assert_eq!(deliver(&pair, 1), 250);
+    let filler = disk.fill().expect("filled");
+    let code = deliver(&pair, 2);
+    // The home says it has no room, or the edge seals: both are promises that can be kept.
+    assert!(code == 452 || code == 451 || code == 250, "{code}");
+    std::fs::remove_file(filler).expect("removed");
+    let expected: &[u64] = if code == 250 { &[1, 2] } else { &[1] };
+    observe::until_delivered(&pair.maildir(ALICE), expected);
+    assert_eq!(deliver(&pair, 3), 250);
+    let expected: &[u64] = if code == 250 { &[1, 2, 3] } else { &[1, 3] };
+    observe::until_delivered(&pair.maildir(ALICE), expected);
+}
+
+#[test]
+fn a_full_disk_at_the_edge_while_the_home_is_away_defers_and_recovers() {
+    let disk = SmallDisk::mount(24 * MEBIBYTE).expect("a small disk");
+    let mut options = Options::story().edge_set("limits.disk_reserve=1 MiB");
+    options.edge_state = Some(disk.path().join("edge"));
+    let mut pair = started(&options);
+    pair.home.program.kill();
+    pair.wait_until_down();
+    assert_eq!(deliver(&pair, 1), 250);
+    let filler = disk.fill().expect("filled");
+    assert_eq!(deliver(&pair, 2), 452, "what can't be kept is not promised");
+    std::fs::remove_file(filler).expect("removed");
+    assert_eq!(deliver(&pair, 3), 250);
+    pair.home.program.start().expect("started");
+    observe::until_delivered(&pair.maildir(ALICE), &[1, 3]);
+}
+
+#[test]
+fn a_full_spool_is_like_a_full_disk() {
+    let mut pair = started(&Options::story().edge_set("limits.spool=200 KiB"));
+    pair.home.program.kill();
+    pair.wait_until_down();
+    let mut taken = Vec::new();
+    let mut refused = 0;
+    for number in 1..=100 {
+        match deliver(&pair, number) {
+            250 => taken.push(number),
+            452 => refused += 1,
+            code => panic!("{code}"),
+        }
+    }
+    assert!(!taken.is_empty() && refused > 0, "{} taken, {refused} refused", taken.len());
+    pair.home.program.start().expect("started");
+    observe::until_delivered(&pair.maildir(ALICE), &taken);
+}
+
+/// The first reply that settles it.
+fn deliver(pair: &Pair, number: u64) -> u16 {
+    let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
+    for command in [format!("MAIL FROM:<{STRANGER}>"), format!("RCPT TO:<{ALICE}>"), "DATA".to_owned()] {
+        let answer = client.ask(&command).expect("answered");
+        if answer.code >= 400 {
+            return answer.code;
+        }
+    }
+    client.send(&message::stuffed(&message::numbered(number, STRANGER, ALICE, 20_000))).expect("sent");
+    client.answer().expect("answered").code
+}
