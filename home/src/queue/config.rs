@@ -45,15 +45,15 @@ pub struct Settings {
     pub messages_max: usize,
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 /// Waits between attempts unless the config names others.
 const RETRY: [Duration; 6] = [
     MINUTE,
-    Duration::from_secs(5 * 60),
-    Duration::from_secs(15 * 60),
-    Duration::from_secs(30 * 60),
-    Duration::from_secs(60 * 60),
-    Duration::from_secs(2 * 60 * 60),
+    Duration::from_mins(5),
+    Duration::from_mins(15),
+    Duration::from_mins(30),
+    Duration::from_hours(1),
+    Duration::from_hours(2),
 ];
 /// Most waits a config may name.
 const RETRY_MAX: usize = 100;
@@ -64,7 +64,7 @@ impl Settings {
         Self {
             hostname: hostname.to_owned(),
             postmaster,
-            expire: Duration::from_secs(5 * 24 * 3600),
+            expire: Duration::from_hours(120),
             retry: RETRY.to_vec(),
             in_doubt: 30 * MINUTE,
             attempts_max: 20,

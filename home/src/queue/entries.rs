@@ -20,7 +20,7 @@ use super::{NewEntry, QueueId, SetAside};
 use crate::message::Message;
 
 /// How long a finished entry is remembered after the start that could still ask for it.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+const REMEMBERED: Duration = Duration::from_hours(24);
 
 /// What the config rules.
 #[derive(Debug)]

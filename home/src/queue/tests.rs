@@ -153,7 +153,7 @@ fn what_was_committed_survives_and_what_was_finished_is_not_raised_again() {
     // A day later nobody asks any more.
     queue.entries.sweep_finished();
     assert!(queue.settle(QueueId([1; 16])).expect("settled"));
-    clock.turn(Duration::from_secs(25 * 3600));
+    clock.turn(Duration::from_hours(25));
     queue.entries.sweep_finished();
     assert!(!queue.settle(QueueId([1; 16])).expect("settled"));
     assert_eq!(names(state.path()), Vec::<String>::new());
@@ -163,7 +163,7 @@ fn what_was_committed_survives_and_what_was_finished_is_not_raised_again() {
 fn what_nobody_asks_for_is_swept_when_the_queue_runs() {
     let state = stopped("eml.new", "json.new");
     let (queue, _) = open(state.path());
-    let (other, _) = (queue.prepare(new_entry(2, &["bob@example.com"]), &message()).expect("prepared"), ());
+    let other = queue.prepare(new_entry(2, &["bob@example.com"]), &message()).expect("prepared");
     queue.entries.sweep_unfinished();
     assert_eq!(names(state.path()).len(), 2, "only what lay there at the start is swept");
     other.commit().expect("committed");

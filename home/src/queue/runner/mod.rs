@@ -28,11 +28,11 @@ use super::ready::{Lane, Ready};
 use super::{Bounce, ConnectedEdge, Edges, QueueId, schedule};
 
 /// Longest sleep of the loop, and between two tries to write.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
 /// How often finished entries are forgotten and expiry is looked at while no edge is there.
-const HOUSEKEEPING: Duration = Duration::from_secs(60);
+const HOUSEKEEPING: Duration = Duration::from_mins(1);
 /// No more than this of an entry's life is spent waiting for a first edge after a start.
-const GRACE_MAX: Duration = Duration::from_secs(3600);
+const GRACE_MAX: Duration = Duration::from_hours(1);
 /// Attempts to be forgotten by edges that are away, at most; more would be of no harm, only of size.
 const OWED_MAX: usize = 10_000;
 
@@ -75,7 +75,7 @@ impl Runner {
 
     /// Until draining begins and what runs has ended, or everything is dropped.
     pub async fn run(mut self, mut signal: Signal) {
-        self.context.blocking(|entries| entries.sweep_unfinished()).await;
+        self.context.blocking(Entries::sweep_unfinished).await;
         let clock = self.context.entries.clock().clone();
         let mut house_kept = None;
         let mut edges_told = true;
@@ -220,7 +220,7 @@ impl Runner {
 
     /// Forgets what finished long ago; gives up, past its time, what no edge was there for.
     async fn keep_house(&mut self) {
-        self.context.blocking(|entries| entries.sweep_finished()).await;
+        self.context.blocking(Entries::sweep_finished).await;
         let rules = Arc::clone(&self.rules);
         let grace = i64::try_from(GRACE_MAX.min(rules.schedule.expire / 10).as_millis()).unwrap_or(i64::MAX);
         let patient = self.context.entries.now_unix_ms() < self.started_unix_ms.saturating_add(grace);

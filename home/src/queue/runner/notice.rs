@@ -21,7 +21,7 @@ use crate::queue::entry::{Entry, OpenBounce, State};
 use crate::queue::{Bounce, QueueId};
 
 /// How long the router may take over one bounce.
-const ANSWER_MAX: Duration = Duration::from_secs(300);
+const ANSWER_MAX: Duration = Duration::from_mins(5);
 
 /// Hands the bounce of this entry over, if one is due.
 pub async fn hand_over(context: &Context, id: QueueId) {

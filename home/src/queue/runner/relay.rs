@@ -22,7 +22,7 @@ use crate::queue::{ConnectedEdge, QueueId};
 
 /// How long an edge may take over one attempt: many hosts, each as slow as RFC 5321 §4.5.3.2 allows.
 /// After that it is asked what it is doing.
-const ATTEMPT_MAX: Duration = Duration::from_secs(2 * 3600);
+const ATTEMPT_MAX: Duration = Duration::from_hours(2);
 
 /// How following an attempt ended.
 enum Followed {

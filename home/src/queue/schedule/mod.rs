@@ -14,7 +14,7 @@ use super::entry::{Entry, Final, OpenAttempt, State, Waiting};
 /// Longest pause between two questions about an attempt that is still under way.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// Longest pause between two hand-overs of a bounce.
-const BOUNCE_AGAIN_MAX: Duration = Duration::from_secs(15 * 60);
+const BOUNCE_AGAIN_MAX: Duration = Duration::from_mins(15);
 
 /// The times that rule an entry's life.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,237 @@
+//! One session on home:465: answers the machine's questions from accounts and router. Names no socket
+//! beyond the connection it is given.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gatepost_protocol::mail::address::{Address, ForwardPath, ReversePath};
+use gatepost_protocol::mail::envelope::{Envelope, Recipient};
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::smtp::sasl::Mechanism;
+use gatepost_protocol::smtp::server::{AuthAnswer, Event, MailFrom, Profile, RcptTo, Server};
+use gatepost_runtime::drive::{Connection, Security};
+use gatepost_runtime::listen::Admitted;
+use gatepost_runtime::random;
+use gatepost_runtime::shutdown::Signal;
+
+use super::Submission;
+use super::incoming::Incoming;
+use crate::accounts::login::{Login, Place, Step};
+use crate::message::Message;
+use crate::router::{Arrival, Origin};
+
+/// Strongest first: many clients take the first they know.
+const MECHANISMS: [Mechanism; 4] =
+    [Mechanism::ScramSha256Plus, Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login];
+
+/// Serves one connection to its end.
+pub async fn serve(door: Arc<Submission>, admitted: Admitted, signal: Signal) {
+    let (stream, peer) = (admitted.stream, admitted.peer.ip());
+    let profile = Profile {
+        hostname: door.hostname.clone(),
+        starttls: false,
+        mechanisms: MECHANISMS.to_vec(),
+        dsn: true,
+        limits: door.limits,
+    };
+    let server = Server::new(profile, door.clock.now());
+    let security = Security::Server(door.served.server_config());
+    let mut connection = Connection::new(stream, server, security, door.clock.clone());
+    let mut ended = signal.clone();
+    tokio::select! {
+        () = converse(&door, &mut connection, peer, signal) => {}
+        () = ended.ended() => {}
+    }
+}
+
+async fn converse(door: &Arc<Submission>, connection: &mut Connection<Server>, peer: IpAddr, mut signal: Signal) {
+    if let Err(error) = connection.secure_first().await {
+        tracing::debug!(%peer, %error, "no TLS at submission");
+        return;
+    }
+    let mut session = Session { door: Arc::clone(door), peer, login: None, transaction: None };
+    let mut draining = false;
+    loop {
+        let event = tokio::select! {
+            event = connection.next() => event,
+            () = signal.draining(), if !draining => {
+                draining = true;
+                connection.machine().shut_down(door.clock.now());
+                continue;
+            }
+        };
+        match event {
+            Ok(Some(event)) => session.event(connection.machine(), event).await,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a submission session broke");
+                return;
+            }
+        }
+    }
+}
+
+struct Session {
+    door: Arc<Submission>,
+    peer: IpAddr,
+    login: Option<Login>,
+    transaction: Option<Transaction>,
+}
+
+/// MAIL to the end of data.
+struct Transaction {
+    trace: TraceId,
+    from: MailFrom,
+    recipients: Vec<Recipient>,
+    incoming: Incoming,
+    // Why the message can't be taken; told at its end.
+    failed: Option<Reply>,
+}
+
+impl Session {
+    async fn event(&mut self, server: &mut Server, event: Event) {
+        match event {
+            Event::Connected => {
+                let greeting = Reply::greeting(&self.door.hostname);
+                self.answer(server, greeting);
+            }
+            Event::Auth { mechanism, initial } => {
+                let exporter = server.tls().and_then(|tls| tls.exporter);
+                let accounts = self.door.accounts.clone();
+                let login = Login::new(accounts, Place::Home, mechanism, exporter, self.peer);
+                let step = self.login.insert(login).start(initial).await;
+                self.answer_auth(server, step);
+            }
+            Event::AuthResponse(response) => {
+                let step = match &mut self.login {
+                    Some(login) => login.response(response).await,
+                    None => Step::Refused(Reply::login_malformed()),
+                };
+                self.answer_auth(server, step);
+            }
+            Event::Sender(from) => {
+                let reply = self.sender(server, from).await;
+                self.answer(server, reply);
+            }
+            Event::Recipient(recipient) => {
+                let reply = self.recipient(recipient).await;
+                self.answer(server, reply);
+            }
+            Event::Data => self.answer(server, Reply::start_data()),
+            Event::Body(bytes) => self.body(bytes).await,
+            Event::BodyEnd { .. } => {
+                let reply = self.message(server).await;
+                self.answer(server, reply);
+            }
+            Event::Reset => self.transaction = None,
+            Event::Hello { .. } => {}
+            Event::Closing(ending) => {
+                tracing::debug!(peer = %self.peer, ?ending, "a submission session ended");
+            }
+        }
+    }
+
+    fn answer(&self, server: &mut Server, reply: Reply) {
+        server.answer(self.door.clock.now(), reply);
+    }
+
+    fn answer_auth(&mut self, server: &mut Server, step: Step) {
+        let answer = match step {
+            Step::Challenge(challenge) => AuthAnswer::Challenge(challenge),
+            Step::Granted { login, last } => {
+                tracing::info!(peer = %self.peer, login, "logged in");
+                self.login = None;
+                AuthAnswer::Success { login, last }
+            }
+            Step::Refused(reply) => {
+                tracing::info!(peer = %self.peer, %reply, "login refused");
+                self.login = None;
+                AuthAnswer::Failure(reply)
+            }
+        };
+        server.answer_auth(self.door.clock.now(), answer);
+    }
+
+    async fn sender(&mut self, server: &Server, from: MailFrom) -> Reply {
+        let Some(login) = server.login() else { return Reply::login_required() };
+        // The null sender belongs to everyone: read receipts have it (RFC 8098 §3). Who is in From is
+        // checked either way.
+        if let ReversePath::Address(address) = &from.reverse_path
+            && !self.door.accounts.may_send_as(login, address).await
+        {
+            tracing::info!(peer = %self.peer, login, sender = %address, "not a sender of this login");
+            return Reply::sender_not_yours(&address.to_string());
+        }
+        self.transaction = Some(Transaction {
+            trace: TraceId::from_random(random::bytes()),
+            from,
+            recipients: Vec::new(),
+            incoming: Incoming::default(),
+            failed: None,
+        });
+        Reply::sender_ok()
+    }
+
+    async fn recipient(&mut self, recipient: RcptTo) -> Reply {
+        let address: Address = match recipient.path {
+            ForwardPath::Address(address) => address,
+            ForwardPath::Postmaster => self.door.accounts.settings().postmaster.clone(),
+        };
+        let Some(transaction) = &mut self.transaction else { return Reply::local_error() };
+        if let Err(refusal) = self.door.router.check_recipient(&address).await {
+            tracing::info!(trace = %transaction.trace, recipient = %address, %refusal, "recipient refused");
+            return refusal;
+        }
+        let recipient = Recipient { address, notify: recipient.notify, orcpt: recipient.orcpt };
+        transaction.recipients.push(recipient);
+        Reply::recipient_ok()
+    }
+
+    async fn body(&mut self, bytes: Bytes) {
+        let Some(transaction) = &mut self.transaction else { return };
+        if transaction.failed.is_none()
+            && let Err(error) = transaction.incoming.push(&self.door.incoming, bytes).await
+        {
+            transaction.fail(&error);
+        }
+    }
+
+    async fn message(&mut self, server: &Server) -> Reply {
+        let Some(mut transaction) = self.transaction.take() else { return Reply::local_error() };
+        let Some(login) = server.login() else { return Reply::login_required() };
+        if let Some(reply) = transaction.failed.take() {
+            return reply;
+        }
+        let body = match std::mem::take(&mut transaction.incoming).end(&self.door.incoming).await {
+            Ok(body) => body,
+            Err(error) => return transaction.fail(&error),
+        };
+        let Transaction { trace, from, recipients, .. } = transaction;
+        let arrival = Arrival {
+            origin: Origin::Account { login: login.to_owned(), edge: None, spooled: false },
+            trace,
+            envelope: Envelope {
+                reverse_path: from.reverse_path,
+                recipients,
+                body: from.body,
+                smtputf8: from.smtputf8,
+                ret: from.ret,
+                envid: from.envid,
+            },
+            message: Message { front: Bytes::new(), body },
+            received_unix_s: self.door.clock.unix_s(),
+        };
+        self.door.router.accept(arrival).await
+    }
+}
+
+impl Transaction {
+    fn fail(&mut self, error: &std::io::Error) -> Reply {
+        tracing::error!(trace = %self.trace, %error, "a submission can't be kept");
+        let is_full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        let reply = if is_full { Reply::no_room() } else { Reply::local_error() };
+        self.failed.insert(reply).clone()
+    }
+}
