@@ -1,12 +1,25 @@
 //! Accept loop: limits per address and in all, a short pause when descriptors run out. A
 //! handshake is never awaited here: each connection gets a task of its own.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use futures_util::FutureExt;
+use rustix::io::Errno;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::shutdown::Signal;
+
+/// Connections the system may hold for us before we accept them.
+const BACKLOG: u32 = 1024;
+/// How long accepting rests when descriptors or memory have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Bounds of one door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,14 +30,14 @@ pub struct DoorLimits {
     pub connections_per_address_max: usize,
 }
 
-/// A connection that was let in. Dropping it frees its place.
+/// A connection that was let in. Its place is free again when this is dropped and its task is over.
 #[derive(Debug)]
 pub struct Admitted {
     /// The stream.
     pub stream: TcpStream,
-    /// Who connected.
+    /// Who connected; never an IPv4 address in IPv6 clothes.
     pub peer: SocketAddr,
-    _todo: (),
+    _place: Arc<Place>,
 }
 
 /// Why one was not.
@@ -36,19 +49,323 @@ pub enum Turned {
     TooManyFromAddress,
 }
 
-/// Serves a door until draining begins. `serve` runs in its own task per connection; a panic there is
-/// logged as our bug and hurts nobody else. `refusal` is written (best effort) to who is turned away.
+/// A door can't be opened: where, why, and what to do.
+#[derive(Debug, Error)]
+#[error("can't listen on {address}: {remedy}")]
+pub struct BindError {
+    /// Where.
+    pub address: SocketAddr,
+    /// What is the matter and what helps.
+    pub remedy: String,
+    /// The system's words.
+    pub source: io::Error,
+}
+
+/// Opens a door. `[::]` takes IPv4 as well; where the machine has no IPv6 it is `0.0.0.0`. Must be
+/// called inside the runtime.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let result = match open(address) {
+        Err(error)
+            if error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
+                && address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) =>
+        {
+            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+        }
+        result => result,
+    };
+    result.map_err(|source| {
+        let port = address.port();
+        let remedy = match source.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "port {port} is taken by another program; stop that one (`ss -ltnp 'sport = :{port}'` names it), or choose another port"
+            ),
+            io::ErrorKind::PermissionDenied => format!(
+                "port {port} needs a privilege; run under the systemd unit, which gives it (CAP_NET_BIND_SERVICE), or choose a port above 1023"
+            ),
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address; see `ip address`, or use [::] for all".to_owned()
+            }
+            _ => source.to_string(),
+        };
+        BindError { address, remedy, source }
+    })
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the last run's connections to fade.
+    socket.set_reuseaddr(true)?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves a door until draining begins; connections that run then go on, each holding the signal.
+/// `serve` runs in its own task per connection; a panic there is logged as our bug and hurts nobody
+/// else. `refusal` is written (best effort) to who is turned away.
 pub async fn serve<F, Fut>(
     door: &'static str,
     listener: TcpListener,
     limits: DoorLimits,
-    signal: Signal,
+    mut signal: Signal,
     refusal: &'static [u8],
     serve: F,
 ) where
     F: Fn(Admitted) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let _ = (door, listener, limits, signal, refusal, serve);
-    todo!()
+    let places = Arc::new(Places { limits, taken: Mutex::default() });
+    let running = signal.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = signal.draining() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+            Err(error) => {
+                rest_after(door, &error).await;
+                continue;
+            }
+        };
+        match places.take(peer.ip()) {
+            Ok(place) => {
+                let place = Arc::new(place);
+                let connection = serve(Admitted { stream, peer, _place: place.clone() });
+                let running = running.clone();
+                tokio::spawn(async move {
+                    if AssertUnwindSafe(connection).catch_unwind().await.is_err() {
+                        tracing::error!(door, %peer, "a connection's task panicked; this is a bug of Gatepost's, please report it");
+                    }
+                    // Both live as long as the task, whatever became of `Admitted`.
+                    drop((place, running));
+                });
+            }
+            Err(why) => {
+                // Written past tokio, which would have to be waited for; a fresh stream has room.
+                let _ = rustix::io::write(&stream, refusal);
+                tracing::debug!(door, %peer, ?why, "turned away");
+            }
+        }
+    }
+}
+
+/// After a failed accept: some failures are the connection's own, others last a while.
+async fn rest_after(door: &str, error: &io::Error) {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    if matches!(errno, Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM)) {
+        return;
+    }
+    tracing::warn!(door, %error, "can't accept connections for a moment");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+#[derive(Debug)]
+struct Places {
+    limits: DoorLimits,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// One place at a door, freed on drop.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Places {
+    fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Turned> {
+        let address = counted_as(address);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.all >= self.limits.connections_max {
+            return Err(Turned::Full);
+        }
+        let count = taken.by_address.get(&address).copied().unwrap_or(0);
+        if count >= self.limits.connections_per_address_max {
+            return Err(Turned::TooManyFromAddress);
+        }
+        taken.by_address.insert(address, count + 1);
+        taken.all += 1;
+        Ok(Place { places: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all -= 1;
+        if let Some(count) = taken.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// What counts as one address: an IPv4 address in whatever form, or the /64 that one IPv6 customer has.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::shutdown::Shutdown;
+
+    const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    fn places(connections_max: usize, connections_per_address_max: usize) -> Arc<Places> {
+        let limits = DoorLimits { connections_max, connections_per_address_max };
+        Arc::new(Places { limits, taken: Mutex::default() })
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn one_address_cannot_take_every_place() {
+        let places = places(3, 2);
+        let first = places.take(ip("192.0.2.1")).unwrap();
+        let _second = places.take(ip("::ffff:192.0.2.1")).unwrap();
+        assert_eq!(places.take(ip("192.0.2.1")).unwrap_err(), Turned::TooManyFromAddress);
+        let _other = places.take(ip("192.0.2.2")).unwrap();
+        assert_eq!(places.take(ip("192.0.2.3")).unwrap_err(), Turned::Full);
+        drop(first);
+        places.take(ip("192.0.2.1")).unwrap();
+    }
+
+    #[test]
+    fn one_slash_64_counts_as_one_address() {
+        let places = places(10, 1);
+        let _one = places.take(ip("2001:db8:0:1::1")).unwrap();
+        assert_eq!(places.take(ip("2001:db8:0:1:ffff::2")).unwrap_err(), Turned::TooManyFromAddress);
+        places.take(ip("2001:db8:0:2::1")).unwrap();
+    }
+
+    #[test]
+    fn addresses_that_are_gone_are_forgotten() {
+        let places = places(10, 10);
+        drop(places.take(ip("192.0.2.1")).unwrap());
+        let taken = places.taken.lock().unwrap();
+        assert_eq!((taken.all, taken.by_address.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn who_is_one_too_many_reads_why_and_the_place_is_free_again_afterwards() {
+        let listener = bind(LOOPBACK).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shutdown, signal) = Shutdown::new();
+        let (ended, mut endings) = mpsc::channel(1);
+        let limits = DoorLimits { connections_max: 10, connections_per_address_max: 1 };
+        // Only the stream is taken out: the place must be held all the same.
+        tokio::spawn(serve("test", listener, limits, signal, b"421 full\r\n", move |admitted: Admitted| {
+            let ended = ended.clone();
+            let mut stream = admitted.stream;
+            async move {
+                stream.write_all(b"in\n").await.unwrap();
+                let _ = stream.read(&mut [0]).await;
+                ended.send(()).await.unwrap();
+            }
+        }));
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.read_exact(&mut [0; 3]).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let mut heard = String::new();
+        second.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "421 full\r\n");
+        drop(first);
+        endings.recv().await.unwrap();
+        // The place is freed a moment after the task's last word: ask until it is.
+        loop {
+            let mut third = TcpStream::connect(address).await.unwrap();
+            let mut greeting = [0; 3];
+            third.read_exact(&mut greeting).await.unwrap();
+            if &greeting == b"in\n" {
+                break;
+            }
+        }
+        shutdown.drain();
+        shutdown.idle().await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_hurts_nobody_else() {
+        let listener = bind(LOOPBACK).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_shutdown, signal) = Shutdown::new();
+        let limits = DoorLimits { connections_max: 1, connections_per_address_max: 1 };
+        tokio::spawn(serve("test", listener, limits, signal, b"full", |mut admitted: Admitted| async move {
+            let mut octet = [0];
+            admitted.stream.read_exact(&mut octet).await.unwrap();
+            assert_eq!(&octet, b"a", "as the test wants it");
+            admitted.stream.write_all(b"ok").await.unwrap();
+        }));
+        let mut bad = TcpStream::connect(address).await.unwrap();
+        bad.write_all(b"x").await.unwrap();
+        assert_eq!(bad.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        loop {
+            let mut good = TcpStream::connect(address).await.unwrap();
+            let mut heard = String::new();
+            if good.write_all(b"a").await.is_ok() && good.read_to_string(&mut heard).await.is_ok() && heard == "ok" {
+                break;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_drained_door_is_closed_while_its_connections_go_on() {
+        let listener = bind(LOOPBACK).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shutdown, signal) = Shutdown::new();
+        let limits = DoorLimits { connections_max: 1, connections_per_address_max: 1 };
+        let door = tokio::spawn(serve("test", listener, limits, signal, b"", |mut admitted: Admitted| async move {
+            let mut octet = [0];
+            admitted.stream.read_exact(&mut octet).await.unwrap();
+            admitted.stream.write_all(&octet).await.unwrap();
+        }));
+        let mut inside = TcpStream::connect(address).await.unwrap();
+        // Only once it is inside.
+        while TcpStream::connect(address).await.unwrap().read(&mut [0]).await.is_ok_and(|count| count > 0) {}
+        shutdown.drain();
+        door.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+        assert!(shutdown.idle().now_or_never().is_none());
+        inside.write_all(b"z").await.unwrap();
+        let mut heard = Vec::new();
+        inside.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"z");
+        shutdown.idle().await;
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_explained() {
+        let listener = bind(LOOPBACK).unwrap();
+        let text = bind(listener.local_addr().unwrap()).unwrap_err().to_string();
+        assert!(text.contains("is taken by another program"), "{text}");
+        let text = bind("192.0.2.1:2525".parse().unwrap()).unwrap_err().to_string();
+        assert!(text.contains("this machine has no such address"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_unspecified_ipv6_address_takes_ipv4_too() {
+        let listener = bind("[::]:0".parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    }
 }
