@@ -292,14 +292,11 @@ mod tests {
                 Decoded::End => {
                     let rest = [&input[..], &wire[fed..]].concat();
                     assert_eq!(decoder.fault(), fault);
-                    let seen = match fault {
-                        Some(why) => Seen::Fault(why),
-                        None => {
-                            assert_eq!(decoder.octets(), message.len() as u64);
-                            Seen::Whole(message)
-                        }
-                    };
-                    return (seen, rest);
+                    if let Some(why) = fault {
+                        return (Seen::Fault(why), rest);
+                    }
+                    assert_eq!(decoder.octets(), message.len() as u64);
+                    return (Seen::Whole(message), rest);
                 }
             }
         }

@@ -37,6 +37,7 @@ impl Offer<'_> {
 }
 
 /// What another server offers.
+#[expect(clippy::struct_excessive_bools, reason = "each is a keyword of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offered {
     /// `PIPELINING` (RFC 2920).

@@ -1,8 +1,8 @@
 //! SASL turns of the server and of the client: PLAIN (RFC 4616), LOGIN, SCRAM-SHA-256 and
 //! SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677, RFC 9266). Knows no account: verifiers are handed in.
 //!
-//! Names and passwords are UTF-8 as they come, control characters refused: SASLprep's mapping and
-//! normalisation are left out, as by most; what is typed the same way is the same.
+//! Names and passwords are UTF-8 as they come, control characters refused: the mapping and
+//! normalisation of RFC 4013 are left out, as by most; what is typed the same way is the same.
 
 mod client;
 mod scram;
@@ -259,7 +259,7 @@ fn prove(
     Some((key, scram::hmac(&keys.server, &signed)))
 }
 
-/// RFC 5802 §3: H(ClientProof XOR ClientSignature) is StoredKey.
+/// RFC 5802 §3: the hash of `ClientProof` XOR `ClientSignature` is StoredKey.
 fn proof_fits(stored: &[u8; 32], signed: &[u8], proof: &[u8; 32]) -> Choice {
     let client_key = scram::xor(&scram::hmac(stored, signed), proof);
     scram::hash(&client_key).ct_eq(stored)

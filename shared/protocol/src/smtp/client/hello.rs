@@ -67,7 +67,7 @@ impl Client {
         }
     }
 
-    pub(super) fn start_tls_answered(&mut self, reply: Reply) {
+    pub(super) fn start_tls_answered(&mut self, reply: &Reply) {
         if reply.is_positive() {
             // Text behind the reply came in plaintext, from whomever; TLS would not follow it.
             if self.input.is_empty() {

@@ -193,21 +193,20 @@ impl Client {
 
     /// The message is whole: the final dot goes out with the next poll.
     pub fn body_end(&mut self, now: Instant) {
-        match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Body(transaction, encoder) => {
-                self.waiting_since = now;
-                match encoder.finish() {
-                    Ok(dot) => {
-                        self.message.push_back(dot);
-                        self.phase = Phase::Final(transaction);
-                    }
-                    Err(_) => {
-                        self.phase = Phase::Transaction(transaction);
-                        self.fail(Stage::Transaction, Reply::bare_in_message());
-                    }
-                }
+        let (transaction, encoder) = match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Body(transaction, encoder) => (transaction, encoder),
+            other => {
+                self.phase = other;
+                return;
             }
-            other => self.phase = other,
+        };
+        self.waiting_since = now;
+        if let Ok(dot) = encoder.finish() {
+            self.message.push_back(dot);
+            self.phase = Phase::Final(transaction);
+        } else {
+            self.phase = Phase::Transaction(transaction);
+            self.fail(Stage::Transaction, Reply::bare_in_message());
         }
     }
 
@@ -287,7 +286,7 @@ impl Client {
             Phase::Greeting => self.greeted(reply),
             Phase::Ehlo => self.ehlo_answered(reply),
             Phase::Helo => self.helo_answered(reply),
-            Phase::StartTls => self.start_tls_answered(reply),
+            Phase::StartTls => self.start_tls_answered(&reply),
             Phase::Login(exchange) => self.login_answered(exchange, &reply),
             Phase::Transaction(transaction) => self.transaction_answered(transaction, reply),
             Phase::Final(transaction) => self.final_answered(transaction, reply),

@@ -355,7 +355,9 @@ fn hosts_that_will_not_have_us() {
         (&["220-hi\r\n221 x\r\n"], Stage::Hello, 451),
     ] {
         let mut talk = Talk::new(smtp());
-        replies.iter().for_each(|reply| talk.hear(reply));
+        for reply in replies {
+            talk.hear(reply);
+        }
         assert_eq!(talk.failure(), (stage, code), "{replies:?}");
     }
 }
@@ -407,7 +409,9 @@ fn a_connection_lost_says_how_far_it_had_come() {
     let lost = |steps: &[&str], body: bool| {
         let mut talk = Talk::ready(smtp(), "PIPELINING");
         talk.start(&["x@y.z", "u@y.z"]);
-        steps.iter().for_each(|step| talk.hear(step));
+        for step in steps {
+            talk.hear(step);
+        }
         talk.events.clear();
         if body {
             talk.body("hi\r\n");

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use bytes::BytesMut;
 
-use crate::mail::address::ReversePath;
+use crate::mail::address::{Address, ReversePath};
 use crate::mail::envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
 use crate::mail::outcome::Outcome;
 use crate::mail::reply::{Class, Reply};
@@ -43,6 +43,7 @@ pub(super) enum Step {
 }
 
 /// A transaction under way.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(super) struct Transaction {
     envelope: Envelope,
@@ -100,7 +101,7 @@ impl Transaction {
         {
             return self.fail(&Reply::too_big(octets_max));
         }
-        let sender_needs_utf8 = self.envelope.reverse_path.address().is_some_and(|sender| sender.needs_utf8());
+        let sender_needs_utf8 = self.envelope.reverse_path.address().is_some_and(Address::needs_utf8);
         // A message that said SMTPUTF8 and then held only ASCII is an ordinary one.
         let message_needs_utf8 = sender_needs_utf8 || (self.envelope.smtputf8 && self.eight_bit);
         if message_needs_utf8 && !self.offered.smtputf8 {
@@ -222,7 +223,7 @@ impl Transaction {
                 self.recipient_answered(index, reply);
                 self.after_refusal()
             }
-            Command::Data => self.data_answered(reply),
+            Command::Data => self.data_answered(&reply),
             Command::Dot => Step::Over,
         }
     }
@@ -251,7 +252,7 @@ impl Transaction {
         if self.unanswered.is_empty() && self.unsent.is_empty() { Step::Over } else { Step::GoOn }
     }
 
-    fn data_answered(&mut self, reply: Reply) -> Step {
+    fn data_answered(&mut self, reply: &Reply) -> Step {
         let waits = reply.code() == 354;
         if reply.is_positive() || (!waits && reply.class() == Class::Continue) {
             return Step::Broken(Reply::protocol_error("The host answered DATA with neither 354 nor a refusal"));
@@ -268,7 +269,7 @@ impl Transaction {
                 Step::GoOn
             }
             (false, _) => {
-                self.fail(&reply);
+                self.fail(reply);
                 Step::Over
             }
         }

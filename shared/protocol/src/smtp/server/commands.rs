@@ -172,13 +172,11 @@ impl Server {
 
     /// The open transaction out of its phase, or 503.
     fn take_transaction(&mut self, missing: &str) -> Option<Transaction> {
-        match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Open(transaction) => Some(transaction),
-            _ => {
-                self.conclude(&Reply::bad_sequence(missing));
-                None
-            }
+        if let Phase::Open(transaction) = std::mem::replace(&mut self.phase, Phase::Idle) {
+            return Some(transaction);
         }
+        self.conclude(&Reply::bad_sequence(missing));
+        None
     }
 
     fn start_tls(&mut self) {

@@ -42,9 +42,9 @@ impl Default for Limits {
             login_failures_max: 3,
             transactions_max: 10_000,
             idle_commands_max: 200,
-            command_wait_max: Duration::from_secs(300),
-            data_wait_max: Duration::from_secs(180),
-            session_max: Duration::from_secs(6 * 3600),
+            command_wait_max: Duration::from_mins(5),
+            data_wait_max: Duration::from_mins(3),
+            session_max: Duration::from_hours(6),
             buffer_octets_max: 64 * 1024,
         }
     }

@@ -102,7 +102,7 @@ pub enum Ending {
 pub enum AuthAnswer {
     /// 334 with this challenge.
     Challenge(Vec<u8>),
-    /// 235. With `last`, it is sent as a final challenge first, as RFC 4954 §4 wants; the machine
+    /// Logged in. With `last`, it is sent as a final challenge first, as RFC 4954 §4 wants; the machine
     /// takes the client's empty response itself.
     Success {
         /// Who logged in.
@@ -183,6 +183,7 @@ impl Server {
     }
 
     /// Answers the open question. Without one it does nothing (debug builds panic).
+    #[expect(clippy::needless_pass_by_value, reason = "an answer is given away")]
     pub fn answer(&mut self, now: Instant, reply: Reply) {
         self.waiting_since = now;
         match std::mem::replace(&mut self.phase, Phase::Idle) {

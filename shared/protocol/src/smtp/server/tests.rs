@@ -230,14 +230,15 @@ fn run(name: &str, script: &str, octet_by_octet: bool) {
         if !piece.is_empty() {
             assert_eq!(heard.pop_front(), None, "{place}: a reply nobody expected");
             let cut = if octet_by_octet { 1 } else { piece.len() };
-            std::mem::take(&mut piece).chunks(cut).for_each(|bytes| program.send(bytes));
+            for bytes in std::mem::take(&mut piece).chunks(cut) {
+                program.send(bytes);
+            }
         }
         heard.extend(program.heard().split_terminator("\r\n").map(str::to_owned));
         match line.split_once(' ') {
             Some(("S:", text)) => {
                 let got = heard.pop_front().unwrap_or_default();
                 assert!(got.starts_with(text), "{place}: expected `{text}`, got `{got}`");
-                continue;
             }
             Some(("!", what)) => {
                 assert_eq!(heard.pop_front(), None, "{place}: a reply nobody expected");
@@ -397,7 +398,7 @@ fn a_session_has_an_end_even_for_a_steady_client() {
     program.say(TRANSACTION);
     program.say("DATA\r\n");
     let step = Limits::default().data_wait_max.as_secs() - 1;
-    for _ in 0..(Limits::default().session_max.as_secs() / step + 1) {
+    for _ in 0..=Limits::default().session_max.as_secs() / step {
         program.wait(step);
         program.send(b"a");
     }
