@@ -76,22 +76,25 @@ pub fn data_header(octets: usize) -> [u8; HEADER_OCTETS] {
     [length[0], length[1], length[2], length[3], 1]
 }
 
-/// Takes the next whole frame off the front of `buffer`; `None` if more bytes are needed. What is
-/// buffered never grows past one frame: the bound is checked on the announced length.
-pub fn take(buffer: &mut BytesMut, record_octets_max: usize) -> Result<Option<Frame>, FrameError> {
-    let Some(header) = buffer.get(..HEADER_OCTETS) else {
-        return Ok(None);
-    };
-    let octets = u32::from_be_bytes([header[0], header[1], header[2], header[3]]) as usize;
-    let kind = header[4];
-    let max = match kind {
+/// The length of the body that the header at the front of `bytes` ([`HEADER_OCTETS`] at least) announces.
+pub fn announced(bytes: &[u8], record_octets_max: usize) -> Result<usize, FrameError> {
+    let octets = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+    let max = match bytes[4] {
         0 => record_octets_max,
         1 => DATA_OCTETS_MAX,
         kind => return Err(FrameError::Kind(kind)),
     };
-    if octets > max {
-        return Err(FrameError::TooBig { octets, max });
+    if octets > max { Err(FrameError::TooBig { octets, max }) } else { Ok(octets) }
+}
+
+/// Takes the next whole frame off the front of `buffer`; `None` if more bytes are needed. What is
+/// buffered never grows past one frame: the bound is checked on the announced length.
+pub fn take(buffer: &mut BytesMut, record_octets_max: usize) -> Result<Option<Frame>, FrameError> {
+    if buffer.len() < HEADER_OCTETS {
+        return Ok(None);
     }
+    let octets = announced(buffer, record_octets_max)?;
+    let kind = buffer[4];
     if buffer.len() < HEADER_OCTETS + octets {
         buffer.reserve(HEADER_OCTETS + octets - buffer.len());
         return Ok(None);

@@ -44,9 +44,9 @@ pub enum Due {
 }
 
 impl Pulse {
-    /// A connection that was just made.
+    /// A connection that was just made: the first beat is due at once, so that the round trip is known.
     pub fn new(now: Instant) -> Self {
-        Self { next_beat: now + INTERVAL, heard: now, sent: None, count: 0, round_trip: None }
+        Self { next_beat: now, heard: now, sent: None, count: 0, round_trip: None }
     }
 
     /// Bytes arrived.
@@ -92,13 +92,14 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut pulse = Pulse::new(start);
+        assert_eq!(pulse.due(at(0)), Due::Ping(1));
         assert_eq!(pulse.due(at(0)), Due::Wait(at(20)));
-        assert_eq!(pulse.due(at(20)), Due::Ping(1));
-        pulse.pong(at(21), 1);
+        assert_eq!(pulse.due(at(20)), Due::Ping(2));
+        pulse.pong(at(21), 2);
         assert_eq!(pulse.round_trip(), Some(Duration::from_secs(1)));
-        assert_eq!(pulse.due(at(40)), Due::Ping(2));
-        assert_eq!(pulse.due(at(60)), Due::Ping(3));
-        assert_eq!(pulse.due(at(80)), Due::Ping(4));
+        assert_eq!(pulse.due(at(40)), Due::Ping(3));
+        assert_eq!(pulse.due(at(60)), Due::Ping(4));
+        assert_eq!(pulse.due(at(80)), Due::Ping(5));
         assert_eq!(pulse.due(at(80)), Due::Wait(at(81)));
         assert_eq!(pulse.due(at(81)), Due::Dead);
     }

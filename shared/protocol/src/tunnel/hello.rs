@@ -114,6 +114,32 @@ pub enum Refusal {
     Malformed,
 }
 
+impl Refusal {
+    /// A refusal the other side has sent, told from our side.
+    pub fn from_other_side(self) -> Self {
+        match self {
+            Self::NoCommonVersion { mine, yours } => Self::NoCommonVersion { mine: yours, yours: mine },
+            refusal => refusal,
+        }
+    }
+}
+
+/// Largest name or software version kept, in octets.
+pub const NAME_OCTETS_MAX: usize = 255;
+
+/// A name fit for logs and terminals: no control characters, bounded.
+pub fn printable(text: &str) -> String {
+    let mut name = String::new();
+    for character in text.chars() {
+        let character = if character.is_control() { '?' } else { character };
+        if name.len() + character.len_utf8() > NAME_OCTETS_MAX {
+            break;
+        }
+        name.push(character);
+    }
+    name
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -154,6 +180,20 @@ mod tests {
         assert_eq!(common_version((1, 2), (2, 3)), Ok(2));
         let refusal = common_version((1, 1), (2, 3)).expect_err("disjoint");
         assert_eq!(refusal.to_string(), "no common protocol version: mine 1 to 1, yours 2 to 3");
+    }
+
+    #[test]
+    fn names_are_made_fit_to_print() {
+        assert_eq!(printable("vps1"), "vps1");
+        assert_eq!(printable("a\x1b[2Jb\n"), "a?[2Jb?");
+        assert_eq!(printable(&"x".repeat(NAME_OCTETS_MAX + 1)).len(), NAME_OCTETS_MAX);
+        assert_eq!(printable(&"ü".repeat(200)).len(), NAME_OCTETS_MAX - 1);
+    }
+
+    #[test]
+    fn a_version_refused_there_is_told_from_here() {
+        let refusal = Refusal::NoCommonVersion { mine: (1, 1), yours: (2, 3) }.from_other_side();
+        assert_eq!(refusal, Refusal::NoCommonVersion { mine: (2, 3), yours: (1, 1) });
     }
 
     #[test]

@@ -1,0 +1,214 @@
+//! The accepting side: who connects proves a key, is looked up, says hello, and waits until the
+//! session's three connections are there. The newest whole session of a key wins, never one of its
+//! connections.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::tunnel::hello::{Refusal, Role};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio_rustls::TlsStream;
+
+use super::connection::Side;
+use super::greeting::{self, Greeted};
+use super::session::{Session, SessionFacts};
+use super::transport::{self, Secured};
+use super::{Incoming, TunnelError};
+use crate::clock::Clock;
+use crate::identity::Identity;
+
+/// Time for all three connections of a session to be there.
+const WHOLE_DEADLINE: Duration = Duration::from_secs(15);
+/// Sessions of one key that may be waiting for their other connections.
+const PARTIAL_PER_KEY_MAX: usize = 4;
+
+type Paired = dyn Fn(NodeKey) -> bool + Send + Sync;
+type Tls = TlsStream<TcpStream>;
+
+/// The accepting side: gathers connections into sessions.
+pub struct Acceptor {
+    identity: Arc<Identity>,
+    node: String,
+    paired: Arc<Paired>,
+    sessions: mpsc::Sender<(Session, mpsc::Receiver<Incoming>)>,
+    clock: Clock,
+    partial: Mutex<Vec<Partial>>,
+    // The live session of each key. Held while a new one is announced, so that the last one
+    // announced is the one that won.
+    live: tokio::sync::Mutex<HashMap<NodeKey, Session>>,
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Acceptor({})", self.node)
+    }
+}
+
+/// A session that is not whole yet.
+struct Partial {
+    peer: NodeKey,
+    session: [u8; 16],
+    until: Instant,
+    connections: [Option<Tls>; 3],
+    // Of the control connection.
+    facts: Option<SessionFacts>,
+    /// Whole or dropped: its waiting connection task may go.
+    settled: Arc<Notify>,
+}
+
+/// A connection that has said hello and was answered.
+struct Joining {
+    secured: Secured<Tls>,
+    greeted: Greeted,
+    session: [u8; 16],
+    role: Role,
+    address: SocketAddr,
+}
+
+impl Acceptor {
+    /// `paired` says whether a key is known. Whole new sessions (with the exchanges their homes begin) go
+    /// to `sessions`; an older session of the same key is closed as replaced first.
+    pub fn new(
+        identity: Arc<Identity>,
+        node: String,
+        paired: Arc<Paired>,
+        sessions: mpsc::Sender<(Session, mpsc::Receiver<Incoming>)>,
+        clock: Clock,
+    ) -> Self {
+        Self { identity, node, paired, sessions, clock, partial: Mutex::default(), live: tokio::sync::Mutex::default() }
+    }
+
+    /// One accepted connection, until it has become part of a session or was refused. Bounded in time
+    /// and memory; who is not paired is told so and costs nothing more.
+    pub async fn accept(&self, stream: TcpStream, peer: SocketAddr) {
+        match self.greet(stream, peer).await {
+            Ok(joining) => self.join(joining).await,
+            Err(TunnelError::Refused(refusal)) => tracing::warn!(%peer, "no tunnel: {refusal}"),
+            // Whoever scans ports ends here: worth a line to who looks for it.
+            Err(error) => tracing::info!(%peer, "no tunnel: {error}"),
+        }
+    }
+
+    async fn greet(&self, tcp: TcpStream, address: SocketAddr) -> Result<Joining, TunnelError> {
+        let mut secured = transport::secure_accepted(tcp, &self.identity, &self.clock).await?;
+        if !(self.paired)(secured.peer) {
+            return self.refuse(secured, |peer| Refusal::NotPaired { got: *peer.as_bytes() }).await;
+        }
+        let hello = match greeting::hear_hello(&mut secured.io, &self.clock).await {
+            Ok(hello) => hello,
+            Err(TunnelError::Refused(Refusal::Malformed)) => return self.refuse(secured, |_| Refusal::Malformed).await,
+            Err(error) => return Err(error),
+        };
+        let greeted = match greeting::agree(&hello) {
+            Ok(greeted) => greeted,
+            Err(refusal) => return self.refuse(secured, |_| refusal).await,
+        };
+        greeting::accept(&mut secured.io, &self.node, greeted.version, &self.clock).await?;
+        Ok(Joining { secured, greeted, session: hello.session, role: hello.role, address })
+    }
+
+    async fn refuse<T>(
+        &self,
+        mut secured: Secured<Tls>,
+        refusal: impl FnOnce(NodeKey) -> Refusal,
+    ) -> Result<T, TunnelError> {
+        let refusal = refusal(secured.peer);
+        greeting::refuse(&mut secured.io, &refusal, &self.clock).await;
+        transport::linger(secured.io, &self.clock).await;
+        Err(TunnelError::Refused(refusal))
+    }
+
+    /// Adds a connection to its session. The first one of each waits here for the others.
+    async fn join(&self, joining: Joining) {
+        let (peer, session) = (joining.secured.peer, joining.session);
+        let (whole, settled) = self.add(joining);
+        if let Some((connections, facts)) = whole {
+            return self.announce(connections, facts).await;
+        }
+        let Some(settled) = settled else { return };
+        let in_time = self.clock.timeout(WHOLE_DEADLINE, settled.notified()).await.is_some();
+        if !in_time {
+            self.partial().retain(|partial| (partial.peer, partial.session) != (peer, session));
+            tracing::info!(%peer, "no tunnel: its three connections were not there in time");
+        }
+    }
+
+    /// The session's three connections if it is whole now, else what to wait for if this was its first.
+    fn add(&self, joining: Joining) -> (Option<([Tls; 3], SessionFacts)>, Option<Arc<Notify>>) {
+        let Joining { secured: Secured { io, peer, group }, greeted, session, role, address } = joining;
+        let mut partials = self.partial();
+        let place = partials.iter().position(|partial| (partial.peer, partial.session) == (peer, session));
+        let place = place.unwrap_or_else(|| {
+            self.make_room(&mut partials, peer);
+            partials.push(Partial {
+                peer,
+                session,
+                until: self.clock.now() + WHOLE_DEADLINE,
+                connections: [None, None, None],
+                facts: None,
+                settled: Arc::new(Notify::new()),
+            });
+            partials.len() - 1
+        });
+        let partial = &mut partials[place];
+        let first = partial.connections.iter().all(Option::is_none);
+        if role == Role::Control {
+            partial.facts = Some(SessionFacts {
+                peer,
+                node: greeted.node,
+                software: greeted.software,
+                address,
+                since_unix_s: self.clock.unix_s(),
+                version: greeted.version,
+                group,
+            });
+        }
+        // A second one of the same role takes the place of the first, which is then closed.
+        partial.connections[role as usize] = Some(io);
+        if partial.connections.iter().any(Option::is_none) {
+            return (None, first.then(|| Arc::clone(&partial.settled)));
+        }
+        let partial = partials.swap_remove(place);
+        partial.settled.notify_one();
+        let whole = match (partial.connections, partial.facts) {
+            ([Some(control), Some(mail), Some(splice)], Some(facts)) => Some(([control, mail, splice], facts)),
+            _ => None,
+        };
+        (whole, None)
+    }
+
+    fn make_room(&self, partials: &mut Vec<Partial>, peer: NodeKey) {
+        let mine = || partials.iter().enumerate().filter(|(_, partial)| partial.peer == peer);
+        if mine().count() < PARTIAL_PER_KEY_MAX {
+            return;
+        }
+        if let Some(oldest) = mine().min_by_key(|(_, partial)| partial.until).map(|(place, _)| place) {
+            partials.swap_remove(oldest).settled.notify_one();
+        }
+    }
+
+    /// The newest whole session wins.
+    async fn announce(&self, connections: [Tls; 3], facts: SessionFacts) {
+        let peer = facts.peer;
+        let mut live = self.live.lock().await;
+        live.retain(|_, session| session.is_alive());
+        if let Some(old) = live.remove(&peer) {
+            tracing::warn!(node = old.facts().node, "the tunnel was closed: {}", Refusal::Replaced);
+            old.close(TunnelError::Refused(Refusal::Replaced));
+        }
+        let (session, incoming) = Session::start(connections, Side::Accepting, facts, &self.clock);
+        live.insert(peer, session.clone());
+        if self.sessions.send((session.clone(), incoming)).await.is_err() {
+            // We are shutting down: nobody takes sessions any more.
+            session.close(TunnelError::Closed);
+        }
+    }
+
+    fn partial(&self) -> MutexGuard<'_, Vec<Partial>> {
+        self.partial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
