@@ -1,6 +1,7 @@
 //! Gatepost's authority on the LAN.
 
 pub mod accounts;
+pub mod cli;
 pub mod config;
 pub mod database;
 pub mod edges;

@@ -201,4 +201,4 @@ impl Prepared {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
