@@ -227,14 +227,7 @@ impl Encoder {
                     self.place = Place::LineStart;
                     read += 1;
                 }
-                Place::Inside | Place::Dot | Place::DotCr => match memchr2(b'\r', b'\n', &bytes[read..]) {
-                    None => read = bytes.len(),
-                    Some(at) if bytes[read + at] == b'\n' => return Err(BareLineEnd),
-                    Some(at) => {
-                        self.place = Place::Cr;
-                        read += at + 1;
-                    }
-                },
+                Place::Inside | Place::Dot | Place::DotCr => read = self.scan_lines(&bytes, read)?,
             }
         }
         Ok(match stuffed {
@@ -244,6 +237,24 @@ impl Encoder {
                 out.freeze()
             }
         })
+    }
+
+    /// From inside a line, over whole lines that begin with no dot: the path nearly all bytes take.
+    fn scan_lines(&mut self, bytes: &[u8], mut read: usize) -> Result<usize, BareLineEnd> {
+        loop {
+            let Some(at) = memchr2(b'\r', b'\n', &bytes[read..]) else {
+                return Ok(bytes.len());
+            };
+            read += at;
+            match bytes[read..] {
+                [b'\r', b'\n', next, ..] if next != b'.' => read += 2,
+                [b'\r', ..] => {
+                    self.place = Place::Cr;
+                    return Ok(read + 1);
+                }
+                _ => return Err(BareLineEnd),
+            }
+        }
     }
 
     /// What ends the message. A last line without CR LF gets one.

@@ -418,6 +418,10 @@ impl Server {
                 let Phase::Body(transaction, body) = std::mem::replace(&mut self.phase, Phase::Idle) else {
                     unreachable!("only the body phase decodes")
                 };
+                // A buffer of the message's size is not kept while the next command is awaited.
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                }
                 match body.fault() {
                     None => {
                         self.phase = Phase::BodyEnd(transaction);
