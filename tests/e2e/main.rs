@@ -3,9 +3,12 @@
 
 mod away;
 mod bounce;
+mod cli;
+mod config;
 mod inbound;
 mod interop;
 mod local;
+mod lying_edge;
 mod relay;
 mod submission;
 

@@ -25,6 +25,8 @@ pub struct Facts {
     pub edge: EdgeFacts,
     /// The authority.
     pub home: HomeFacts,
+    /// Who gets mail.
+    pub accounts: Vec<AccountFacts>,
 }
 
 /// `edge` of `pair.json`.
@@ -41,7 +43,12 @@ pub struct EdgeFacts {
 pub struct HomeFacts {
     /// The process.
     pub pid: u32,
-    /// Where mail lies.
+}
+
+/// One of `accounts` of `pair.json`.
+#[derive(Debug, Deserialize)]
+pub struct AccountFacts {
+    /// Where its mail lies.
     pub maildir: PathBuf,
 }
 

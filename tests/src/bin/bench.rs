@@ -97,7 +97,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
             name: "pair",
             target: pair.facts.edge.smtp,
             pids: vec![pair.facts.edge.pid, pair.facts.home.pid],
-            maildir: pair.facts.home.maildir.clone(),
+            maildir: pair.facts.accounts.first().context("the pair has no account")?.maildir.clone(),
             folder: &pair_folder,
         });
     }

@@ -150,6 +150,7 @@ impl Pair {
             });
             edges.push(Edge { program, doors, proxy });
         }
+        peers.extend(options.more_edges.iter().cloned());
         let submissions = ports::free();
         files::write_home(
             &home_program.config,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+use super::files::EdgePeer;
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -20,6 +22,8 @@ pub struct Options {
     pub outbound: Outbound,
     /// How many edges.
     pub edges: usize,
+    /// Edges the home dials beside those of the pair.
+    pub more_edges: Vec<EdgePeer>,
     /// `KEY=VALUE` to merge into each edge's config.
     pub edge_set: Vec<String>,
     /// `KEY=VALUE` to merge into the home's config.
@@ -56,6 +60,7 @@ impl Default for Options {
             zone: String::new(),
             outbound: Outbound::Sink,
             edges: 1,
+            more_edges: Vec::new(),
             edge_set: Vec::new(),
             home_set: Vec::new(),
             tunnel_proxy: false,
