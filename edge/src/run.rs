@@ -14,6 +14,7 @@ use gatepost_runtime::tunnel::TunnelError;
 use gatepost_runtime::{control, durable, resolver};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -41,104 +42,136 @@ pub fn identity(state: &Path) -> anyhow::Result<Identity> {
     Ok(Identity::load_or_create(&state.join(IDENTITY))?)
 }
 
-/// Everything that outlives a signal to stop accepting.
+/// The parts that outlive a signal to stop accepting.
 struct Parts {
     homes: Homes,
     spool: Spool,
     sender: Sender,
 }
 
+/// A running edge.
+#[derive(Debug)]
+pub struct Edge {
+    status: Arc<Status>,
+    shutdown: Shutdown,
+    control_shutdown: Shutdown,
+    control: JoinHandle<std::io::Result<()>>,
+    gate: JoinHandle<()>,
+    _lock: durable::StateLock,
+}
+
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let clock = Clock::real();
-    durable::create_directory(&config.state)?;
-    let _lock = durable::StateLock::take(&config.state)?;
-    let identity = Arc::new(identity(&config.state)?);
-    let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str())?;
-    if certificate.is_self_signed() {
-        warn!(
-            "no certificate is configured ([tls] in the config): serving a self-signed one, which no client can verify"
-        );
+    let edge = Edge::start(config, Clock::real()).await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
-    let parts = Parts::open(&config, &clock)?;
-    info!(key = %identity.key(), hostname = %config.hostname, state = %config.state.display(), "edge starts");
+    edge.stop().await;
+    Ok(())
+}
 
-    let (shutdown, draining) = Shutdown::new();
-    // The control socket answers while the rest drains.
-    let (control_shutdown, control_signal) = Shutdown::new();
-    let (asked, requests) = mpsc::channel(ASKED_WAITING_MAX);
-    let (acceptor, gate) = link::gate(&parts.homes, identity.clone(), config.hostname.as_str(), asked, clock.clone());
-    tokio::spawn(gate);
-    tokio::spawn(serve_homes(requests, parts.spool.clone(), parts.sender.clone(), draining.clone()));
+impl Edge {
+    /// Opens state and doors; everything runs when this returns.
+    pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        durable::create_directory(&config.state)?;
+        let lock = durable::StateLock::take(&config.state)?;
+        let identity = Arc::new(identity(&config.state)?);
+        let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str())?;
+        if certificate.is_self_signed() {
+            warn!("no certificate is configured in [tls]: serving a self-signed one, which no client can verify");
+        }
+        let parts = Parts::open(&config, &clock)?;
+        info!(key = %identity.key(), hostname = %config.hostname, state = %config.state.display(), "edge starts");
 
+        let (shutdown, draining) = Shutdown::new();
+        let (asked, requests) = mpsc::channel(ASKED_WAITING_MAX);
+        let node = config.hostname.as_str();
+        let (acceptor, gate) = link::gate(&parts.homes, identity.clone(), node, asked, clock.clone());
+        let gate = tokio::spawn(gate);
+        tokio::spawn(serve_homes(requests, parts.spool.clone(), parts.sender.clone(), draining.clone()));
+
+        let mut doors = Doors::default();
+        if let Some(address) = config.doors.tunnel {
+            let (listener, address) = listeners::open("tunnel", address).await?;
+            doors.tunnel = Some(address);
+            tokio::spawn(listeners::tunnel::serve(listener, acceptor, draining.clone()));
+        }
+        let counts = [SessionCount::default(), SessionCount::default()];
+        let desk = Arc::new(desk(&config, &parts, &clock));
+        let limits = DoorLimits {
+            connections_max: config.limits.connections_max,
+            connections_per_address_max: config.limits.connections_per_address_max,
+        };
+        for (door, address, open, count) in [
+            (Door::Smtp, config.doors.smtp, &mut doors.smtp, &counts[0]),
+            (Door::Submissions, config.doors.submissions, &mut doors.submissions, &counts[1]),
+        ] {
+            let Some(address) = address else { continue };
+            let (listener, address) = listeners::open(door.name(), address).await?;
+            *open = Some(address);
+            let (desk, certificate, count) = (desk.clone(), certificate.clone(), count.clone());
+            tokio::spawn(mail::serve(door, listener, limits, desk, certificate, count, draining.clone()));
+        }
+        info!(smtp = ?doors.smtp, submissions = ?doors.submissions, tunnel = ?doors.tunnel, "listening");
+
+        let [smtp, submissions] = counts;
+        let status = Arc::new(Status {
+            hostname: config.hostname,
+            key: identity.key(),
+            self_signed: certificate.is_self_signed(),
+            doors,
+            homes: parts.homes,
+            spool: parts.spool,
+            smtp,
+            submissions,
+        });
+        // Answers while the rest drains.
+        let (control_shutdown, control_signal) = Shutdown::new();
+        let shown = status.clone();
+        let control = tokio::spawn(async move {
+            control::serve(&config.state, control_signal, move |request| answer(shown.clone(), request)).await
+        });
+        Ok(Self { status, shutdown, control_shutdown, control, gate, _lock: lock })
+    }
+
+    /// What it is doing.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Takes no new mail, lets what runs finish for a while, then ends.
+    pub async fn stop(self) {
+        info!("draining: no new mail is taken, what runs may finish");
+        self.shutdown.drain();
+        if timeout(DRAIN_MAX, self.shutdown.idle()).await.is_err() {
+            warn!("some sessions did not finish in time and are dropped; their clients try again");
+        }
+        self.shutdown.end();
+        self.control_shutdown.end();
+        self.gate.abort();
+        for home in self.status.homes.all() {
+            if let Some(session) = home.session() {
+                session.close(TunnelError::Closed);
+            }
+        }
+        if let Ok(Err(error)) = self.control.await {
+            error!(%error, "the control socket failed");
+        }
+        info!("edge ends");
+    }
+}
+
+fn desk(config: &Config, parts: &Parts, clock: &Clock) -> Desk {
     let handover = Handover::new(parts.spool.clone(), clock.clone(), config.limits.home_wait_max);
     let limits = Limits {
         message_octets_max: config.limits.message_octets_max,
         recipients_max: config.limits.recipients_max,
         ..Limits::default()
     };
-    let hostname = config.hostname.clone();
-    let desk = Arc::new(Desk::new(hostname, parts.homes.clone(), handover, clock.clone(), limits));
-    let door_limits = DoorLimits {
-        connections_max: config.limits.connections_max,
-        connections_per_address_max: config.limits.connections_per_address_max,
-    };
-
-    let mut doors = Doors::default();
-    if let Some(address) = config.doors.tunnel {
-        let (listener, address) = listeners::open("tunnel", address).await?;
-        doors.tunnel = Some(address);
-        tokio::spawn(listeners::tunnel::serve(listener, acceptor, draining.clone()));
-    }
-    let counts = [SessionCount::default(), SessionCount::default()];
-    for (door, address, count) in
-        [(Door::Smtp, config.doors.smtp, &counts[0]), (Door::Submissions, config.doors.submissions, &counts[1])]
-    {
-        let Some(address) = address else { continue };
-        let name = if door == Door::Smtp { "smtp" } else { "submissions" };
-        let (listener, address) = listeners::open(name, address).await?;
-        let open = if door == Door::Smtp { &mut doors.smtp } else { &mut doors.submissions };
-        *open = Some(address);
-        let (desk, certificate, count) = (desk.clone(), certificate.clone(), count.clone());
-        tokio::spawn(mail::serve(door, listener, door_limits, desk, certificate, count, draining.clone()));
-    }
-    drop(desk);
-
-    let status = Arc::new(Status {
-        hostname: config.hostname.clone(),
-        key: identity.key(),
-        self_signed: certificate.is_self_signed(),
-        doors,
-        homes: parts.homes.clone(),
-        spool: parts.spool.clone(),
-        smtp: counts[0].clone(),
-        submissions: counts[1].clone(),
-    });
-    info!(smtp = ?doors.smtp, submissions = ?doors.submissions, tunnel = ?doors.tunnel, "listening");
-    let serve_control = {
-        let state = config.state.clone();
-        async move { control::serve(&state, control_signal, move |request| answer(status.clone(), request)).await }
-    };
-    let control = tokio::spawn(serve_control);
-
-    stop_wanted(draining).await?;
-    info!("draining: no new mail is taken, what runs may finish");
-    shutdown.drain();
-    if timeout(DRAIN_MAX, shutdown.idle()).await.is_err() {
-        warn!("some sessions did not finish in time and are dropped; their clients try again");
-    }
-    shutdown.end();
-    control_shutdown.end();
-    for home in parts.homes.all() {
-        if let Some(session) = home.session() {
-            session.close(TunnelError::Closed);
-        }
-    }
-    if let Ok(Err(error)) = control.await {
-        error!(%error, "the control socket failed");
-    }
-    info!("edge ends");
-    Ok(())
+    Desk::new(config.hostname.clone(), parts.homes.clone(), handover, clock.clone(), limits)
 }
 
 impl Parts {
@@ -190,16 +223,4 @@ async fn answer(status: Arc<Status>, request: serde_json::Value) -> Result<serde
         Some("spool-list") => Ok(status.spool_json()),
         _ => Err("the running edge does not know this command; is it another version?".into()),
     }
-}
-
-async fn stop_wanted(draining: Signal) -> anyhow::Result<()> {
-    // Not to be waited for by a drain: it would never end.
-    drop(draining);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -50,10 +50,7 @@ pub async fn serve(
     count: SessionCount,
     signal: Signal,
 ) {
-    let name = match door {
-        Door::Smtp => "smtp",
-        Door::Submissions => "submissions",
-    };
+    let name = door.name();
     // A client of 465 waits for TLS: plain words would only puzzle it.
     let refusal: &'static [u8] = if door == Door::Smtp { REFUSAL.as_slice() } else { b"" };
     let session_signal = signal.clone();

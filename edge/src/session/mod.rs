@@ -47,6 +47,16 @@ pub enum Door {
     Submissions,
 }
 
+impl Door {
+    /// For log and limits.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Smtp => "smtp",
+            Self::Submissions => "submissions",
+        }
+    }
+}
+
 impl Desk {
     /// Puts together what sessions need.
     pub fn new(hostname: Domain, homes: Homes, handover: Handover, clock: Clock, limits: Limits) -> Self {
