@@ -1,0 +1,125 @@
+//! An edge on loopback, in a directory of its own, paired with one home.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatepost_edge::config::Config;
+use gatepost_edge::run::Edge;
+use gatepost_protocol::pairing::NodeKey;
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::identity::Identity;
+use tempfile::TempDir;
+
+/// Nothing takes longer than this unless it is broken.
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The directory of an edge, and the edge while it runs.
+pub struct World {
+    directory: TempDir,
+    pub home_identity: Arc<Identity>,
+    edge: Option<Edge>,
+}
+
+impl World {
+    /// Starts an edge that waits `home_wait` for its home.
+    pub async fn start(home_wait: &str) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("home.pem");
+        let home_identity = Arc::new(Identity::load_or_create(&path).expect("an identity"));
+        let certificate = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).expect("a certificate");
+        std::fs::write(directory.path().join("cert.pem"), certificate.cert.pem()).expect("written");
+        std::fs::write(directory.path().join("key.pem"), certificate.signing_key.serialize_pem()).expect("written");
+        let config = format!(
+            "hostname = \"mail.example.org\"\nstate = \"{state}\"\n\
+             [listen]\nsmtp = \"127.0.0.1:0\"\nsubmissions = \"127.0.0.1:0\"\ntunnel = \"127.0.0.1:0\"\n\
+             [tls]\ncertificate = \"{base}/cert.pem\"\nkey = \"{base}/key.pem\"\n\
+             [dns]\nservers = [\"127.0.0.1:9\"]\n\
+             [limits]\nhome_wait = \"{home_wait}\"\ndisk_reserve = 0\n\
+             [[home]]\nname = \"cottage\"\nkey = \"{key}\"\ndomains = [\"example.org\"]\n",
+            state = directory.path().join("state").display(),
+            base = directory.path().display(),
+            key = home_identity.key(),
+        );
+        std::fs::write(directory.path().join("edge.toml"), config).expect("written");
+        let mut world = Self { directory, home_identity, edge: None };
+        world.start_edge().await;
+        world
+    }
+
+    /// Starts the edge (again).
+    pub async fn start_edge(&mut self) {
+        let config = Config::load(&self.directory.path().join("edge.toml"), None).expect("a good config");
+        self.edge = Some(Edge::start(config, Clock::real()).await.expect("started"));
+    }
+
+    /// Ends the edge.
+    pub async fn stop_edge(&mut self) {
+        self.edge.take().expect("it runs").stop().await;
+    }
+
+    pub fn edge(&self) -> &Edge {
+        self.edge.as_ref().expect("it runs")
+    }
+
+    pub fn smtp(&self) -> SocketAddr {
+        self.edge().status().doors.smtp.expect("open")
+    }
+
+    pub fn submissions(&self) -> SocketAddr {
+        self.edge().status().doors.submissions.expect("open")
+    }
+
+    pub fn tunnel(&self) -> SocketAddr {
+        self.edge().status().doors.tunnel.expect("open")
+    }
+
+    pub fn edge_key(&self) -> NodeKey {
+        self.edge().status().key
+    }
+
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("cert.pem")
+    }
+
+    /// Waits until the edge sees its home as connected, or as away.
+    pub async fn until_connected(&self, connected: bool) {
+        until(|| self.edge().status().json()["homes"][0]["connected"] == connected).await;
+    }
+
+    /// Messages held sealed.
+    pub fn sealed(&self) -> u64 {
+        self.edge().status().json()["homes"][0]["spool"]["messages"].as_u64().expect("a number")
+    }
+
+    /// Every file under the edge's state, with its contents.
+    pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.directory.path().join("state")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("readable") {
+                let entry = entry.expect("readable");
+                match entry.file_type().expect("known") {
+                    kind if kind.is_dir() => folders.push(entry.path()),
+                    kind if kind.is_file() => {
+                        files.push((entry.path(), std::fs::read(entry.path()).expect("readable")));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        files
+    }
+}
+
+/// Waits for a state.
+pub async fn until(mut reached: impl FnMut() -> bool) {
+    let wait = async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WAIT_MAX, wait).await.expect("the state is reached");
+}

@@ -1,0 +1,12 @@
+//! The edge's library with everything real but the home: the other end of the tunnel is played
+//! here, so that it can be silent, break off, or ask for what it may not.
+
+mod client;
+mod edge;
+mod home;
+
+mod admission;
+mod handover;
+mod relay;
+mod spool;
+mod submission;

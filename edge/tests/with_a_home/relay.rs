@@ -1,0 +1,171 @@
+//! `Relay` and `Attempt`, to a mail host that is played here.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd};
+use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::relay::{
+    AttemptId, AttemptRequest, AttemptState, Relay, RelayDone, RelayStep, WireHop, WireHopTls,
+};
+use gatepost_protocol::tunnel::wire::{WireOutcome, WireVerdict};
+use gatepost_runtime::tunnel::Stream;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use crate::admission::envelope;
+use crate::client::message;
+use crate::edge::World;
+use crate::home::Home;
+
+const ATTEMPT: AttemptId = AttemptId([3; 16]);
+
+/// A mail host for one connection: refuses `bad@`, takes the rest. Gives what it got between DATA
+/// and the dot, or `None` if no dot came.
+async fn host() -> (SocketAddr, oneshot::Receiver<Option<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (got, result) = oneshot::channel();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let _ = got.send(converse(stream).await);
+    });
+    (address, result)
+}
+
+async fn converse(stream: TcpStream) -> Option<Vec<u8>> {
+    let mut stream = BufReader::new(stream);
+    stream.write_all(b"220 mx.world.example\r\n").await.ok()?;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        let reply = match line.get(..4).unwrap_or_default().to_ascii_uppercase().as_str() {
+            "EHLO" => "250-mx.world.example\r\n250 PIPELINING\r\n",
+            "RCPT" if line.contains("bad@") => "550 5.1.1 no bad people here\r\n",
+            "DATA" => "354 go ahead\r\n",
+            _ => "250 2.0.0 fine\r\n",
+        };
+        stream.write_all(reply.as_bytes()).await.ok()?;
+        if reply.starts_with("354") {
+            break;
+        }
+    }
+    let mut body = Vec::new();
+    loop {
+        let start = body.len();
+        if stream.read_until(b'\n', &mut body).await.ok()? == 0 {
+            return None;
+        }
+        if &body[start..] == b".\r\n" {
+            body.truncate(start);
+            stream.write_all(b"250 2.0.0 taken as 42\r\n").await.ok()?;
+            return Some(body);
+        }
+    }
+}
+
+async fn begin(home: &Home, address: SocketAddr, to: &[&str]) -> Stream {
+    let hop = WireHop::Host { host: address.ip().to_string(), port: address.port(), tls: WireHopTls::Off, login: None };
+    let request = Request::Relay(Box::new(Relay {
+        attempt: ATTEMPT,
+        trace: [1; 10],
+        envelope: envelope("alice@example.org", to),
+        octets: 1000,
+        eight_bit: false,
+        hop,
+    }));
+    let mut stream = home.session.open(&request).await.expect("open");
+    stream.flush().await.expect("sent");
+    stream
+}
+
+async fn send(stream: &mut Stream, body: &[u8], tally: Tally) {
+    assert_eq!(stream.record::<RelayStep>().await.expect("a step"), RelayStep::Ready);
+    stream.send_data(Bytes::copy_from_slice(body)).await.expect("sent");
+    let end = TransferEnd::Whole(tally.seal(WireVerdict::default(), Vec::new()));
+    stream.send(&end).await.expect("sent");
+    stream.flush().await.expect("sent");
+}
+
+fn tally(body: &[u8]) -> Tally {
+    let mut tally = Tally::default();
+    tally.add(body);
+    tally
+}
+
+async fn state(home: &Home) -> AttemptState {
+    home.ask(&Request::Attempt(AttemptRequest::State(ATTEMPT))).await.expect("answered")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_recipients_reply_comes_back_verbatim_and_is_kept_until_it_is_forgotten() {
+    let mut world = World::start("60 s").await;
+    let mut home = Home::connect(&world).await;
+    let (address, got) = host().await;
+    let body = message(300_000);
+    let mut stream = begin(&home, address, &["good@world.example", "bad@world.example"]).await;
+    send(&mut stream, &body, tally(&body)).await;
+    let RelayStep::Done(done) = stream.record().await.expect("an end") else { panic!("not the end") };
+    check(&done, address);
+    assert_eq!(got.await.expect("told"), Some(body));
+    assert_eq!(state(&home).await, AttemptState::Ended(done.clone()));
+
+    world.stop_edge().await;
+    world.start_edge().await;
+    home.reconnect(&world).await;
+    assert_eq!(state(&home).await, AttemptState::Ended(done));
+    let forget = Request::Attempt(AttemptRequest::Forget(ATTEMPT));
+    assert_eq!(home.ask::<AttemptState>(&forget).await.expect("answered"), AttemptState::Unknown);
+    assert_eq!(state(&home).await, AttemptState::Unknown);
+}
+
+fn check(done: &RelayDone, address: SocketAddr) {
+    let [WireOutcome::Accepted(accepted), WireOutcome::Refused(refused)] = done.outcomes.as_slice() else {
+        panic!("{done:?}")
+    };
+    assert_eq!(Reply::from(accepted.clone()).to_string(), "250 2.0.0 taken as 42");
+    assert_eq!(Reply::from(refused.clone()).to_string(), "550 5.1.1 no bad people here");
+    assert!(done.remote.as_ref().is_some_and(|remote| remote.ends_with(&format!(":{}", address.port()))), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_not_what_was_sent_gets_no_dot() {
+    let world = World::start("60 s").await;
+    let home = Home::connect(&world).await;
+    let (address, got) = host().await;
+    let mut stream = begin(&home, address, &["good@world.example"]).await;
+    send(&mut stream, b"Subject: changed on the way\r\n", tally(b"Subject: what it was\r\n")).await;
+    assert!(stream.record::<RelayStep>().await.is_err());
+    assert_eq!(got.await.expect("told"), None);
+    assert_eq!(state(&home).await, AttemptState::Unknown, "it may be tried again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_breaks_in_mid_message_sends_no_dot() {
+    let world = World::start("60 s").await;
+    let mut home = Home::connect(&world).await;
+    let (address, got) = host().await;
+    let mut stream = begin(&home, address, &["good@world.example"]).await;
+    assert_eq!(stream.record::<RelayStep>().await.expect("a step"), RelayStep::Ready);
+    stream.send_data(Bytes::from_static(b"Subject: half\r\n")).await.expect("sent");
+    stream.flush().await.expect("sent");
+    assert_eq!(state(&home).await, AttemptState::Running);
+    home.hang_up(&world).await;
+    assert_eq!(got.await.expect("told"), None);
+    home.reconnect(&world).await;
+    assert_eq!(state(&home).await, AttemptState::Unknown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_not_there_defers() {
+    let world = World::start("60 s").await;
+    let home = Home::connect(&world).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let mut stream = begin(&home, nobody, &["good@world.example"]).await;
+    let RelayStep::Done(done) = stream.record().await.expect("a step") else { panic!("nobody is there") };
+    assert!(matches!(done.outcomes.as_slice(), [WireOutcome::Deferred(_)]), "{done:?}");
+}

@@ -1,0 +1,203 @@
+//! 465: logins by the home while it is there, by verifier while it is away.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use gatepost_protocol::mail::directory::LoginVerifier;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::smtp::sasl::derive_keys;
+use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep};
+use gatepost_protocol::tunnel::verb::inbound::Credential;
+use gatepost_protocol::tunnel::wire::WireReply;
+use gatepost_runtime::tunnel::Incoming;
+
+use crate::client::{Client, message};
+use crate::edge::World;
+use crate::home::{Home, answer};
+
+const ALICE: &str = "alice@example.org";
+const PASSWORD: &str = "an-app-password";
+const GRANT: [u8; 16] = [5; 16];
+
+fn plain(password: &str) -> String {
+    format!("AUTH PLAIN {}", STANDARD.encode(format!("\0{ALICE}\0{password}")))
+}
+
+fn verifier() -> LoginVerifier {
+    let (salt, iterations) = (vec![7; 16], 4096);
+    let keys = vec![derive_keys(PASSWORD.as_bytes(), &salt, iterations)];
+    LoginVerifier { salt, iterations, keys }
+}
+
+async fn home_with_verifier(world: &World) -> Home {
+    let mut home = Home::connect(world).await;
+    home.verifiers.insert(ALICE.into(), verifier());
+    home.tell_directory(&[ALICE]).await;
+    home
+}
+
+/// Grants the next login.
+async fn grant(home: &mut Home) -> Incoming {
+    let mut incoming = home.next().await;
+    assert!(matches!(incoming.request, Request::Authenticate(_)), "{:?}", incoming.request);
+    let granted = AuthStep::Granted { grant: GRANT, login: ALICE.into(), last: None, expires_s: 3600 };
+    incoming.stream.send(&granted).await.expect("sent");
+    incoming.stream.flush().await.expect("sent");
+    incoming
+}
+
+fn credential(request: &Request) -> &Credential {
+    match request {
+        Request::Submission(submission) => &submission.credential,
+        other => panic!("not a submission: {other:?}"),
+    }
+}
+
+async fn client(world: &World) -> Client {
+    Client::connect_tls(world.submissions(), &world.certificate()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_granted_by_the_home_is_shown_with_its_message() {
+    let world = World::start("60 s").await;
+    let mut home = Home::connect(&world).await;
+    let mut client = client(&world).await;
+    assert!(client.say("MAIL FROM:<alice@example.org>").await.starts_with("530 "));
+    let session = tokio::spawn(async move {
+        let reply = client.say(&plain("whatever the home takes")).await;
+        assert!(reply.starts_with("235 "), "{reply}");
+        client.begin_from(ALICE, "friend@world.example").await;
+        client.send(&message(500)).await;
+        client.say(".").await
+    });
+    let login = grant(&mut home).await;
+    let (submission, stream) = home.take().await;
+    drop(login);
+    assert_eq!(*credential(&submission.request), Credential::Grant(GRANT));
+    let front = String::from_utf8(submission.seal.front).expect("text");
+    assert!(front.starts_with("Received: by mail.example.org with ESMTPSA id "), "{front}");
+    assert!(!front.contains("127.0.0.1"), "the client's address stays private: {front}");
+    answer(stream, &Reply::accepted("queued")).await;
+    assert_eq!(session.await.expect("no panic"), "250 2.0.0 Accepted as queued");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_homes_refusal_of_a_login_is_the_clients() {
+    let world = World::start("60 s").await;
+    let mut home = Home::connect(&world).await;
+    let mut client = client(&world).await;
+    let session = tokio::spawn(async move { client.say(&plain("wrong")).await });
+    let mut incoming = home.next().await;
+    let refused = AuthStep::Refused(WireReply::from(&Reply::password_not_for_here()));
+    incoming.stream.send(&refused).await.expect("sent");
+    incoming.stream.finish().await;
+    assert!(session.await.expect("no panic").starts_with("535 5.7.8 This password is for home only"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn login_is_carried_turn_by_turn() {
+    let world = World::start("60 s").await;
+    let mut home = Home::connect(&world).await;
+    let mut client = client(&world).await;
+    let session = tokio::spawn(async move {
+        assert_eq!(client.say("AUTH LOGIN").await, format!("334 {}", STANDARD.encode("Username:")));
+        let challenge = client.say(&STANDARD.encode(ALICE)).await;
+        assert_eq!(challenge, format!("334 {}", STANDARD.encode("Password:")));
+        client.say(&STANDARD.encode(PASSWORD)).await
+    });
+    let mut incoming = home.next().await;
+    let Request::Authenticate(authenticate) = &incoming.request else { panic!("{:?}", incoming.request) };
+    assert_eq!(authenticate.mechanism, "LOGIN");
+    assert_eq!(authenticate.initial.as_deref(), Some(ALICE.as_bytes()));
+    incoming.stream.send(&AuthStep::Challenge(b"Password:".to_vec())).await.expect("sent");
+    incoming.stream.flush().await.expect("sent");
+    let response: AuthResponse = incoming.stream.record().await.expect("a response");
+    assert_eq!(response.0, PASSWORD.as_bytes());
+    incoming.stream.send(&AuthStep::Refused(WireReply::from(&Reply::login_refused()))).await.expect("sent");
+    incoming.stream.finish().await;
+    assert!(session.await.expect("no panic").starts_with("535 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_home_is_away_an_app_password_is_sealed_in_and_nothing_else_gets_through() {
+    let world = World::start("60 s").await;
+    let mut home = home_with_verifier(&world).await;
+    home.hang_up(&world).await;
+    let mut client = client(&world).await;
+    let reply = client.say(&plain("the account's own password")).await;
+    assert!(reply.starts_with("454 4.7.0 "), "{reply}");
+    let reply = client.say(&plain(PASSWORD)).await;
+    assert!(reply.starts_with("235 "), "{reply}");
+    client.begin_from(ALICE, "friend@world.example").await;
+    client.send(&message(500)).await;
+    assert!(client.say(".").await.starts_with("250 "));
+    for (path, contents) in world.files() {
+        let found = contents.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes());
+        assert!(!found, "{} holds the password", path.display());
+    }
+    home.reconnect(&world).await;
+    let sealed = home.fetch(home.list().await.entries[0].transfer).await;
+    let expected = Credential::Password { login: ALICE.into(), password: PASSWORD.into() };
+    assert_eq!(*credential(&sealed.request), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_granted_login_whose_home_goes_away_is_sealed_only_if_a_verifier_fits() {
+    let world = World::start("60 s").await;
+    let mut home = home_with_verifier(&world).await;
+    for (password, expected) in [(PASSWORD, "250 "), ("the account's own password", "454 4.7.0 ")] {
+        let mut client = client(&world).await;
+        let command = plain(password);
+        let session = tokio::spawn(async move {
+            let reply = client.say(&command).await;
+            (client, reply)
+        });
+        let login = grant(&mut home).await;
+        let (mut client, reply) = session.await.expect("no panic");
+        assert!(reply.starts_with("235 "), "{reply}");
+        drop(login);
+        home.hang_up(&world).await;
+        client.say(&format!("MAIL FROM:<{ALICE}>")).await;
+        client.say("RCPT TO:<friend@world.example>").await;
+        let mut reply = client.say("DATA").await;
+        if reply.starts_with("354 ") {
+            client.send(&message(500)).await;
+            reply = client.say(".").await;
+        }
+        assert!(reply.starts_with(expected), "{reply}");
+        home.reconnect(&world).await;
+    }
+    assert_eq!(world.sealed(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_the_home_has_forgotten_is_no_bounce() {
+    let world = World::start("60 s").await;
+    let mut home = Home::connect(&world).await;
+    let mut client = client(&world).await;
+    let session = tokio::spawn(async move {
+        assert!(client.say(&plain("x")).await.starts_with("235 "));
+        client.begin_from(ALICE, "friend@world.example").await;
+        client.send(&message(500)).await;
+        client.say(".").await
+    });
+    let login = grant(&mut home).await;
+    let (_, stream) = home.take().await;
+    drop(login);
+    answer(stream, &Reply::no_grant()).await;
+    assert!(session.await.expect("no panic").starts_with("454 4.7.0 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_neighbour_who_does_not_exist_is_refused_at_rcpt() {
+    let world = World::start("60 s").await;
+    let mut home = Home::connect(&world).await;
+    let mut client = client(&world).await;
+    let session = tokio::spawn(async move {
+        assert!(client.say(&plain("x")).await.starts_with("235 "));
+        client.say(&format!("MAIL FROM:<{ALICE}>")).await;
+        client.say("RCPT TO:<nobody@example.org>").await
+    });
+    let _login = grant(&mut home).await;
+    assert!(session.await.expect("no panic").starts_with("550 5.1.1 "));
+}
