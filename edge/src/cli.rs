@@ -93,28 +93,20 @@ impl Cli {
                 let state = Config::state_path(&self.config, self.state.as_deref())?;
                 let key = run::identity(&state)?.key();
                 if self.json {
-                    print_json(&json!({ "key": key.to_string() }))
+                    print_json(&json!({ "key": key.to_string() }));
                 } else {
-                    println!("{key}")
+                    println!("{key}");
                 }
                 Ok(())
             }
             Command::Status => {
                 let status = self.ask("status")?;
-                if self.json {
-                    print_json(&status)
-                } else {
-                    print_status(&status)
-                }
+                self.show(&status, print_status);
                 Ok(())
             }
             Command::Spool { command: SpoolCommand::List } => {
                 let list = self.ask("spool-list")?;
-                if self.json {
-                    print_json(&list)
-                } else {
-                    print_spool(&list)
-                }
+                self.show(&list, print_spool);
                 Ok(())
             }
         }
@@ -153,6 +145,10 @@ impl Cli {
             println!("{} is good: {}, {} home(s)", self.config.display(), config.doors, config.homes.len());
         }
         Ok(())
+    }
+
+    fn show(&self, value: &Value, for_people: fn(&Value)) {
+        if self.json { print_json(value) } else { for_people(value) }
     }
 
     fn load(&self) -> Result<Config, ConfigError> {

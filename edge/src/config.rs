@@ -22,7 +22,7 @@ pub const STATE_PATH: &str = "/var/lib/gatepost-edge";
 /// Longest name of a home, in octets: it is also a directory name.
 const HOME_NAME_OCTETS_MAX: usize = 64;
 /// Shortest and longest wait for the home's answer: a client waits ten minutes (RFC 5321 §4.5.3.2.6).
-const HOME_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(540));
+const HOME_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(9));
 
 /// What the edge runs on.
 #[derive(Clone, Debug)]
@@ -219,7 +219,7 @@ impl RawLimits {
                 return Err(source.error(wait, "out of range", "between \"100 ms\" and \"9 min\": a client waits ten"));
             }
             Some(wait) => wait.get_ref().0,
-            None => Duration::from_secs(60),
+            None => Duration::from_mins(1),
         };
         Ok(EdgeLimits {
             message_octets_max: size(source, self.message.as_ref(), (1024, 1024 * mebibyte), 50 * mebibyte)?,
@@ -384,7 +384,7 @@ mod tests {
         assert_eq!(config.state, Path::new(STATE_PATH));
         assert_eq!(config.doors.to_string(), "smtp [::]:25, submissions [::]:465, tunnel [::]:10025");
         assert_eq!(config.limits.message_octets_max, 50 * 1024 * 1024);
-        assert_eq!(config.limits.home_wait_max, Duration::from_secs(60));
+        assert_eq!(config.limits.home_wait_max, Duration::from_mins(1));
         assert_eq!(config.homes[0].domains.len(), 2);
         assert!(!config.outbound_ipv6);
     }
@@ -417,11 +417,11 @@ mod tests {
         };
         for (text, line, words) in [
             ("hostname = \"mail.example.org\"\n".to_owned(), "1", "no home is paired"),
-            (two("cottage", &key("b"), "example.com"), "7", "two homes have this name"),
-            (two("cabin", &key("a"), "example.com"), "8", "listed twice"),
-            (two("cabin", &key("b"), "EXAMPLE.org"), "9", "a domain belongs to one home"),
-            (two("../etc", &key("b"), "example.com"), "7", "not a name for a home"),
-            (two("cabin", "gp1oops", "example.com"), "8", "checksum"),
+            (two("cottage", &key("b"), "example.com"), "8", "two homes have this name"),
+            (two("cabin", &key("a"), "example.com"), "9", "listed twice"),
+            (two("cabin", &key("b"), "EXAMPLE.org"), "10", "a domain belongs to one home"),
+            (two("../etc", &key("b"), "example.com"), "8", "not a name for a home"),
+            (two("cabin", "gp1oops", "example.com"), "9", "checksum"),
             (whole("acme = { email = \"you@example.org\" }"), "2", "ACME"),
             (whole("[listen]\nsmtp = \"25\""), "3", "not an address and port"),
             (whole("[limits]\nrecipients = 0"), "3", "out of range"),

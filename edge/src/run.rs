@@ -62,7 +62,7 @@ pub struct Edge {
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let edge = Edge::start(config, Clock::real()).await?;
+    let edge = Edge::start(config, Clock::real())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -74,8 +74,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 impl Edge {
-    /// Opens state and doors; everything runs when this returns.
-    pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+    /// Opens state and doors; everything runs when this returns. To be called inside the runtime.
+    pub fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         durable::create_directory(&config.state)?;
         let lock = durable::StateLock::take(&config.state)?;
         let identity = Arc::new(identity(&config.state)?);
@@ -95,7 +95,7 @@ impl Edge {
 
         let mut doors = Doors::default();
         if let Some(address) = config.doors.tunnel {
-            let (listener, address) = listeners::open("tunnel", address).await?;
+            let (listener, address) = listeners::open(address)?;
             doors.tunnel = Some(address);
             tokio::spawn(listeners::tunnel::serve(listener, acceptor, draining.clone()));
         }
@@ -110,7 +110,7 @@ impl Edge {
             (Door::Submissions, config.doors.submissions, &mut doors.submissions, &counts[1]),
         ] {
             let Some(address) = address else { continue };
-            let (listener, address) = listeners::open(door.name(), address).await?;
+            let (listener, address) = listeners::open(address)?;
             *open = Some(address);
             let (desk, certificate, count) = (desk.clone(), certificate.clone(), count.clone());
             tokio::spawn(mail::serve(door, listener, limits, desk, certificate, count, draining.clone()));
@@ -132,7 +132,8 @@ impl Edge {
         let (control_shutdown, control_signal) = Shutdown::new();
         let shown = status.clone();
         let control = tokio::spawn(async move {
-            control::serve(&config.state, control_signal, move |request| answer(shown.clone(), request)).await
+            control::serve(&config.state, control_signal, move |request| std::future::ready(answer(&shown, &request)))
+                .await
         });
         Ok(Self { status, shutdown, control_shutdown, control, gate, _lock: lock })
     }
@@ -217,7 +218,7 @@ async fn serve_homes(mut requests: mpsc::Receiver<Asked>, spool: Spool, sender: 
     }
 }
 
-async fn answer(status: Arc<Status>, request: serde_json::Value) -> Result<serde_json::Value, String> {
+fn answer(status: &Status, request: &serde_json::Value) -> Result<serde_json::Value, String> {
     match request.get("command").and_then(serde_json::Value::as_str) {
         Some("status") => Ok(status.json()),
         Some("spool-list") => Ok(status.spool_json()),

@@ -52,7 +52,7 @@ impl Keep {
     }
 
     /// Goes over from memory to a sealed draft.
-    pub async fn start_sealing(&mut self, to: Result<SealTo, SealError>) {
+    pub fn start_sealing(&mut self, to: Result<SealTo, SealError>) {
         let chunks = match std::mem::take(self) {
             Self::Memory { chunks, .. } => chunks,
             other => {

@@ -154,7 +154,7 @@ impl Transfer {
     async fn pass_on(&mut self, chunk: Bytes) -> Result<(), Reply> {
         if self.keep.wants_sealing(chunk.len()) {
             let to = self.seal_to().await;
-            self.keep.start_sealing(to).await;
+            self.keep.start_sealing(to);
         }
         self.keep.add(chunk.clone()).await;
         if !self.through.is_gone() {
@@ -173,7 +173,7 @@ impl Transfer {
     async fn seal(&mut self, rest: Bytes, end: &TransferEnd) -> Result<(), Reply> {
         if self.keep.is_memory() {
             let to = self.seal_to().await;
-            self.keep.start_sealing(to).await;
+            self.keep.start_sealing(to);
         }
         if !rest.is_empty() {
             self.keep.add(rest).await;

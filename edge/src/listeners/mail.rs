@@ -58,7 +58,7 @@ pub async fn serve(
         let (desk, certificate, signal) = (desk.clone(), certificate.clone(), session_signal.clone());
         let entered = count.enter();
         async move {
-            let client = admitted.peer.ip().to_canonical();
+            let client = admitted.peer.ip();
             if let Err(error) = session(door, admitted, &desk, &certificate, signal).await {
                 debug!(%client, door = name, %error, "session broke");
             }
@@ -75,7 +75,7 @@ async fn session(
     certificate: &Served,
     signal: Signal,
 ) -> Result<(), DriveError> {
-    let client = admitted.peer.ip().to_canonical();
+    let client = admitted.peer.ip();
     let security = Security::Server(certificate.server_config());
     let mut connection = Connection::new(admitted.stream, desk.server(door), security, desk.clock().clone());
     if door == Door::Submissions {

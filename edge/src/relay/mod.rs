@@ -39,7 +39,7 @@ use crate::homes::Home;
 /// How long a host may take to accept a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// How long the home may take to send the next bytes of a message.
-const HOME_WAIT_MAX: Duration = Duration::from_secs(120);
+const HOME_WAIT_MAX: Duration = Duration::from_mins(2);
 
 /// Sends mail into the world for homes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -202,12 +202,11 @@ impl Sender {
             }
             // Named by the owner: any address will do.
             WireHop::Host { host, port, tls, login } => {
-                let addresses = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-                    Ok(ip) => vec![ip],
-                    Err(_) => {
-                        let found = inner.resolver.addresses(&host, true).await;
-                        found.map_err(|error| Reply::dns_failed(&error.to_string()))?
-                    }
+                let addresses = if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+                    vec![ip]
+                } else {
+                    let found = inner.resolver.addresses(&host, true).await;
+                    found.map_err(|error| Reply::dns_failed(&error.to_string()))?
                 };
                 if addresses.is_empty() {
                     return Err(Reply::dns_failed(&format!("{host} has no address")));

@@ -171,20 +171,14 @@ impl Login {
         let home = home_of(&desk.homes, &name).cloned();
         self.name = Some(name);
         let Some(home) = home else { return Step::Failed(Reply::login_refused()) };
-        match self.open(desk, &home, &first).await {
-            Some((session_number, stream)) => {
-                let challenge = Vec::new();
-                let at_home = AtHome { home, session_number, stream, first, challenge, last: None };
-                self.at_home(desk, Box::new(at_home)).await
-            }
-            None => {
-                // -PLUS is offered wherever there is a channel to bind to.
-                let nonce = random::bytes();
-                let mut exchange = Exchange::new(self.mechanism, self.exporter, self.exporter.is_some(), nonce);
-                let turn = exchange.start(Some(first.expose()));
-                self.here(desk, home, Box::new(exchange), turn).await
-            }
+        if let Some((session_number, stream)) = self.open(desk, &home, &first).await {
+            let at_home = AtHome { home, session_number, stream, first, challenge: Vec::new(), last: None };
+            return self.at_home(desk, Box::new(at_home)).await;
         }
+        // -PLUS is offered wherever there is a channel to bind to.
+        let mut exchange = Exchange::new(self.mechanism, self.exporter, self.exporter.is_some(), random::bytes());
+        let turn = exchange.start(Some(first.expose()));
+        self.here(desk, home, Box::new(exchange), turn).await
     }
 
     async fn open(&self, desk: &Desk, home: &Home, first: &Secret) -> Option<(u64, Stream)> {

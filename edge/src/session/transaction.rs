@@ -54,14 +54,14 @@ enum Flow {
     /// On its way.
     Open(Box<Open>),
     /// Refused; what still comes is passed over until its end, where the client hears why.
-    Refused(ClientFacts, Reply),
+    Refused(Box<ClientFacts>, Reply),
 }
 
 #[derive(Debug)]
 struct Open {
     transfer: Transfer,
     scan: MessageScan,
-    facts: ClientFacts,
+    facts: Box<ClientFacts>,
     received_unix_s: i64,
     octets: u64,
 }
@@ -130,7 +130,7 @@ impl Transaction {
         };
         let transfer = desk.handover.begin(home, cargo, open).await?;
         let scan = MessageScan::default();
-        self.flow = Flow::Open(Box::new(Open { transfer, scan, facts, received_unix_s, octets: 0 }));
+        self.flow = Flow::Open(Box::new(Open { transfer, scan, facts: Box::new(facts), received_unix_s, octets: 0 }));
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use self::inventory::{Entry, Inventory};
 use self::record::{RecordError, RecordReader, RecordWriter};
 
 /// Without its home for so long (by the age of the oldest message held), the edge takes no more.
-const AWAY_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+const AWAY_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// Bounds of the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +66,14 @@ pub struct Spool(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    shelves: HashMap<String, Shelf>,
+    homes: HashMap<String, HomeSpool>,
     limits: SpoolLimits,
     clock: Clock,
     sequence: AtomicU32,
 }
 
 #[derive(Debug)]
-struct Shelf {
+struct HomeSpool {
     inventory: Mutex<Inventory>,
     /// Octets of drafts, which count towards the quota while they are written.
     drafts_octets: AtomicU64,
@@ -100,21 +100,21 @@ impl Spool {
         limits: SpoolLimits,
         clock: Clock,
     ) -> Result<Self, DurableError> {
-        let mut shelves = HashMap::new();
+        let mut opened = HashMap::new();
         for home in homes {
             let inventory = Inventory::open(state.join("spool").join(home))?;
-            let shelf = Shelf { inventory: Mutex::new(inventory), drafts_octets: AtomicU64::new(0) };
-            shelves.insert(home.to_owned(), shelf);
+            let held = HomeSpool { inventory: Mutex::new(inventory), drafts_octets: AtomicU64::new(0) };
+            opened.insert(home.to_owned(), held);
         }
-        Ok(Self(Arc::new(Inner { shelves, limits, clock, sequence: AtomicU32::new(0) })))
+        Ok(Self(Arc::new(Inner { homes: opened, limits, clock, sequence: AtomicU32::new(0) })))
     }
 
     /// Whether a message of about `octets` may be begun. Cheap, but asks the file system: blocking.
     pub fn check_room(&self, home: &str, octets: u64) -> Result<(), SpoolError> {
-        let shelf = self.shelf(home);
+        let of_home = self.of(home);
         let folder = {
-            let inventory = shelf.inventory();
-            let drafts = shelf.drafts_octets.load(Ordering::Relaxed);
+            let inventory = of_home.inventory();
+            let drafts = of_home.drafts_octets.load(Ordering::Relaxed);
             let held = inventory.octets().saturating_add(drafts);
             if held.saturating_add(octets) > self.0.limits.home_octets_max {
                 return Err(SpoolError::Quota);
@@ -139,7 +139,7 @@ impl Spool {
         let sealed_unix_ms = u64::try_from(self.0.clock.unix().as_millis()).unwrap_or(u64::MAX);
         let sequence = self.0.sequence.fetch_add(1, Ordering::Relaxed) % 1_000_000;
         let name = record::name(sealed_unix_ms, sequence, transfer);
-        let path = self.shelf(home).inventory().folder().join(format!("{name}{DRAFT_SUFFIX}"));
+        let path = self.of(home).inventory().folder().join(format!("{name}{DRAFT_SUFFIX}"));
         let writer = RecordWriter::create(&path)?;
         let entry = Entry { transfer, name, octets: 0, sealed_unix_ms };
         Ok(SpoolDraft { writer: Some(writer), entry, spool: self.clone(), home: home.to_owned(), counted: 0 })
@@ -147,7 +147,7 @@ impl Spool {
 
     /// The oldest messages held for a home.
     pub fn list(&self, home: &str) -> SpoolListing {
-        let inventory = self.shelf(home).inventory();
+        let inventory = self.of(home).inventory();
         let item = |entry: &Entry| SpoolItem {
             transfer: entry.transfer,
             octets: entry.octets,
@@ -162,7 +162,7 @@ impl Spool {
 
     /// What is held for a home.
     pub fn held(&self, home: &str) -> Held {
-        let inventory = self.shelf(home).inventory();
+        let inventory = self.of(home).inventory();
         Held {
             messages: inventory.count(),
             octets: inventory.octets(),
@@ -173,13 +173,13 @@ impl Spool {
 
     /// Opens a message to be fetched; `None` if there is none such. Blocking.
     pub fn fetch(&self, home: &str, transfer: TransferId) -> Option<Result<RecordReader, RecordError>> {
-        let path = self.shelf(home).inventory().path(transfer)?;
+        let path = self.of(home).inventory().path(transfer)?;
         Some(RecordReader::open(&path))
     }
 
     /// Sets a message aside that could not be read, so that it is not offered again. Blocking.
     pub fn set_aside(&self, home: &str, transfer: TransferId, why: &RecordError) {
-        let mut inventory = self.shelf(home).inventory();
+        let mut inventory = self.of(home).inventory();
         if let Some(name) = inventory.path(transfer).and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned)) {
             inventory.set_aside(&name.to_string_lossy(), &why.to_string());
         }
@@ -187,19 +187,19 @@ impl Spool {
 
     /// The home has this message durably: deletes it, for good when this returns. Blocking.
     pub fn acknowledge(&self, home: &str, transfer: TransferId) -> Result<(), DurableError> {
-        let shelf = self.shelf(home);
-        let Some(path) = shelf.inventory().path(transfer) else { return Ok(()) };
+        let of_home = self.of(home);
+        let Some(path) = of_home.inventory().path(transfer) else { return Ok(()) };
         durable::remove(&path)?;
-        shelf.inventory().remove(transfer);
+        of_home.inventory().remove(transfer);
         Ok(())
     }
 
-    fn shelf(&self, home: &str) -> &Shelf {
-        self.0.shelves.get(home).expect("run opens the spool with every home of the config, and there are no others")
+    fn of(&self, home: &str) -> &HomeSpool {
+        self.0.homes.get(home).expect("run opens the spool with every home of the config, and there are no others")
     }
 }
 
-impl Shelf {
+impl HomeSpool {
     fn inventory(&self) -> MutexGuard<'_, Inventory> {
         self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -229,7 +229,7 @@ impl SpoolDraft {
     pub fn commit(mut self) -> Result<(), SpoolError> {
         let writer = self.writer.take().expect("taken only here, which consumes the draft");
         let octets = writer.octets();
-        let folder = self.spool.shelf(&self.home).inventory().folder().to_owned();
+        let folder = self.spool.of(&self.home).inventory().folder().to_owned();
         writer.finish()?.rename(&folder.join(&self.entry.name))?;
         if let Err(error) = durable::sync_directory(&folder) {
             // The name may or may not outlive a crash, and the client will hear no 250: what the
@@ -240,19 +240,19 @@ impl SpoolDraft {
             return Err(error.into());
         }
         let entry = Entry { octets, ..self.entry.clone() };
-        self.spool.shelf(&self.home).inventory().insert(entry);
+        self.spool.of(&self.home).inventory().insert(entry);
         Ok(())
     }
 
     fn count(&mut self, octets: u64) {
         self.counted += octets;
-        self.spool.shelf(&self.home).drafts_octets.fetch_add(octets, Ordering::Relaxed);
+        self.spool.of(&self.home).drafts_octets.fetch_add(octets, Ordering::Relaxed);
     }
 }
 
 impl Drop for SpoolDraft {
     fn drop(&mut self) {
-        self.spool.shelf(&self.home).drafts_octets.fetch_sub(self.counted, Ordering::Relaxed);
+        self.spool.of(&self.home).drafts_octets.fetch_sub(self.counted, Ordering::Relaxed);
     }
 }
 

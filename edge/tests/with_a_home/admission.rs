@@ -31,7 +31,7 @@ pub fn envelope(from: &str, to: &[&str]) -> WireEnvelope {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verbs_of_the_edge_are_not_the_homes() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let home = Home::connect(&world).await;
     let client = WireClient { address: [127, 0, 0, 1].into(), helo: "x".into(), with: "SMTP".into(), tls: None };
     let open = TransferOpen {
@@ -55,7 +55,7 @@ async fn verbs_of_the_edge_are_not_the_homes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_sends_as_its_own_domains_only() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let home = Home::connect(&world).await;
     let relay = Request::Relay(Box::new(Relay {
         attempt: AttemptId([1; 16]),
@@ -73,7 +73,7 @@ async fn a_home_sends_as_its_own_domains_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_paired_is_told_so() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let stranger = Identity::load_or_create(&directory.path().join("key.pem")).expect("an identity");
     let address = world.tunnel().to_string();

@@ -24,7 +24,7 @@ pub struct World {
 
 impl World {
     /// Starts an edge that waits `home_wait` for its home.
-    pub async fn start(home_wait: &str) -> Self {
+    pub fn start(home_wait: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("home.pem");
@@ -45,14 +45,14 @@ impl World {
         );
         std::fs::write(directory.path().join("edge.toml"), config).expect("written");
         let mut world = Self { directory, home_identity, edge: None };
-        world.start_edge().await;
+        world.start_edge();
         world
     }
 
     /// Starts the edge (again).
-    pub async fn start_edge(&mut self) {
+    pub fn start_edge(&mut self) {
         let config = Config::load(&self.directory.path().join("edge.toml"), None).expect("a good config");
-        self.edge = Some(Edge::start(config, Clock::real()).await.expect("started"));
+        self.edge = Some(Edge::start(config, Clock::real()).expect("started"));
     }
 
     /// Ends the edge.

@@ -16,7 +16,7 @@ const IMPATIENT: &str = "300 ms";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_goes_through_and_the_homes_reply_is_the_clients() {
-    let world = World::start(PATIENT).await;
+    let world = World::start(PATIENT);
     let mut home = Home::connect(&world).await;
     for octets in [0, 4096, 64 * 1024, 64 * 1024 + 1, 1_000_000] {
         let sent = message(octets);
@@ -37,7 +37,7 @@ async fn a_message_goes_through_and_the_homes_reply_is_the_clients() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_of_the_home_is_the_clients_reply() {
-    let world = World::start(PATIENT).await;
+    let world = World::start(PATIENT);
     let mut home = Home::connect(&world).await;
     let smtp = world.smtp();
     let client = tokio::spawn(async move { Client::connect(smtp).await.deliver(ALICE, &message(100)).await });
@@ -49,7 +49,7 @@ async fn a_refusal_of_the_home_is_the_clients_reply() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_home_gets_the_message_sealed_under_the_same_transfer_id() {
-    let world = World::start(IMPATIENT).await;
+    let world = World::start(IMPATIENT);
     let mut home = Home::connect(&world).await;
     for octets in [1000, 200_000] {
         let sent = message(octets);
@@ -70,7 +70,7 @@ async fn a_silent_home_gets_the_message_sealed_under_the_same_transfer_id() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_that_breaks_in_mid_message_costs_no_retry() {
-    let world = World::start(PATIENT).await;
+    let world = World::start(PATIENT);
     let mut home = Home::connect(&world).await;
     for octets in [100_000, 400_000] {
         let sent = message(octets);
@@ -94,7 +94,7 @@ async fn a_tunnel_that_breaks_in_mid_message_costs_no_retry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_that_breaks_before_the_answer_costs_no_retry() {
-    let world = World::start(PATIENT).await;
+    let world = World::start(PATIENT);
     let mut home = Home::connect(&world).await;
     let smtp = world.smtp();
     let client = tokio::spawn(async move { Client::connect(smtp).await.deliver(ALICE, &message(5000)).await });
@@ -108,7 +108,7 @@ async fn a_tunnel_that_breaks_before_the_answer_costs_no_retry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_home_is_away_nothing_readable_touches_the_disk() {
-    let world = World::start(PATIENT).await;
+    let world = World::start(PATIENT);
     let mut home = Home::connect(&world).await;
     home.hang_up(&world).await;
     let (small, large) = (message(3000), message(700_000));
@@ -131,7 +131,7 @@ async fn while_the_home_is_away_nothing_readable_touches_the_disk() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_breaks_off_leaves_nothing_behind() {
-    let world = World::start(PATIENT).await;
+    let world = World::start(PATIENT);
     let mut home = Home::connect(&world).await;
     let sent = message(400_000);
     let mut client = Client::connect(world.smtp()).await;
@@ -147,7 +147,7 @@ async fn a_client_that_breaks_off_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_home_was_ever_there_clients_are_asked_to_come_back() {
-    let world = World::start(PATIENT).await;
+    let world = World::start(PATIENT);
     let mut client = Client::connect(world.smtp()).await;
     client.say("MAIL FROM:<sender@world.example>").await;
     assert!(client.say("RCPT TO:<alice@example.org>").await.starts_with("450 "));
@@ -156,7 +156,7 @@ async fn before_the_home_was_ever_there_clients_are_asked_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_goes_in_circles_is_refused_and_aborted() {
-    let world = World::start(PATIENT).await;
+    let world = World::start(PATIENT);
     let _home = Home::connect(&world).await;
     let mut client = Client::connect(world.smtp()).await;
     let reply = client.deliver(ALICE, "Received: hop\r\n".repeat(101).as_bytes()).await;

@@ -56,7 +56,7 @@ impl Home {
     /// Dials the edge and tells it the directory: alice@example.org exists.
     pub async fn connect(world: &World) -> Self {
         let (private, public) = Kem::gen_keypair_with_rng(&mut random::System);
-        let (session, incoming) = dial(world).await;
+        let (session, incoming) = Box::pin(dial(world)).await;
         let public = public.to_bytes().to_vec();
         let mut home = Self { private, public, session, incoming, verifiers: HashMap::new(), version: 0 };
         home.tell_directory(&["alice@example.org", "postmaster@example.org"]).await;
@@ -71,7 +71,7 @@ impl Home {
 
     /// Dials again.
     pub async fn reconnect(&mut self, world: &World) {
-        (self.session, self.incoming) = dial(world).await;
+        (self.session, self.incoming) = Box::pin(dial(world)).await;
         world.until_connected(true).await;
     }
 
@@ -124,7 +124,7 @@ impl Home {
         loop {
             match timeout(WAIT_MAX, stream.frame()).await.expect("in time").expect("a frame") {
                 Frame::Data(data) => sealed.extend_from_slice(&data),
-                end => {
+                end @ Frame::Record(_) => {
                     let octets = sealed.len() as u64;
                     assert_eq!(end.record::<SpoolEnd>().expect("an end"), SpoolEnd::Whole { octets });
                     return self.unseal(sealed, transfer);
@@ -157,7 +157,7 @@ impl Home {
         loop {
             match next() {
                 Frame::Data(data) => body.extend_from_slice(&data),
-                end => {
+                end @ Frame::Record(_) => {
                     let TransferEnd::Whole(seal) = end.record().expect("an end") else { panic!("aborted") };
                     assert!(frames.is_empty(), "nothing follows the end");
                     check(&body, &seal);
@@ -180,7 +180,7 @@ pub async fn body(stream: &mut Stream) -> Result<(Vec<u8>, TransferSeal), Stream
     loop {
         match stream.frame().await? {
             Frame::Data(data) => body.extend_from_slice(&data),
-            end => match end.record()? {
+            end @ Frame::Record(_) => match end.record()? {
                 TransferEnd::Whole(seal) => {
                     check(&body, &seal);
                     return Ok((body, seal));

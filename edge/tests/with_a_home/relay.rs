@@ -103,7 +103,7 @@ async fn state(home: &Home) -> AttemptState {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_recipients_reply_comes_back_verbatim_and_is_kept_until_it_is_forgotten() {
-    let mut world = World::start("60 s").await;
+    let mut world = World::start("60 s");
     let mut home = Home::connect(&world).await;
     let (address, got) = host().await;
     let body = message(300_000);
@@ -115,7 +115,7 @@ async fn each_recipients_reply_comes_back_verbatim_and_is_kept_until_it_is_forgo
     assert_eq!(state(&home).await, AttemptState::Ended(done.clone()));
 
     world.stop_edge().await;
-    world.start_edge().await;
+    world.start_edge();
     home.reconnect(&world).await;
     assert_eq!(state(&home).await, AttemptState::Ended(done));
     let forget = Request::Attempt(AttemptRequest::Forget(ATTEMPT));
@@ -134,7 +134,7 @@ fn check(done: &RelayDone, address: SocketAddr) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_not_what_was_sent_gets_no_dot() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let home = Home::connect(&world).await;
     let (address, got) = host().await;
     let mut stream = begin(&home, address, &["good@world.example"]).await;
@@ -146,7 +146,7 @@ async fn a_message_that_is_not_what_was_sent_gets_no_dot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_that_breaks_in_mid_message_sends_no_dot() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let mut home = Home::connect(&world).await;
     let (address, got) = host().await;
     let mut stream = begin(&home, address, &["good@world.example"]).await;
@@ -162,7 +162,7 @@ async fn a_tunnel_that_breaks_in_mid_message_sends_no_dot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_not_there_defers() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let home = Home::connect(&world).await;
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     let mut stream = begin(&home, nobody, &["good@world.example"]).await;

@@ -13,13 +13,13 @@ const ALICE: &str = "alice@example.org";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restart_while_the_home_is_away_recipients_and_mail_are_known() {
-    let mut world = World::start("60 s").await;
+    let mut world = World::start("60 s");
     let mut home = Home::connect(&world).await;
     home.hang_up(&world).await;
     let first = message(2000);
     assert!(Client::connect(world.smtp()).await.deliver(ALICE, &first).await.starts_with("250 "));
     world.stop_edge().await;
-    world.start_edge().await;
+    world.start_edge();
     let mut client = Client::connect(world.smtp()).await;
     client.say("MAIL FROM:<sender@world.example>").await;
     assert!(client.say("RCPT TO:<nobody@example.org>").await.starts_with("550 5.1.1 "));
@@ -35,13 +35,13 @@ async fn after_a_restart_while_the_home_is_away_recipients_and_mail_are_known() 
     // A lost answer is asked for again.
     home.acknowledge(transfers[0]).await;
     world.stop_edge().await;
-    world.start_edge().await;
+    world.start_edge();
     assert_eq!(world.sealed(), 1, "what was acknowledged is gone for good, the rest is not");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn new_mail_passes_a_fetch_that_nobody_reads() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let mut home = Home::connect(&world).await;
     home.hang_up(&world).await;
     let large = message(5_000_000);
@@ -61,7 +61,7 @@ async fn new_mail_passes_a_fetch_that_nobody_reads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_said_so() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let home = Home::connect(&world).await;
     let request = Request::Spool(SpoolRequest::Fetch(TransferId([9; 16])));
     assert_eq!(home.ask::<SpoolEnd>(&request).await.expect("answered"), SpoolEnd::Unknown);

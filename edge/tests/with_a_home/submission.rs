@@ -59,7 +59,7 @@ async fn client(world: &World) -> Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_granted_by_the_home_is_shown_with_its_message() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let mut home = Home::connect(&world).await;
     let mut client = client(&world).await;
     assert!(client.say("MAIL FROM:<alice@example.org>").await.starts_with("530 "));
@@ -83,7 +83,7 @@ async fn a_login_granted_by_the_home_is_shown_with_its_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_homes_refusal_of_a_login_is_the_clients() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let mut home = Home::connect(&world).await;
     let mut client = client(&world).await;
     let session = tokio::spawn(async move { client.say(&plain("wrong")).await });
@@ -96,7 +96,7 @@ async fn the_homes_refusal_of_a_login_is_the_clients() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn login_is_carried_turn_by_turn() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let mut home = Home::connect(&world).await;
     let mut client = client(&world).await;
     let session = tokio::spawn(async move {
@@ -120,7 +120,7 @@ async fn login_is_carried_turn_by_turn() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_home_is_away_an_app_password_is_sealed_in_and_nothing_else_gets_through() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let mut home = home_with_verifier(&world).await;
     home.hang_up(&world).await;
     let mut client = client(&world).await;
@@ -143,7 +143,7 @@ async fn while_the_home_is_away_an_app_password_is_sealed_in_and_nothing_else_ge
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_granted_login_whose_home_goes_away_is_sealed_only_if_a_verifier_fits() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let mut home = home_with_verifier(&world).await;
     for (password, expected) in [(PASSWORD, "250 "), ("the account's own password", "454 4.7.0 ")] {
         let mut client = client(&world).await;
@@ -172,7 +172,7 @@ async fn a_granted_login_whose_home_goes_away_is_sealed_only_if_a_verifier_fits(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_the_home_has_forgotten_is_no_bounce() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let mut home = Home::connect(&world).await;
     let mut client = client(&world).await;
     let session = tokio::spawn(async move {
@@ -190,7 +190,7 @@ async fn a_grant_the_home_has_forgotten_is_no_bounce() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_neighbour_who_does_not_exist_is_refused_at_rcpt() {
-    let world = World::start("60 s").await;
+    let world = World::start("60 s");
     let mut home = Home::connect(&world).await;
     let mut client = client(&world).await;
     let session = tokio::spawn(async move {
