@@ -62,7 +62,7 @@ pub struct Edge {
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let edge = Edge::start(config, Clock::real())?;
+    let edge = Edge::start(config, &Clock::real())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -75,7 +75,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 impl Edge {
     /// Opens state and doors; everything runs when this returns. To be called inside the runtime.
-    pub fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+    pub fn start(config: Config, clock: &Clock) -> anyhow::Result<Self> {
         durable::create_directory(&config.state)?;
         let lock = durable::StateLock::take(&config.state)?;
         let identity = Arc::new(identity(&config.state)?);
@@ -83,7 +83,7 @@ impl Edge {
         if certificate.is_self_signed() {
             warn!("no certificate is configured in [tls]: serving a self-signed one, which no client can verify");
         }
-        let parts = Parts::open(&config, &clock)?;
+        let parts = Parts::open(&config, clock)?;
         info!(key = %identity.key(), hostname = %config.hostname, state = %config.state.display(), "edge starts");
 
         let (shutdown, draining) = Shutdown::new();
@@ -100,7 +100,7 @@ impl Edge {
             tokio::spawn(listeners::tunnel::serve(listener, acceptor, draining.clone()));
         }
         let counts = [SessionCount::default(), SessionCount::default()];
-        let desk = Arc::new(desk(&config, &parts, &clock));
+        let desk = Arc::new(desk(&config, &parts, clock));
         let limits = DoorLimits {
             connections_max: config.limits.connections_max,
             connections_per_address_max: config.limits.connections_per_address_max,

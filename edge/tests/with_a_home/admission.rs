@@ -77,7 +77,8 @@ async fn who_is_not_paired_is_told_so() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let stranger = Identity::load_or_create(&directory.path().join("key.pem")).expect("an identity");
     let address = world.tunnel().to_string();
-    let dialled = tunnel::dial(&stranger, "stranger", &address, &[world.edge_key()], Clock::real()).await;
+    let keys = [world.edge_key()];
+    let dialled = Box::pin(tunnel::dial(&stranger, "stranger", &address, &keys, Clock::real())).await;
     match dialled.map(|_| ()) {
         Err(TunnelError::Refused(Refusal::NotPaired { got })) => assert_eq!(&got, stranger.key().as_bytes()),
         other => panic!("{other:?}"),

@@ -56,7 +56,7 @@ impl Home {
     /// Dials the edge and tells it the directory: alice@example.org exists.
     pub async fn connect(world: &World) -> Self {
         let (private, public) = Kem::gen_keypair_with_rng(&mut random::System);
-        let (session, incoming) = Box::pin(dial(world)).await;
+        let (session, incoming) = dial(world).await;
         let public = public.to_bytes().to_vec();
         let mut home = Self { private, public, session, incoming, verifiers: HashMap::new(), version: 0 };
         home.tell_directory(&["alice@example.org", "postmaster@example.org"]).await;
@@ -71,7 +71,7 @@ impl Home {
 
     /// Dials again.
     pub async fn reconnect(&mut self, world: &World) {
-        (self.session, self.incoming) = Box::pin(dial(world)).await;
+        (self.session, self.incoming) = dial(world).await;
         world.until_connected(true).await;
     }
 
@@ -199,7 +199,6 @@ fn check(body: &[u8], seal: &TransferSeal) {
 
 async fn dial(world: &World) -> (Session, mpsc::Receiver<Incoming>) {
     let address = world.tunnel().to_string();
-    tunnel::dial(&world.home_identity, "cottage", &address, &[world.edge_key()], Clock::real())
-        .await
-        .expect("connected")
+    let keys = [world.edge_key()];
+    Box::pin(tunnel::dial(&world.home_identity, "cottage", &address, &keys, Clock::real())).await.expect("connected")
 }
