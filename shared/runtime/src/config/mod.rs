@@ -127,6 +127,8 @@ impl Place {
         let mut name = String::new();
         for segment in path {
             match segment {
+                // What `Placed` looks like inside; it is nowhere in the file.
+                Segment::Map { key } if key.starts_with("$__serde_spanned_private_") => {}
                 Segment::Map { key } | Segment::Enum { variant: key } => {
                     place.around.clone_from(&place.inside);
                     place.key.clone_from(key);
