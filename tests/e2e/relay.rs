@@ -5,6 +5,8 @@ use gatepost_tests::client::Client;
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::{Options, Outbound};
+use gatepost_tests::pair::program::said;
+use gatepost_tests::peers;
 use gatepost_tests::world::{message, ports};
 
 use super::{ALICE, expect_in_sink, pair, started};
@@ -95,6 +97,42 @@ fn a_null_mx_and_a_domain_that_does_not_exist_bounce_at_once() {
     let pair = started(&options);
     bounced(&pair, "someone@null.example", &["5.1.10"]);
     bounced(&pair, "someone@no-such-domain.example", &["5.1.2"]);
+}
+
+#[test]
+fn mail_finds_its_way_by_mx_to_port_25_of_public_addresses() {
+    // A network namespace of its own, where public addresses can be ours and port 25 is free.
+    let inner = "relay::inside_a_namespace_of_its_own";
+    let addresses =
+        "ip link set lo up && ip address add 93.184.215.14/32 dev lo && ip address add 93.184.215.15/32 dev lo";
+    let mut unshare = std::process::Command::new(peers::program("unshare"));
+    if !rustix::process::geteuid().is_root() {
+        unshare.arg("--map-root-user");
+    }
+    unshare.args(["--net", "sh", "-c", &format!("{addresses} && exec \"$0\" --exact {inner} --ignored --nocapture")]);
+    unshare.arg(std::env::current_exe().expect("this test"));
+    let output = unshare.output().expect("unshare runs");
+    assert!(output.status.success() && said(&output).contains("1 passed"), "{}", said(&output));
+}
+
+#[test]
+#[ignore = "run by the test above, in a network namespace"]
+fn inside_a_namespace_of_its_own() {
+    let mut options = Options::story().home_set("queue.retry=[\"1 s\"]");
+    options.outbound = Outbound::ByMx;
+    options.zone = "two.example. 60 IN MX 10 dead.two.example.\ntwo.example. 60 IN MX 20 alive.two.example.\n\
+                    dead.two.example. 60 IN A 93.184.215.15\nalive.two.example. 60 IN A 93.184.215.14\n\
+                    implicit.example. 60 IN A 93.184.215.14\n"
+        .to_owned();
+    let pair = started(&options);
+    let sink = pair.another_sink("mx", ([93, 184, 215, 14], 25).into(), true).expect("a sink");
+    submit(&pair, 1, &["friend@two.example"]);
+    observe::until_delivered(sink.maildir(), &[1]);
+    submit(&pair, 2, &["friend@implicit.example"]);
+    observe::until_delivered(sink.maildir(), &[1, 2]);
+    for envelope in sink.envelopes().expect("readable") {
+        assert_eq!(envelope.tls.as_deref(), Some("TLSv1.3"), "{envelope:?}");
+    }
 }
 
 /// Submits to this address and waits for a bounce that names it and holds one of these words.

@@ -79,10 +79,7 @@ fn a_wrong_type_names_the_value_and_what_would_be_right() {
         "[[edge]]\nname = \"a\"\nport = 70000\n",
         "home.toml:4: \"port\" in [[edge]] must be a whole number from 0 to 65535, not integer 70000\n    port = 70000",
     );
-    check(
-        "[[edge]]\nname = 7\n",
-        "home.toml:3: \"name\" in [[edge]] must be a string, not integer 7\n    name = 7",
-    );
+    check("[[edge]]\nname = 7\n", "home.toml:3: \"name\" in [[edge]] must be a string, not integer 7\n    name = 7");
     check("listen = 3\n", "home.toml:2: \"listen\" must be a table, not integer 3\n    listen = 3");
     check(
         "[listen]\ntls = \"requird\"\n",
