@@ -1,15 +1,47 @@
-//! Every message that comes to the home goes through here, wherever it comes from.
+//! Every message that comes to the home goes through here, wherever it comes from: its recipients are
+//! sorted, its sender's rights checked, and it is kept before anybody hears 250. What can't be
+//! refused any more (it waited at an edge) is kept all the same: in Junk, with the postmaster, or
+//! as a bounce to the account that sent it; never as a bounce to the world.
 
 pub mod completion;
+mod flights;
+pub mod intake;
+pub mod ledger;
+pub mod promise;
+pub mod recipients;
+pub mod spool;
+pub mod streams;
 
-use gatepost_protocol::mail::address::Address;
-use gatepost_protocol::mail::envelope::Envelope;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gatepost_protocol::mail::address::{Address, ReversePath};
+use gatepost_protocol::mail::envelope::{Envelope, Notify, Recipient, Ret};
 use gatepost_protocol::mail::received::TraceId;
-use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::reply::{Class, Reply};
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::TransferId;
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::random;
+use tokio::sync::oneshot;
 
-use crate::message::Message;
+use self::completion::Submitted;
+use self::flights::Flights;
+use self::ledger::HandOver;
+use self::promise::{Kept, PromiseError, Promises, Work};
+use self::recipients::{LocalCopy, Sorted};
+use crate::accounts::Accounts;
+use crate::accounts::addresses::Leads;
+use crate::delivery::maildir::{Folder, Place};
+use crate::delivery::workers::Workers;
+use crate::message::{Body, Message};
+use crate::queue::bounce::{self, Reporter};
+use crate::queue::entry::{Addressee, Entry, Final, OpenBounce, State};
+use crate::queue::{NewEntry, QueueId};
+
+/// Header octets of a refused submission that go back to its account.
+const RETURNED_HEADER_OCTETS_MAX: usize = 64 * 1024;
 
 /// A whole message, digest checked, and where it comes from.
 #[derive(Debug)]
@@ -55,21 +87,375 @@ pub enum Origin {
 }
 
 /// Takes messages. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Router {
-    _todo: (),
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    hostname: String,
+    accounts: Accounts,
+    promises: Arc<Promises>,
+    workers: Workers,
+    flights: Flights,
+    clock: Clock,
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Router")
+    }
+}
+
+/// Where the copies of a message go.
+#[derive(Debug, Default)]
+struct Destinations {
+    inbox: Vec<LocalCopy>,
+    junk: Vec<LocalCopy>,
+    remote: Vec<Recipient>,
 }
 
 impl Router {
+    /// Over these parts; every open intent has been settled.
+    pub fn new(hostname: String, accounts: Accounts, promises: Arc<Promises>, clock: Clock) -> Self {
+        let (workers, flights) = (Workers::default(), Flights::default());
+        Self { inner: Arc::new(Inner { hostname, accounts, promises, workers, flights, clock }) }
+    }
+
     /// Delivers, queues or refuses. A positive reply means: durable.
     pub async fn accept(&self, arrival: Arrival) -> Reply {
-        let _ = arrival;
-        todo!()
+        match arrival.origin.clone() {
+            Origin::World { edge, transfer, spooled } => {
+                let destinations = match self.inner.sort_from_world(&arrival, spooled) {
+                    Ok(destinations) => destinations,
+                    Err(reply) => return refused(&arrival, reply),
+                };
+                self.keep(HandOver::from_edge(edge, transfer), arrival, destinations).await
+            }
+            Origin::Account { login, edge, spooled } => self.accept_submission(login, edge, spooled, arrival).await,
+            Origin::Bounce { transfer } => {
+                let sorted = recipients::sort(&self.inner.accounts.book().addresses, &arrival.envelope.recipients);
+                let destinations = self.inner.kept_here(sorted);
+                self.keep(HandOver::our_own(transfer), arrival, destinations).await
+            }
+        }
     }
 
     /// Whether an account may send to this address now: local and known, or remote.
+    #[expect(clippy::unused_async, reason = "callers are ready for an answer that needs a query")]
     pub async fn check_recipient(&self, address: &Address) -> Result<(), Reply> {
-        let _ = address;
-        todo!()
+        match self.inner.accounts.lead(address) {
+            Leads::Mailboxes(_) | Leads::Remote => Ok(()),
+            Leads::Nowhere => Err(Reply::unknown_recipient()),
+        }
+    }
+
+    /// Whether a hand-over of this edge is already kept, for good.
+    pub async fn is_kept(&self, edge: NodeKey, transfer: TransferId) -> bool {
+        let promises = Arc::clone(&self.inner.promises);
+        let hand_over = HandOver::from_edge(edge, transfer);
+        let found = tokio::task::spawn_blocking(move || promises.ledger().find(hand_over)).await;
+        matches!(found, Ok(Ok(Some(known))) if known.plan.is_none())
+    }
+
+    /// Tells an account that what it sent by way of an edge is not sent, and why.
+    pub async fn refuse_submission(
+        &self,
+        login: &str,
+        (edge, transfer): (NodeKey, TransferId),
+        arrival: Arrival,
+        reply: Reply,
+    ) -> Reply {
+        let Some(account) = self.inner.accounts.book().accounts.get(login).map(|account| account.address.clone())
+        else {
+            return reply;
+        };
+        tracing::warn!(trace = %arrival.trace, login, %reply, "a spooled submission is refused; its account is told");
+        let hostname = self.inner.hostname.clone();
+        let postmaster = self.inner.accounts.settings().postmaster.clone();
+        let now = self.inner.clock.unix_s();
+        let made = tokio::task::spawn_blocking(move || {
+            report(account, transfer, &arrival, reply, Reporter { hostname: &hostname, postmaster: &postmaster }, now)
+        });
+        let Ok(Ok(arrival)) = made.await else { return Reply::local_error() };
+        let sorted = recipients::sort(&self.inner.accounts.book().addresses, &arrival.envelope.recipients);
+        let destinations = self.inner.kept_here(sorted);
+        self.keep(HandOver::from_edge(edge, transfer), arrival, destinations).await
+    }
+
+    async fn accept_submission(
+        &self,
+        login: String,
+        edge: Option<(NodeKey, TransferId)>,
+        spooled: bool,
+        mut arrival: Arrival,
+    ) -> Reply {
+        let original = arrival.message.clone();
+        match self.inner.complete_submission(&login, &mut arrival).await {
+            Ok(destinations) => {
+                let hand_over = match edge {
+                    Some((edge, transfer)) => HandOver::from_edge(edge, transfer),
+                    None => HandOver::our_own(TransferId(random::bytes())),
+                };
+                self.keep(hand_over, arrival, destinations).await
+            }
+            Err(reply) => match edge.filter(|_| spooled && reply.class() == Class::Permanent) {
+                Some(edge) => {
+                    arrival.message = original;
+                    self.refuse_submission(&login, edge, arrival, reply).await
+                }
+                None => refused(&arrival, reply),
+            },
+        }
+    }
+
+    async fn keep(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations) -> Reply {
+        let inner = &self.inner;
+        let begun = inner.clock.now();
+        let facts = Facts::of(&arrival, &destinations);
+        // One at a time: an edge may bring the same hand-over again while we are still busy with it.
+        let turn = inner.flights.enter(hand_over).await;
+        let work = inner.work(hand_over, arrival, destinations);
+        let (sender, receiver) = oneshot::channel();
+        let promises = Arc::clone(&inner.promises);
+        inner.workers.run(move || {
+            let kept = promises.keep(work);
+            drop(turn);
+            // Who asked may be gone; what was kept is kept, and a repeat will hear so.
+            let _ = sender.send(kept);
+        });
+        let took_ms = || inner.clock.now().saturating_duration_since(begun).as_millis();
+        match receiver.await {
+            Ok(Ok(Kept::Now)) => {
+                facts.log_kept(took_ms());
+                Reply::accepted(&facts.trace.to_string())
+            }
+            Ok(Ok(Kept::Before(trace))) => {
+                tracing::info!(trace = %facts.trace, before = %trace, "already here: the same hand-over again");
+                Reply::accepted(&trace.to_string())
+            }
+            Ok(Err(error)) => facts.log_failed(&error),
+            Err(_) => Reply::local_error(),
+        }
     }
 }
+
+impl Inner {
+    /// What the world sent. Spooled: nobody can be refused any more.
+    fn sort_from_world(&self, arrival: &Arrival, spooled: bool) -> Result<Destinations, Reply> {
+        let octets_max = self.accounts.settings().message_octets_max;
+        let too_big = arrival.message.octets() > octets_max;
+        let sorted = recipients::sort(&self.accounts.book().addresses, &arrival.envelope.recipients);
+        if !spooled {
+            if too_big {
+                return Err(Reply::too_big(octets_max));
+            }
+            if sorted.local.is_empty() {
+                let nobody = sorted.unknown.is_empty();
+                return Err(if nobody { Reply::relay_denied() } else { Reply::unknown_recipient() });
+            }
+        }
+        let mut destinations = self.kept_here(sorted);
+        if too_big {
+            destinations.junk = std::mem::take(&mut destinations.inbox);
+        }
+        Ok(destinations)
+    }
+
+    /// Everything stays here; what has no mailbox goes to the postmaster.
+    fn kept_here(&self, sorted: Sorted) -> Destinations {
+        let mut inbox = sorted.local;
+        for recipient in sorted.unknown.into_iter().chain(sorted.remote) {
+            for mailbox in self.postmaster() {
+                if inbox.iter().all(|copy| copy.mailbox != mailbox) {
+                    inbox.push(LocalCopy { mailbox, recipient: recipient.address.clone() });
+                }
+            }
+        }
+        Destinations { inbox, ..Destinations::default() }
+    }
+
+    fn postmaster(&self) -> Vec<String> {
+        let postmaster = &self.accounts.settings().postmaster;
+        match self.accounts.lead(postmaster) {
+            Leads::Mailboxes(mailboxes) => mailboxes,
+            // Its mailbox waits for its account.
+            Leads::Nowhere | Leads::Remote => vec![postmaster.lookup_key()],
+        }
+    }
+
+    /// Sender's rights, completion, recipients. The arrival's message becomes what is sent.
+    async fn complete_submission(&self, login: &str, arrival: &mut Arrival) -> Result<Destinations, Reply> {
+        if let ReversePath::Address(sender) = &arrival.envelope.reverse_path
+            && !self.accounts.may_send_as(login, sender).await
+        {
+            return Err(Reply::sender_not_yours(&sender.to_string()));
+        }
+        let octets_max = self.accounts.settings().message_octets_max;
+        if arrival.message.octets() > octets_max {
+            return Err(Reply::too_big(octets_max));
+        }
+        let sorted = recipients::sort(&self.accounts.book().addresses, &arrival.envelope.recipients);
+        if !sorted.unknown.is_empty() {
+            return Err(Reply::unknown_recipient());
+        }
+        let submitted = Submitted {
+            login,
+            hostname: &self.hostname,
+            smtputf8: arrival.envelope.smtputf8,
+            trace: arrival.trace,
+            received_unix_s: arrival.received_unix_s,
+        };
+        arrival.message = completion::complete(&self.accounts, submitted, arrival.message.clone()).await?;
+        Ok(Destinations { inbox: sorted.local, junk: Vec::new(), remote: sorted.remote })
+    }
+
+    fn work(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations) -> Work {
+        let login = match &arrival.origin {
+            Origin::Account { login, .. } => Some(login.clone()),
+            Origin::World { .. } | Origin::Bounce { .. } => None,
+        };
+        let octets = arrival.message.octets();
+        let copy = |folder: Folder, copy: &LocalCopy| -> (Place, Vec<u8>) {
+            let fields = fields(&arrival.envelope.reverse_path, copy);
+            (self.promises.maildirs().place(folder, octets + fields.len() as u64), fields)
+        };
+        let inbox = destinations.inbox.iter().map(|to| copy(Folder::inbox(&to.mailbox), to));
+        let junk = destinations.junk.iter().map(|to| copy(Folder::junk(&to.mailbox), to));
+        let copies = inbox.chain(junk).collect();
+        let queued = (!destinations.remote.is_empty()).then(|| NewEntry {
+            id: QueueId(random::bytes()),
+            trace: arrival.trace,
+            envelope: Envelope { recipients: destinations.remote, ..arrival.envelope.clone() },
+            login,
+            received_unix_s: arrival.received_unix_s,
+        });
+        Work { hand_over, trace: arrival.trace, copies, queued, message: arrival.message }
+    }
+}
+
+/// What delivery puts in front (RFC 5321 §4.4): the sender, the mailbox, and the recipient as it was written
+/// where that is another address.
+fn fields(sender: &ReversePath, copy: &LocalCopy) -> Vec<u8> {
+    let mut fields = format!("Return-Path: <{sender}>\r\nDelivered-To: {}\r\n", copy.mailbox);
+    if copy.recipient.lookup_key() != copy.mailbox {
+        fields.push_str(&format!("X-Original-To: {}\r\n", copy.recipient));
+    }
+    fields.into_bytes()
+}
+
+fn refused(arrival: &Arrival, reply: Reply) -> Reply {
+    tracing::info!(trace = %arrival.trace, sender = %arrival.envelope.reverse_path, %reply, "refused");
+    reply
+}
+
+/// The report on a submission that is not sent, as a message to its account.
+fn report(
+    account: Address,
+    transfer: TransferId,
+    refused: &Arrival,
+    reply: Reply,
+    reporter: Reporter<'_>,
+    now_unix_s: i64,
+) -> std::io::Result<Arrival> {
+    let last = Final { reply, remote: None, at_unix_ms: now_unix_s.saturating_mul(1000) };
+    let failed = |recipient: &Recipient| Addressee {
+        recipient: recipient.clone(),
+        state: State::Failed { last: last.clone(), told: false },
+    };
+    let entry = Entry {
+        id: QueueId(transfer.0),
+        trace: refused.trace,
+        login: None,
+        received_unix_ms: refused.received_unix_s.saturating_mul(1000),
+        octets: refused.message.octets(),
+        eight_bit: false,
+        sha256: [0; 32],
+        reverse_path: ReversePath::Address(account.clone()),
+        body: refused.envelope.body,
+        smtputf8: refused.envelope.smtputf8,
+        ret: Some(Ret::Headers),
+        envid: refused.envelope.envid.clone(),
+        recipients: refused.envelope.recipients.iter().map(failed).collect(),
+        attempts: Vec::new(),
+        bounce: None,
+        held: None,
+        finished_unix_ms: None,
+    };
+    let open = OpenBounce {
+        id: transfer,
+        trace: refused.trace,
+        made_unix_s: now_unix_s,
+        recipients: (0..entry.recipients.len()).collect(),
+        attempts: 0,
+        next_unix_ms: 0,
+    };
+    let header = refused.message.header(RETURNED_HEADER_OCTETS_MAX)?;
+    let text = bounce::report(&entry, &open, reporter, header.as_deref());
+    let mut envelope = refused.envelope.clone();
+    envelope.reverse_path = ReversePath::Null;
+    envelope.recipients = vec![Recipient { address: account, notify: Notify::Never, orcpt: None }];
+    Ok(Arrival {
+        origin: Origin::Bounce { transfer },
+        trace: refused.trace,
+        envelope,
+        message: Message { front: Bytes::new(), body: Body::from(text) },
+        received_unix_s: now_unix_s,
+    })
+}
+
+/// What is told of a message once its fate is known.
+struct Facts {
+    trace: TraceId,
+    sender: String,
+    to: String,
+    octets: u64,
+    queued: usize,
+}
+
+/// Mailboxes named in one log line.
+const NAMED_MAX: usize = 5;
+
+impl Facts {
+    fn of(arrival: &Arrival, destinations: &Destinations) -> Self {
+        let mut to = String::new();
+        let copies = destinations
+            .inbox
+            .iter()
+            .map(|copy| (copy, ""))
+            .chain(destinations.junk.iter().map(|copy| (copy, "/Junk")));
+        for (i, (copy, folder)) in copies.enumerate() {
+            if i == NAMED_MAX {
+                to.push_str(" …");
+                break;
+            }
+            if i > 0 {
+                to.push(' ');
+            }
+            to.push_str(&copy.mailbox);
+            to.push_str(folder);
+        }
+        Self {
+            trace: arrival.trace,
+            sender: arrival.envelope.reverse_path.to_string(),
+            to,
+            octets: arrival.message.octets(),
+            queued: destinations.remote.len(),
+        }
+    }
+
+    fn log_kept(&self, took_ms: u128) {
+        tracing::info!(
+            trace = %self.trace, sender = self.sender, mailboxes = self.to, queued = self.queued, octets = self.octets,
+            took_ms, "accepted"
+        );
+    }
+
+    fn log_failed(&self, error: &PromiseError) -> Reply {
+        tracing::error!(trace = %self.trace, sender = self.sender, mailboxes = self.to, %error, "not accepted");
+        if error.is_full() { Reply::no_room() } else { Reply::local_error() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -70,6 +70,12 @@ impl Draft {
         Ok(())
     }
 
+    /// Leaves the file under its temporary name: from now on it is the caller's to [`rename`] or to
+    /// [`remove`](super::remove), and a rename that fails leaves it there to be tried again.
+    pub fn release(mut self) {
+        self.path = None;
+    }
+
     /// Removes it.
     pub fn discard(self) {}
 

@@ -1,0 +1,267 @@
+//! (edge, transfer id) → what became of it: what makes a repeated hand-over harmless. An intent names the
+//! exact files a message will have before any of them is seen; once they are all there it is settled.
+
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::tunnel::transfer::TransferId;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::database::{Database, DatabaseError, Pending};
+use crate::delivery::maildir::{Folder, Place};
+use crate::queue::QueueId;
+
+/// How long outcomes are kept, in seconds: an edge holds sealed mail for 30 days and then some.
+pub const KEPT_S: i64 = 60 * 24 * 3600;
+/// Rows forgotten by one write.
+const PRUNED_MAX: usize = 1000;
+
+/// Names one hand-over to this home.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct HandOver([u8; 48]);
+
+impl HandOver {
+    /// From an edge.
+    pub fn from_edge(edge: NodeKey, transfer: TransferId) -> Self {
+        let mut bytes = [0; 48];
+        bytes[..32].copy_from_slice(edge.as_bytes());
+        bytes[32..].copy_from_slice(&transfer.0);
+        Self(bytes)
+    }
+
+    /// From ourselves: a bounce, or a submission of the LAN.
+    pub fn our_own(transfer: TransferId) -> Self {
+        Self::from_edge(NodeKey::from_bytes([0; 32]), transfer)
+    }
+}
+
+/// The files a message will have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Its copies in mailboxes.
+    pub places: Vec<Place>,
+    /// Its entry in the queue.
+    pub queue: Option<QueueId>,
+}
+
+/// A row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its row.
+    pub id: i64,
+    /// The message's trace id.
+    pub trace: TraceId,
+    /// What is still to be settled; `None` once everything is durable.
+    pub plan: Option<Plan>,
+}
+
+/// The answer to an intent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It is noted, under this row.
+    New(i64),
+    /// This hand-over was here before.
+    Known(Known),
+}
+
+/// The ledger.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    database: Database,
+}
+
+impl Ledger {
+    /// In this database.
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// Notes an intent, unless the hand-over is known.
+    pub fn begin(&self, hand_over: HandOver, trace: TraceId, plan: &Plan, now_unix_s: i64) -> Pending<Begun> {
+        let plan = plan.to_text();
+        self.database.write_statement(move |connection| {
+            let inserted = connection
+                .prepare_cached(
+                    "INSERT INTO ledger (transfer, trace, at, plan) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                )?
+                .execute((hand_over.0, trace.to_bytes(), now_unix_s, plan))?;
+            if inserted == 1 {
+                return Ok(Begun::New(connection.last_insert_rowid()));
+            }
+            find(connection, hand_over)?.map(Begun::Known).ok_or(rusqlite::Error::QueryReturnedNoRows)
+        })
+    }
+
+    /// What is known of a hand-over. Blocking, briefly.
+    pub fn find(&self, hand_over: HandOver) -> Result<Option<Known>, DatabaseError> {
+        self.database.read(|connection| find(connection, hand_over))
+    }
+
+    /// Everything is durable: noted with a later commit. If a crash forgets it, the files tell.
+    pub fn settle_lazily(&self, id: i64) {
+        self.database.write_lazily(move |connection| settle(connection, id));
+    }
+
+    /// Everything is durable.
+    pub fn settle(&self, id: i64) -> Pending<()> {
+        self.database.write_statement(move |connection| settle(connection, id))
+    }
+
+    /// Nothing of it was kept: the edge still holds it.
+    pub fn forget(&self, id: i64) -> Pending<()> {
+        self.database.write_statement(move |connection| {
+            connection.prepare_cached("DELETE FROM ledger WHERE id = ?1")?.execute([id]).map(|_| ())
+        })
+    }
+
+    /// Intents that a stop left open. Blocking.
+    pub fn open_intents(&self) -> Result<Vec<Known>, DatabaseError> {
+        self.database.read(|connection| {
+            let mut statement =
+                connection.prepare("SELECT id, trace, plan FROM ledger WHERE plan IS NOT NULL ORDER BY id")?;
+            statement.query_map([], known)?.collect()
+        })
+    }
+
+    /// Forgets outcomes older than [`KEPT_S`], a bounded number at a time; gives how many. Blocking.
+    pub fn prune(&self, now_unix_s: i64) -> Result<usize, DatabaseError> {
+        let oldest = now_unix_s.saturating_sub(KEPT_S);
+        let pruned = self.database.write_statement(move |connection| {
+            connection.execute(
+                "DELETE FROM ledger WHERE plan IS NULL AND at < ?1
+                 AND id IN (SELECT id FROM ledger ORDER BY id LIMIT ?2)",
+                (oldest, i64::try_from(PRUNED_MAX).unwrap_or(i64::MAX)),
+            )
+        });
+        pruned.wait()
+    }
+}
+
+fn settle(connection: &Connection, id: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE ledger SET plan = NULL WHERE id = ?1")?.execute([id]).map(|_| ())
+}
+
+fn find(connection: &Connection, hand_over: HandOver) -> rusqlite::Result<Option<Known>> {
+    connection
+        .prepare_cached("SELECT id, trace, plan FROM ledger WHERE transfer = ?1")?
+        .query_row([hand_over.0], known)
+        .optional()
+}
+
+fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
+    let plan: Option<String> = row.get(2)?;
+    Ok(Known {
+        id: row.get(0)?,
+        trace: TraceId::from_random(row.get(1)?),
+        plan: plan.map(|text| Plan::from_text(&text)),
+    })
+}
+
+impl Plan {
+    /// How many files make it whole.
+    pub fn parts(&self) -> usize {
+        self.places.len() + usize::from(self.queue.is_some())
+    }
+
+    /// As it is stored: a line a file, so that a person can read it.
+    fn to_text(&self) -> String {
+        let mut text = String::with_capacity(self.places.len() * 96);
+        for place in &self.places {
+            text.push_str(place.folder.as_str());
+            text.push('\t');
+            text.push_str(&place.name);
+            text.push('\n');
+        }
+        if let Some(id) = self.queue {
+            text.push_str(&format!("queue\t{id}\n"));
+        }
+        text
+    }
+
+    /// Lines that can't be read are left out and logged: settling then goes by the others.
+    fn from_text(text: &str) -> Self {
+        let mut plan = Self::default();
+        for line in text.lines() {
+            let place = line.split_once('\t').and_then(|(folder, name)| {
+                let folder = Folder::parse(folder).filter(|_| !name.is_empty() && !name.contains('/'))?;
+                Some(Place { folder, name: name.to_owned() })
+            });
+            match (place, line.strip_prefix("queue\t").and_then(QueueId::parse)) {
+                (Some(place), _) => plan.places.push(place),
+                (None, Some(id)) => plan.queue = Some(id),
+                (None, None) => tracing::error!(line, "a line of the ledger can't be read"),
+            }
+        }
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(name: &str) -> Plan {
+        let place = |folder| Place { folder, name: format!("{name}.M1P2Q3R4.home.example.org,S=5,W=5") };
+        Plan {
+            places: vec![place(Folder::inbox("alice@example.org")), place(Folder::junk("bob@example.org"))],
+            queue: Some(QueueId(*b"0123456789abcdef")),
+        }
+    }
+
+    fn hand_over(n: u8) -> HandOver {
+        HandOver::from_edge(NodeKey::of_spki(b"edge"), TransferId([n; 16]))
+    }
+
+    fn trace() -> TraceId {
+        TraceId::from_random([9; 10])
+    }
+
+    #[test]
+    fn plans_survive_their_text() {
+        assert_eq!(Plan::from_text(&plan("1").to_text()), plan("1"));
+        assert_eq!(Plan::from_text("nonsense\n../x\ty\na/b\tx/y\n"), Plan::default());
+    }
+
+    #[test]
+    fn a_hand_over_is_new_once() {
+        let state = tempfile::tempdir().expect("a folder");
+        let ledger = Ledger::new(Database::open(state.path()).expect("opened"));
+        let begin = |n| ledger.begin(hand_over(n), trace(), &plan("1"), 1000).wait().expect("noted");
+        let Begun::New(id) = begin(1) else { panic!("known before it came") };
+        let open = Known { id, trace: trace(), plan: Some(plan("1")) };
+        assert_eq!(begin(1), Begun::Known(open.clone()));
+        assert_eq!(ledger.open_intents().expect("read"), [open]);
+        ledger.settle(id).wait().expect("noted");
+        assert_eq!(begin(1), Begun::Known(Known { id, trace: trace(), plan: None }));
+        assert!(matches!(begin(2), Begun::New(_)));
+        let other_edge = HandOver::from_edge(NodeKey::of_spki(b"other"), TransferId([1; 16]));
+        assert_eq!(ledger.find(other_edge).expect("read"), None);
+    }
+
+    #[test]
+    fn a_forgotten_one_is_new_again() {
+        let state = tempfile::tempdir().expect("a folder");
+        let ledger = Ledger::new(Database::open(state.path()).expect("opened"));
+        let begin = || ledger.begin(hand_over(1), trace(), &plan("1"), 1000).wait().expect("noted");
+        let Begun::New(id) = begin() else { panic!("known before it came") };
+        ledger.forget(id).wait().expect("noted");
+        assert!(matches!(begin(), Begun::New(_)));
+    }
+
+    #[test]
+    fn only_old_outcomes_are_pruned_and_never_an_intent() {
+        let state = tempfile::tempdir().expect("a folder");
+        let ledger = Ledger::new(Database::open(state.path()).expect("opened"));
+        for n in 0..3 {
+            let begun = ledger.begin(hand_over(n), trace(), &plan("1"), i64::from(n)).wait().expect("noted");
+            let Begun::New(id) = begun else { panic!("known before it came") };
+            if n != 0 {
+                ledger.settle(id).wait().expect("noted");
+            }
+        }
+        assert_eq!(ledger.prune(KEPT_S + 1).expect("pruned"), 0);
+        assert_eq!(ledger.prune(KEPT_S + 2).expect("pruned"), 1);
+        assert!(ledger.find(hand_over(0)).expect("read").is_some());
+        assert!(ledger.find(hand_over(1)).expect("read").is_none());
+        assert!(ledger.find(hand_over(2)).expect("read").is_some());
+    }
+}

@@ -1,0 +1,312 @@
+//! The promise behind 250: every copy of a message is durable, once, whatever stops when.
+//!
+//! ```text
+//! intent ─┐ (group commit, beside the writing)
+//! write ──┴─> rename into new/ ─> sync directories ─> commit to the queue ─> 250, settle lazily
+//! ```
+//! No file is seen before the intent that names it is durable. A repeat, and every start, settles what was
+//! left open by looking for those names: if any is there, the rest is finished (all were written and
+//! synced before the first was renamed); if none is, nothing was promised and all is forgotten.
+//! Mailboxes come before the queue, so an entry that is queued tells that every copy is durable.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::durable::{Draft, DurableError};
+use thiserror::Error;
+
+use super::ledger::{Begun, HandOver, Known, Ledger, Plan};
+use crate::database::DatabaseError;
+use crate::delivery::maildir::{Folder, Found, Maildirs, Place};
+use crate::message::Message;
+use crate::queue::{NewEntry, Prepared, Queue};
+
+/// Why a promise can't be given now.
+#[derive(Debug, Error)]
+pub enum PromiseError {
+    /// A file.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// The ledger.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// A folder can't be looked through.
+    #[error("can't look through {folder:?}: {source}")]
+    Look {
+        /// Which.
+        folder: Folder,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The same hand-over was settled again and again without an end; a bug of ours.
+    #[error("the ledger gives no answer")]
+    Unsettled,
+}
+
+impl PromiseError {
+    /// True if the disk is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Durable(error) => error.is_full(),
+            Self::Database(error) => error.is_full(),
+            Self::Look { .. } | Self::Unsettled => false,
+        }
+    }
+}
+
+/// A message and everywhere it goes.
+#[derive(Debug)]
+pub struct Work {
+    /// Names the hand-over.
+    pub hand_over: HandOver,
+    /// The message's trace id.
+    pub trace: TraceId,
+    /// Copies for mailboxes: the place, and the fields that go in front there.
+    pub copies: Vec<(Place, Vec<u8>)>,
+    /// What goes to other hosts.
+    pub queued: Option<NewEntry>,
+    /// The bytes.
+    pub message: Message,
+}
+
+/// How a promise came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Now.
+    Now,
+    /// Before, under this trace id: this was a repeat.
+    Before(TraceId),
+}
+
+/// What settling found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Everything is there.
+    Done,
+    /// Nothing was promised; nothing is left.
+    Forgotten,
+}
+
+/// Gives promises and keeps them. Everything here blocks.
+#[derive(Debug)]
+pub struct Promises {
+    maildirs: Maildirs,
+    ledger: Ledger,
+    queue: Queue,
+    clock: Clock,
+    // Some of its copies are delivered and others could not be yet: to be finished.
+    unfinished: Mutex<Vec<Known>>,
+}
+
+/// Written and synced, not seen yet.
+#[derive(Debug)]
+pub(super) struct Written {
+    drafts: Vec<Draft>,
+    prepared: Option<Prepared>,
+}
+
+impl Promises {
+    /// Over these parts.
+    pub fn new(maildirs: Maildirs, ledger: Ledger, queue: Queue, clock: Clock) -> Self {
+        Self { maildirs, ledger, queue, clock, unfinished: Mutex::default() }
+    }
+
+    /// The mailboxes.
+    pub fn maildirs(&self) -> &Maildirs {
+        &self.maildirs
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Keeps a message, or finds that it was kept before. One hand-over at a time: the caller sees to it.
+    pub fn keep(&self, mut work: Work) -> Result<Kept, PromiseError> {
+        let plan = work.plan();
+        let mut intent = self.ledger.begin(work.hand_over, work.trace, &plan, self.clock.unix_s());
+        let written = self.write(&mut work);
+        for _ in 0..3 {
+            let known = match intent.wait()? {
+                Begun::New(id) => return self.fulfil(Known { id, trace: work.trace, plan: Some(plan) }, written),
+                Begun::Known(known) => known,
+            };
+            if self.settle(&known)? == Settled::Done {
+                return Ok(Kept::Before(known.trace));
+            }
+            intent = self.ledger.begin(work.hand_over, work.trace, &plan, self.clock.unix_s());
+        }
+        Err(PromiseError::Unsettled)
+    }
+
+    /// Settles what a stop left open; to be called before anything else moves files, and before the queue
+    /// runs. Gives how many were finished and how many forgotten.
+    pub fn settle_all(&self) -> Result<(usize, usize), PromiseError> {
+        let (mut done, mut forgotten) = (0, 0);
+        for known in self.ledger.open_intents()? {
+            match self.settle(&known)? {
+                Settled::Done => done += 1,
+                Settled::Forgotten => forgotten += 1,
+            }
+        }
+        Ok((done, forgotten))
+    }
+
+    /// Tries again to finish what could not be finished when it was promised.
+    pub fn finish_unfinished(&self) {
+        let unfinished = std::mem::take(&mut *self.unfinished());
+        for known in unfinished {
+            match self.settle(&known) {
+                Ok(_) => tracing::info!(trace = %known.trace, "delivered the remaining copies"),
+                Err(error) => {
+                    tracing::error!(trace = %known.trace, %error, "remaining copies still can't be delivered");
+                    self.unfinished().push(known);
+                }
+            }
+        }
+    }
+
+    /// Step: all copies, written and synced, unseen.
+    pub(super) fn write(&self, work: &mut Work) -> Result<Written, PromiseError> {
+        let mut drafts = Vec::with_capacity(work.copies.len());
+        for (place, fields) in &mut work.copies {
+            drafts.push(self.maildirs.write(place, std::mem::take(fields), &work.message)?);
+        }
+        let prepared = match work.queued.take() {
+            Some(entry) => Some(self.queue.prepare(entry, &work.message)?),
+            None => None,
+        };
+        Ok(Written { drafts, prepared })
+    }
+
+    /// Steps after the intent is durable: rename, sync, queue. From the first rename on there is no way
+    /// back, only onwards.
+    fn fulfil(&self, known: Known, written: Result<Written, PromiseError>) -> Result<Kept, PromiseError> {
+        let plan = known.plan.clone().unwrap_or_default();
+        let written = match written {
+            Ok(written) => written,
+            // Nothing was renamed, so nothing was promised.
+            Err(error) => return self.forget(&known, &plan).and(Err(error)),
+        };
+        if let Err(error) = self.rename(&plan, written.drafts).and_then(|()| self.sync(&plan)) {
+            // What goes to the queue follows all the same: if any copy is delivered, all must be kept.
+            return match self.delivered(&plan) {
+                Ok(found) if !found.contains(&Found::Delivered) => self.forget(&known, &plan).and(Err(error.into())),
+                _ => {
+                    let queued = written.prepared.map_or(Ok(()), Prepared::commit);
+                    self.leave_unfinished(known, queued.err().unwrap_or(error).into())
+                }
+            };
+        }
+        if let Err(error) = written.prepared.map_or(Ok(()), Prepared::commit) {
+            return self.leave_unfinished(known, error.into());
+        }
+        self.ledger.settle_lazily(known.id);
+        Ok(Kept::Now)
+    }
+
+    /// Step: the copies become visible, one by one. From here on they outlive this call.
+    pub(super) fn rename(&self, plan: &Plan, drafts: Vec<Draft>) -> Result<(), DurableError> {
+        drafts.into_iter().for_each(Draft::release);
+        if plan.parts() > 1 {
+            // One that is delivered tells that the others can be finished: their names must outlive it.
+            self.for_each_folder(plan, |folder| self.maildirs.sync_written(folder))?;
+        }
+        plan.places.iter().try_for_each(|place| self.maildirs.deliver(place))
+    }
+
+    /// Step: their names become durable.
+    pub(super) fn sync(&self, plan: &Plan) -> Result<(), DurableError> {
+        self.for_each_folder(plan, |folder| self.maildirs.sync(folder))
+    }
+
+    fn for_each_folder(
+        &self,
+        plan: &Plan,
+        sync: impl Fn(&Folder) -> Result<(), DurableError>,
+    ) -> Result<(), DurableError> {
+        let mut synced: Vec<&Folder> = Vec::with_capacity(plan.places.len());
+        for place in &plan.places {
+            if !synced.contains(&&place.folder) {
+                sync(&place.folder)?;
+                synced.push(&place.folder);
+            }
+        }
+        Ok(())
+    }
+
+    fn delivered(&self, plan: &Plan) -> Result<Vec<Found>, PromiseError> {
+        let look = |place: &Place| {
+            self.maildirs.find(place).map_err(|source| PromiseError::Look { folder: place.folder.clone(), source })
+        };
+        plan.places.iter().map(look).collect()
+    }
+
+    /// The intent stays open: a later try, a repeat or the next start finishes it. Not durable yet, so no 250.
+    fn leave_unfinished(&self, known: Known, error: PromiseError) -> Result<Kept, PromiseError> {
+        tracing::error!(trace = %known.trace, %error, "a delivery could not be finished; it will be tried again");
+        self.unfinished().push(known);
+        Err(error)
+    }
+
+    /// Finds out how far a hand-over had come, and finishes or forgets it.
+    pub fn settle(&self, known: &Known) -> Result<Settled, PromiseError> {
+        let Some(plan) = &known.plan else { return Ok(Settled::Done) };
+        let found = self.delivered(plan)?;
+        let seen = found.contains(&Found::Delivered);
+        let only_queued = plan.places.is_empty();
+        if !seen && !only_queued {
+            return self.forget(known, plan);
+        }
+        for (place, found) in plan.places.iter().zip(found) {
+            match found {
+                Found::Delivered => {}
+                Found::Written => self.maildirs.deliver(place)?,
+                Found::Nowhere => tracing::warn!(
+                    trace = %known.trace, folder = ?place.folder, name = place.name,
+                    "a copy is gone: its owner removed it meanwhile, or the disk lost it"
+                ),
+            }
+        }
+        self.sync(plan)?;
+        if let Some(id) = plan.queue
+            && !self.queue.settle(id)?
+        {
+            // Copies here may come twice then; the recipients elsewhere must not go without.
+            if !only_queued {
+                tracing::error!(trace = %known.trace, queue = %id, "the queue's part of a message is gone");
+            }
+            return self.forget(known, plan);
+        }
+        self.ledger.settle(known.id).wait()?;
+        tracing::info!(trace = %known.trace, copies = plan.places.len(), "finished a delivery that was cut short");
+        Ok(Settled::Done)
+    }
+
+    fn forget(&self, known: &Known, plan: &Plan) -> Result<Settled, PromiseError> {
+        for place in &plan.places {
+            self.maildirs.forget(place)?;
+        }
+        self.ledger.forget(known.id).wait()?;
+        tracing::info!(trace = %known.trace, "forgot a delivery that was cut short before it was promised");
+        Ok(Settled::Forgotten)
+    }
+
+    fn unfinished(&self) -> std::sync::MutexGuard<'_, Vec<Known>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Work {
+    pub(super) fn plan(&self) -> Plan {
+        Plan {
+            places: self.copies.iter().map(|(place, _)| place.clone()).collect(),
+            queue: self.queued.as_ref().map(|entry| entry.id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

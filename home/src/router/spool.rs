@@ -1,0 +1,312 @@
+//! Fetching what an edge sealed while the home was away: oldest first, a few at a time, beside the mail that
+//! flows now. An entry is acknowledged, and only then deleted at the edge, once it is durable here:
+//! delivered, or, if it can't be opened, set aside as it is.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatepost_protocol::tunnel::frame::Frame;
+use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId};
+use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolEnd, SpoolListing, SpoolRequest};
+use gatepost_runtime::durable::{self, Draft, DurableError};
+use gatepost_runtime::shutdown::{Phase, Signal};
+use gatepost_runtime::tunnel::StreamError;
+use thiserror::Error;
+use tokio::task::JoinSet;
+
+use super::Router;
+use super::intake::{self, Brought, Gathered, Gathering, IntakeError, Taken};
+use crate::accounts::Accounts;
+use crate::assembly::Assembly;
+use crate::message::{Body, Message};
+use crate::queue::ConnectedEdge;
+use crate::unseal::{SealKey, UnsealError};
+
+/// Entries fetched at once.
+const FETCHES_MAX: usize = 4;
+/// How often an edge is asked: it may seal a message while the home is connected but slow.
+const ASK_EVERY: Duration = Duration::from_secs(30);
+/// The longest an edge may stand still in an answer.
+const FRAME_WAIT_MAX: Duration = Duration::from_secs(120);
+/// Largest sealed message taken. What the edge sealed was within a limit of ours, perhaps an older and larger one.
+const SEALED_OCTETS_MAX: u64 = 1100 * 1024 * 1024;
+/// Where that is put which can't be opened, inside the state directory.
+pub const DAMAGED: &str = "damaged";
+
+/// What fetching needs.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    /// Where messages go.
+    pub router: Router,
+    /// Who may have sent them.
+    pub accounts: Accounts,
+    /// Opens them.
+    pub key: Arc<SealKey>,
+    /// The state directory.
+    pub state: Arc<Path>,
+    /// `incoming/` in it.
+    pub incoming: Arc<Path>,
+    /// Once draining begins nothing more is fetched.
+    pub signal: Signal,
+}
+
+/// Why an entry stays at the edge for now.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    /// The tunnel.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// Nothing came.
+    #[error("nothing came for {} s", FRAME_WAIT_MAX.as_secs())]
+    Stalled,
+    /// The edge's disk.
+    #[error("the edge can't read it from its disk")]
+    Unreadable,
+    /// Too much, or too little.
+    #[error("{arrived} octets came, {announced} were announced")]
+    Count {
+        /// By the edge.
+        announced: u64,
+        /// Here.
+        arrived: u64,
+    },
+    /// Our disk.
+    #[error("it can't be held: {0}")]
+    Disk(#[from] std::io::Error),
+    /// Our disk.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// Not now.
+    #[error("it can't be taken now: {0}")]
+    Deferred(String),
+}
+
+/// What a sealed message turned out to be.
+enum Opened {
+    Message(Brought, Message),
+    Nothing,
+}
+
+#[derive(Debug, Error)]
+enum OpenError {
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
+    #[error("{0}")]
+    Intake(IntakeError),
+    #[error("it can't be held: {0}")]
+    Disk(#[from] std::io::Error),
+}
+
+impl From<IntakeError> for OpenError {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Disk(error) => Self::Disk(error),
+            other => Self::Intake(other),
+        }
+    }
+}
+
+impl Fetcher {
+    /// Asks this edge again and again until its session ends or draining begins.
+    pub async fn run(self, edge: ConnectedEdge) {
+        let mut signal = self.signal.clone();
+        while edge.session.is_alive() && signal.phase() == Phase::Running {
+            let more = match self.round(&edge).await {
+                Ok(more) => more,
+                Err(error) => {
+                    if edge.session.is_alive() {
+                        tracing::warn!(edge = edge.name, %error, "the edge's spool can't be listed");
+                    }
+                    false
+                }
+            };
+            if more {
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(ASK_EVERY) => {}
+                _ = edge.session.ended() => return,
+                () = signal.draining() => return,
+            }
+        }
+    }
+
+    /// Lists, fetches and acknowledges once; true if there is more and this round got on.
+    async fn round(&self, edge: &ConnectedEdge) -> Result<bool, FetchError> {
+        let listing = list(edge).await?;
+        if listing.entries.is_empty() {
+            return Ok(false);
+        }
+        tracing::info!(
+            edge = edge.name,
+            held = listing.total,
+            octets = listing.total_octets,
+            "fetching what the edge sealed"
+        );
+        let count = listing.entries.len();
+        let (mut fetched, mut running) = (0, JoinSet::new());
+        for item in listing.entries {
+            if running.len() == FETCHES_MAX {
+                fetched += usize::from(matches!(running.join_next().await, Some(Ok(true))));
+            }
+            if self.signal.phase() > Phase::Running || !edge.session.is_alive() {
+                break;
+            }
+            let (fetcher, edge) = (self.clone(), edge.clone());
+            running.spawn(async move {
+                match fetcher.item(&edge, item.transfer).await {
+                    Ok(()) => true,
+                    Err(error) => {
+                        tracing::warn!(edge = edge.name, transfer = %item.transfer, %error, "a sealed message stays at the edge for now");
+                        false
+                    }
+                }
+            });
+        }
+        while let Some(result) = running.join_next().await {
+            fetched += usize::from(matches!(result, Ok(true)));
+        }
+        Ok(fetched == count && listing.total > count as u64)
+    }
+
+    async fn item(&self, edge: &ConnectedEdge, transfer: TransferId) -> Result<(), FetchError> {
+        if !self.router.is_kept(edge.key, transfer).await {
+            let Some(sealed) = self.fetch(edge, transfer).await? else { return Ok(()) };
+            self.take(edge, transfer, sealed).await?;
+        }
+        acknowledge(edge, transfer).await
+    }
+
+    /// The sealed bytes; `None` if the edge does not have them any more.
+    async fn fetch(&self, edge: &ConnectedEdge, transfer: TransferId) -> Result<Option<Body>, FetchError> {
+        let mut stream = edge.session.open(&Request::Spool(SpoolRequest::Fetch(transfer))).await?;
+        stream.flush().await?;
+        let mut assembly = Assembly::new(Arc::clone(&self.incoming));
+        let end: SpoolEnd = loop {
+            match within(stream.frame()).await? {
+                Frame::Data(data) => assembly.add(data).await?,
+                frame @ Frame::Record(_) => break frame.record().map_err(StreamError::from)?,
+            }
+            if assembly.octets() > SEALED_OCTETS_MAX {
+                return Err(FetchError::Count { announced: SEALED_OCTETS_MAX, arrived: assembly.octets() });
+            }
+        };
+        stream.finish().await;
+        let arrived = assembly.octets();
+        match end {
+            SpoolEnd::Whole { octets } if octets == arrived => Ok(Some(assembly.finish().await?)),
+            SpoolEnd::Whole { octets } => Err(FetchError::Count { announced: octets, arrived }),
+            SpoolEnd::Unknown => Ok(None),
+            SpoolEnd::Unreadable => Err(FetchError::Unreadable),
+        }
+    }
+
+    /// Makes it durable here, one way or another.
+    async fn take(&self, edge: &ConnectedEdge, transfer: TransferId, sealed: Body) -> Result<(), FetchError> {
+        let taken = match self.open(transfer, sealed.clone()).await {
+            Ok(Opened::Nothing) => return Ok(()),
+            Ok(Opened::Message(brought, message)) => {
+                intake::take_spooled(&self.router, &self.accounts, edge.key, brought, message)
+                    .await
+                    .map_err(OpenError::from)
+            }
+            Err(error) => Err(error),
+        };
+        let why = match taken {
+            Ok(Taken::Answered(reply)) if reply.is_positive() => return Ok(()),
+            Ok(Taken::Answered(reply)) => return Err(FetchError::Deferred(reply.to_string())),
+            Ok(Taken::Nobodys) => "it claims a login that does not exist".to_owned(),
+            Err(OpenError::Disk(error)) => return Err(error.into()),
+            Err(error) => error.to_string(),
+        };
+        let path = self.state.join(DAMAGED).join(format!("{}-{transfer}.sealed", edge.name));
+        tracing::error!(
+            edge = edge.name, %transfer, why, path = %path.display(),
+            "a sealed message can't be taken; it is set aside"
+        );
+        let aside = tokio::task::spawn_blocking(move || set_aside(&path, &sealed));
+        aside.await.map_err(|error| FetchError::Deferred(error.to_string()))?
+    }
+
+    async fn open(&self, transfer: TransferId, sealed: Body) -> Result<Opened, OpenError> {
+        let (key, incoming) = (Arc::clone(&self.key), Arc::clone(&self.incoming));
+        let runtime = tokio::runtime::Handle::current();
+        let opened = tokio::task::spawn_blocking(move || runtime.block_on(open(&key, transfer, &sealed, incoming)));
+        opened.await.map_err(std::io::Error::other)?
+    }
+}
+
+/// Opens a sealed message; runs on a thread that may block.
+async fn open(key: &SealKey, transfer: TransferId, sealed: &Body, incoming: Arc<Path>) -> Result<Opened, OpenError> {
+    let mut opening = key.open(transfer);
+    let mut request: Option<Brought> = None;
+    let mut gathering = Gathering::new(incoming, SEALED_OCTETS_MAX);
+    let mut end: Option<TransferEnd> = None;
+    for chunk in sealed.chunks() {
+        opening.add(&chunk?);
+        while let Some(frame) = opening.frame()? {
+            match (frame, &request, &end) {
+                (frame @ Frame::Record(_), None, _) => {
+                    let brought = Brought::of(frame.record().map_err(UnsealError::from)?)?;
+                    if brought.open.transfer != transfer {
+                        return Err(UnsealError::OtherTransfer { found: brought.open.transfer }.into());
+                    }
+                    request = Some(brought);
+                }
+                (Frame::Data(data), Some(_), None) => gathering.add(data).await?,
+                (frame @ Frame::Record(_), Some(_), None) => end = Some(frame.record().map_err(UnsealError::from)?),
+                _ => return Err(IntakeError::NoMessage.into()),
+            }
+        }
+    }
+    opening.end()?;
+    let (Some(request), Some(end)) = (request, end) else { return Err(IntakeError::NoMessage.into()) };
+    match gathering.end(end).await? {
+        Gathered::Whole(message) => Ok(Opened::Message(request, message)),
+        // An edge seals nothing that was taken back; if it did, nobody was promised anything.
+        Gathered::Aborted => Ok(Opened::Nothing),
+        Gathered::TooBig => Err(IntakeError::NoMessage.into()),
+    }
+}
+
+/// The oldest entries an edge holds.
+pub async fn list(edge: &ConnectedEdge) -> Result<SpoolListing, FetchError> {
+    let mut stream = edge.session.open(&Request::Spool(SpoolRequest::List)).await?;
+    stream.flush().await?;
+    let listing = within(stream.record()).await?;
+    stream.finish().await;
+    Ok(listing)
+}
+
+async fn acknowledge(edge: &ConnectedEdge, transfer: TransferId) -> Result<(), FetchError> {
+    let mut stream = edge.session.open(&Request::Spool(SpoolRequest::Acknowledge(transfer))).await?;
+    stream.flush().await?;
+    let SpoolDeleted = within(stream.record()).await?;
+    stream.finish().await;
+    Ok(())
+}
+
+/// Durable when it returns. Done before by an earlier try: then it is simply written again.
+fn set_aside(path: &PathBuf, sealed: &Body) -> Result<(), FetchError> {
+    let folder = path.parent().unwrap_or(path);
+    durable::create_directory(folder)?;
+    let temporary = path.with_extension(format!("sealed{}", durable::DRAFT_SUFFIX));
+    durable::remove(&temporary)?;
+    let mut draft = Draft::create(&temporary)?;
+    for chunk in sealed.chunks() {
+        draft.write(&chunk?)?;
+    }
+    draft.sync()?;
+    draft.rename(path)?;
+    durable::sync_directory(folder)?;
+    Ok(())
+}
+
+async fn within<T>(next: impl Future<Output = Result<T, StreamError>>) -> Result<T, FetchError> {
+    match tokio::time::timeout(FRAME_WAIT_MAX, next).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(FetchError::Stalled),
+    }
+}

@@ -1,0 +1,178 @@
+//! Serves what an edge begins on its session: each exchange in a task of its own, so that a slow one
+//! delays no other. Whatever an edge says is checked; a verb it may not use ends the exchange.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::secret::Secret;
+use gatepost_protocol::smtp::sasl::Mechanism;
+use gatepost_protocol::tunnel::frame::Frame;
+use gatepost_protocol::tunnel::transfer::TransferEnd;
+use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
+use gatepost_protocol::tunnel::verb::inbound::Handed;
+use gatepost_protocol::tunnel::wire::WireReply;
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::random;
+use gatepost_runtime::shutdown::{Phase, Signal};
+use gatepost_runtime::tunnel::{Incoming, Stream, StreamError};
+use thiserror::Error;
+
+use super::Router;
+use super::intake::{self, Brought, Gathered, Gathering, IntakeError};
+use crate::accounts::Accounts;
+use crate::accounts::grant::LIFETIME;
+use crate::accounts::login::{Login, Place, Step};
+use crate::edges::Connected;
+use crate::queue::ConnectedEdge;
+
+/// The longest an edge may let a message or a login stand still.
+const FRAME_WAIT_MAX: Duration = Duration::from_secs(300);
+/// Octets of a message over the limit that are read and dropped, so that its sender hears the reply.
+const DROPPED_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+/// Turns of one login; no mechanism needs more than three.
+const TURNS_MAX: usize = 8;
+
+/// Why an exchange ended without its answer.
+#[derive(Debug, Error)]
+enum ExchangeError {
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    #[error("nothing came for {} s", FRAME_WAIT_MAX.as_secs())]
+    Stalled,
+    #[error("far more came than a message may have")]
+    Flood,
+    #[error("an edge may not ask for that")]
+    Verb,
+}
+
+/// What serving needs.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where messages go.
+    pub router: Router,
+    /// Who may log in.
+    pub accounts: Accounts,
+    /// `incoming/` in the state directory.
+    pub incoming: Arc<Path>,
+    /// Time.
+    pub clock: Clock,
+    /// Once draining begins nothing new is taken: the edge seals it.
+    pub signal: Signal,
+}
+
+impl Server {
+    /// Serves a session until it ends.
+    pub async fn serve(self, mut connected: Connected) {
+        while let Some(incoming) = connected.incoming.recv().await {
+            if self.signal.phase() > Phase::Running {
+                continue;
+            }
+            let (server, edge) = (self.clone(), connected.edge.clone());
+            tokio::spawn(async move {
+                if let Err(error) = server.exchange(&edge, incoming).await {
+                    tracing::warn!(edge = edge.name, %error, "an exchange with an edge broke off");
+                }
+            });
+        }
+    }
+
+    async fn exchange(&self, edge: &ConnectedEdge, incoming: Incoming) -> Result<(), ExchangeError> {
+        let Incoming { request, stream, .. } = incoming;
+        match request {
+            Request::Authenticate(authenticate) => self.authenticate(edge, authenticate, stream).await,
+            request @ (Request::Inbound(_) | Request::Submission(_)) => self.message(edge, request, stream).await,
+            Request::Heartbeat
+            | Request::Directory(_)
+            | Request::Relay(_)
+            | Request::Attempt(_)
+            | Request::Spool(_) => Err(ExchangeError::Verb),
+        }
+    }
+
+    async fn message(&self, edge: &ConnectedEdge, request: Request, mut stream: Stream) -> Result<(), ExchangeError> {
+        let brought = Brought::of(request)?;
+        let octets_max = self.accounts.settings().message_octets_max;
+        let mut gathering = Gathering::new(Arc::clone(&self.incoming), octets_max);
+        let end: TransferEnd = loop {
+            match within(stream.frame()).await? {
+                Frame::Data(data) => gathering.add(data).await?,
+                frame @ Frame::Record(_) => break frame.record().map_err(StreamError::from)?,
+            }
+            if gathering.octets() > octets_max + DROPPED_OCTETS_MAX {
+                return Err(ExchangeError::Flood);
+            }
+        };
+        let trace = gatepost_protocol::mail::received::TraceId::from_random(brought.open.trace);
+        let reply = match gathering.end(end).await {
+            Ok(Gathered::Aborted) => {
+                tracing::debug!(%trace, "taken back by the edge");
+                return Ok(());
+            }
+            Ok(Gathered::TooBig) => Reply::too_big(octets_max),
+            Ok(Gathered::Whole(message)) => {
+                intake::take_live(&self.router, &self.accounts, edge.key, brought, message).await?
+            }
+            Err(error) => {
+                tracing::error!(%trace, edge = edge.name, %error, "a message did not arrive as it was sent");
+                Reply::local_error()
+            }
+        };
+        stream.send(&Handed { reply: WireReply::from(&reply) }).await?;
+        stream.finish().await;
+        Ok(())
+    }
+
+    async fn authenticate(
+        &self,
+        edge: &ConnectedEdge,
+        authenticate: Authenticate,
+        mut stream: Stream,
+    ) -> Result<(), ExchangeError> {
+        let Some(mechanism) = Mechanism::parse(&authenticate.mechanism) else {
+            return refuse(stream, &Reply::mechanism_unknown()).await;
+        };
+        let client: IpAddr = authenticate.client;
+        let mut login = Login::new(self.accounts.clone(), Place::Edge, mechanism, authenticate.exporter, client);
+        let mut step = login.start(authenticate.initial.map(Secret::new)).await;
+        for _ in 0..TURNS_MAX {
+            match step {
+                Step::Challenge(challenge) => {
+                    stream.send(&AuthStep::Challenge(challenge)).await?;
+                    stream.flush().await?;
+                    let AuthResponse(response) = within(stream.record()).await?;
+                    step = login.response(Secret::new(response)).await;
+                }
+                Step::Granted { login: name, last } => {
+                    let grant = random::bytes();
+                    let password = login.password().unwrap_or_default();
+                    self.accounts.grants().issue(grant, edge.key, name.clone(), password, self.clock.now());
+                    let expires_s = u32::try_from(LIFETIME.as_secs()).unwrap_or(u32::MAX);
+                    stream.send(&AuthStep::Granted { grant, login: name, last, expires_s }).await?;
+                    stream.finish().await;
+                    return Ok(());
+                }
+                Step::Refused(reply) => return refuse(stream, &reply).await,
+            }
+        }
+        refuse(stream, &Reply::login_malformed()).await
+    }
+}
+
+async fn refuse(mut stream: Stream, reply: &Reply) -> Result<(), ExchangeError> {
+    stream.send(&AuthStep::Refused(WireReply::from(reply))).await?;
+    stream.finish().await;
+    Ok(())
+}
+
+async fn within<T>(next: impl Future<Output = Result<T, StreamError>>) -> Result<T, ExchangeError> {
+    match tokio::time::timeout(FRAME_WAIT_MAX, next).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(ExchangeError::Stalled),
+    }
+}
