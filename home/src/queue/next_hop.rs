@@ -114,6 +114,12 @@ impl Routes {
         Ok(routes)
     }
 
+    /// Everything to one host.
+    #[cfg(test)]
+    pub fn everything_to(host: Host) -> Self {
+        Self { all: Some(host), ..Self::default() }
+    }
+
     /// Where mail for this domain goes.
     pub fn hop(&self, domain: &Domain) -> Hop {
         let parent = || {

@@ -121,10 +121,8 @@ async fn exchange(
 ) -> Result<AttemptState, StreamError> {
     let exchange = async {
         let mut stream = edge.session.open(&Request::Attempt(request)).await?;
-        stream.flush().await?;
-        let state = stream.record::<AttemptState>().await?;
-        stream.finish().await;
-        Ok(state)
+        stream.end_sending().await?;
+        stream.record::<AttemptState>().await
     };
     let clock = context.entries.clock();
     clock

@@ -102,7 +102,7 @@ async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session)
     }
     let sent = match send(&mut stream, &mut reader).await {
         Ok(()) => match reader.seal() {
-            Some(seal) => flush(&mut stream, &TransferEnd::Whole(seal)).await,
+            Some(seal) => end_transfer(&mut stream, &TransferEnd::Whole(seal)).await,
             None => return damaged(stream, "its message is not the one that was queued".to_owned()).await,
         },
         Err(Sent::Unreadable(error)) => {
@@ -119,15 +119,14 @@ async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session)
 }
 
 async fn damaged(mut stream: Stream, why: String) -> Followed {
-    if flush(&mut stream, &TransferEnd::Abort).await.is_ok() {
-        stream.finish().await;
-    }
+    // The edge forgets a message whose end it never sees, too.
+    let _ = end_transfer(&mut stream, &TransferEnd::Abort).await;
     Followed::Damaged(why)
 }
 
-async fn flush(stream: &mut Stream, end: &TransferEnd) -> Result<(), StreamError> {
+async fn end_transfer(stream: &mut Stream, end: &TransferEnd) -> Result<(), StreamError> {
     stream.send(end).await?;
-    stream.flush().await
+    stream.end_sending().await
 }
 
 enum Sent {

@@ -1,0 +1,91 @@
+//! The runner against a real server machine over TCP, and against an edge behind a real tunnel.
+
+mod direct;
+mod relayed;
+mod sink;
+
+use std::path::Path;
+use std::time::Duration;
+
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::shutdown::Shutdown;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::queue::Queue;
+use crate::queue::config::Settings;
+use crate::queue::entry::Entry;
+use crate::queue::next_hop::Routes;
+use crate::queue::tests::{clock, message, new_entry, settings};
+
+/// Longest wait for anything in these tests; only a failing one takes it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) const ID: QueueId = QueueId([1; 16]);
+
+/// A queue that runs.
+struct Running {
+    queue: Queue,
+    clock: Clock,
+    edges: watch::Sender<Vec<ConnectedEdge>>,
+    bounces: mpsc::Receiver<Bounce>,
+    shutdown: Shutdown,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(state: &Path, settings: Settings, routes: Routes, clock: Clock) -> Self {
+        let (queue, _) = Queue::open(state, settings, routes, clock.clone()).expect("opened");
+        let (edges, connected) = watch::channel(Vec::new());
+        let (sender, bounces) = mpsc::channel(1);
+        let (shutdown, signal) = Shutdown::new();
+        let resolver = Resolver::new(&[]).expect("a resolver");
+        let task = tokio::spawn(queue.clone().run(connected, sender, resolver, signal));
+        Self { queue, clock, edges, bounces, shutdown, task }
+    }
+
+    fn put(&self, n: u8, recipients: &[&str]) {
+        self.queue.prepare(new_entry(n, recipients), &message()).expect("prepared").commit().expect("committed");
+    }
+
+    fn entry(&self, id: QueueId) -> Option<Arc<Entry>> {
+        self.queue.entries.entry(id)
+    }
+
+    async fn until(&self, what: &str, reached: impl Fn(Option<&Entry>) -> bool) {
+        let waiting = async {
+            while !reached(self.entry(ID).as_deref()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+            panic!("{what} never came; the entry is {:#?}", self.entry(ID));
+        }
+    }
+
+    async fn until_gone(&self) {
+        self.until("the end of the entry", |entry| entry.is_none()).await;
+    }
+
+    async fn until_deferred(&self, attempts: u32) {
+        self.until("a deferral", |entry| {
+            entry.is_some_and(|entry| {
+                entry.attempts.is_empty()
+                    && entry.recipients.iter().map(super::super::entry::Addressee::attempts).max() >= Some(attempts)
+            })
+        })
+        .await;
+    }
+
+    async fn bounce(&mut self) -> Bounce {
+        tokio::time::timeout(PATIENCE, self.bounces.recv()).await.expect("in time").expect("a bounce")
+    }
+
+    /// As a crash would end it.
+    async fn kill(self) {
+        self.shutdown.end();
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
