@@ -128,9 +128,8 @@ impl Transfer {
         let tally = std::mem::take(&mut self.tally);
         let octets = tally.octets();
         let end = TransferEnd::Whole(tally.seal(WireVerdict::from(verdict), front));
-        let request = self.request();
         let trace = TraceId::from_random(self.open.trace);
-        match self.through.end(&request, rest.clone(), &end).await {
+        match self.through.end(|| request(&self.cargo, &self.open), rest.clone(), &end).await {
             Ok(reply) => {
                 let reply = self.judge(reply);
                 debug!(%trace, transfer = %self.open.transfer, home = self.home.name(), octets, %reply, "handed over");
@@ -158,8 +157,7 @@ impl Transfer {
         }
         self.keep.add(chunk.clone()).await;
         if !self.through.is_gone() {
-            let request = self.request();
-            self.through.data(&request, chunk).await;
+            self.through.data(|| request(&self.cargo, &self.open), chunk).await;
         }
         if self.through.is_gone()
             && let Some(error) = self.keep.error()
@@ -204,7 +202,7 @@ impl Transfer {
             return Err(SealError::NoKey);
         }
         let request = match &self.cargo {
-            Cargo::Inbound => self.request(),
+            Cargo::Inbound => request(&self.cargo, &self.open),
             Cargo::Submission { proof, .. } => {
                 let credential = proof.credential().await.ok_or(SealError::NoCredential)?;
                 Request::Submission(Box::new(Submission { open: self.open.clone(), credential }))
@@ -220,15 +218,6 @@ impl Transfer {
         })
     }
 
-    fn request(&self) -> Request {
-        match &self.cargo {
-            Cargo::Inbound => Request::Inbound(Box::new(Inbound { open: self.open.clone() })),
-            Cargo::Submission { shown, .. } => {
-                Request::Submission(Box::new(Submission { open: self.open.clone(), credential: shown.clone() }))
-            }
-        }
-    }
-
     /// The home's reply is the client's, unless it makes no sense as the last word on a message.
     fn judge(&self, reply: Reply) -> Reply {
         let lost_grant = matches!(self.cargo, Cargo::Submission { .. }) && reply == Reply::no_grant();
@@ -240,6 +229,16 @@ impl Transfer {
                 warn!(home = self.home.name(), %reply, "the home's reply is not the end of a message");
                 Reply::local_error()
             }
+        }
+    }
+}
+
+/// What a connected home is asked.
+fn request(cargo: &Cargo, open: &TransferOpen) -> Request {
+    match cargo {
+        Cargo::Inbound => Request::Inbound(Box::new(Inbound { open: open.clone() })),
+        Cargo::Submission { shown, .. } => {
+            Request::Submission(Box::new(Submission { open: open.clone(), credential: shown.clone() }))
         }
     }
 }

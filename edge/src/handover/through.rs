@@ -51,7 +51,7 @@ impl Through {
     }
 
     /// Sends a chunk; waits while the home is slow. `request` goes ahead of the first.
-    pub async fn data(&mut self, request: &Request, chunk: Bytes) {
+    pub async fn data(&mut self, request: impl FnOnce() -> Request, chunk: Bytes) {
         let (clock, wait_max) = (self.clock.clone(), self.wait_max);
         let sent = clock.timeout(wait_max, async {
             let stream = self.stream(request).await?;
@@ -64,7 +64,12 @@ impl Through {
     }
 
     /// Sends the last bytes and the end by one flush, and waits for the home's reply.
-    pub async fn end(&mut self, request: &Request, rest: Bytes, end: &TransferEnd) -> Result<Reply, Lost> {
+    pub async fn end(
+        &mut self,
+        request: impl FnOnce() -> Request,
+        rest: Bytes,
+        end: &TransferEnd,
+    ) -> Result<Reply, Lost> {
         let (clock, wait_max) = (self.clock.clone(), self.wait_max);
         let answered = clock.timeout(wait_max, async {
             let stream = self.stream(request).await?;
@@ -72,7 +77,7 @@ impl Through {
                 stream.send_data(rest).await.map_err(Lost::Broken)?;
             }
             stream.send(end).await.map_err(Lost::Broken)?;
-            stream.flush().await.map_err(Lost::Broken)?;
+            stream.end_sending().await.map_err(Lost::Broken)?;
             let handed: Handed = stream.record().await.map_err(Lost::Broken)?;
             Ok(Reply::from(handed.reply))
         });
@@ -85,9 +90,9 @@ impl Through {
         answered
     }
 
-    async fn stream(&mut self, request: &Request) -> Result<&mut Stream, Lost> {
+    async fn stream(&mut self, request: impl FnOnce() -> Request) -> Result<&mut Stream, Lost> {
         if let State::Untried(session) = &self.state {
-            self.state = State::Open(session.open(request).await.map_err(Lost::Broken)?);
+            self.state = State::Open(session.open(&request()).await.map_err(Lost::Broken)?);
         }
         match &mut self.state {
             State::Open(stream) => Ok(stream),

@@ -98,6 +98,8 @@ pub async fn run(
     let mut draining = false;
     loop {
         let event = tokio::select! {
+            // A busy client is not kept waiting by the question whether to stop.
+            biased;
             event = connection.next() => event?,
             () = signal.draining(), if !draining => {
                 draining = true;

@@ -51,7 +51,7 @@ impl World {
 
     /// Starts the edge (again).
     pub fn start_edge(&mut self) {
-        let config = Config::load(&self.directory.path().join("edge.toml"), None).expect("a good config");
+        let config = Config::load(&self.config(), None).expect("a good config");
         self.edge = Some(Edge::start(config, &Clock::real()).expect("started"));
     }
 
@@ -80,6 +80,14 @@ impl World {
         self.edge().status().key
     }
 
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("edge.toml")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     pub fn certificate(&self) -> PathBuf {
         self.directory.path().join("cert.pem")
     }
@@ -97,7 +105,7 @@ impl World {
     /// Every file under the edge's state, with its contents.
     pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = Vec::new();
-        let mut folders = vec![self.directory.path().join("state")];
+        let mut folders = vec![self.state()];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).expect("readable") {
                 let entry = entry.expect("readable");

@@ -2,6 +2,7 @@
 //! here, so that it can be silent, break off, or ask for what it may not.
 
 mod client;
+mod commands;
 mod edge;
 mod home;
 
