@@ -60,6 +60,8 @@ enum State {
     Final([u8; 32]),
     /// Everything was said.
     Done,
+    /// The server did something wrong; it stays wrong.
+    Failed,
 }
 
 impl ClientExchange {
@@ -109,17 +111,21 @@ impl ClientExchange {
 
     /// The answer to a challenge. With SCRAM this costs a key derivation.
     pub fn respond(&mut self, challenge: &[u8]) -> Result<Secret, SaslError> {
-        match (std::mem::replace(&mut self.state, State::Done), self.mechanism) {
+        match (std::mem::replace(&mut self.state, State::Failed), self.mechanism) {
             (State::Start, Mechanism::Login) => {
                 self.state = State::LoginName;
                 Ok(Secret::from(self.login.as_str()))
             }
-            (State::LoginName, _) => Ok(self.password.clone()),
+            (State::LoginName, _) => {
+                self.state = State::Done;
+                Ok(self.password.clone())
+            }
             (State::First, _) => self.prove(challenge),
             (State::Final(signature), _) => {
                 if !bool::from(scram::server_final(&signature).ct_eq(challenge)) {
                     return Err(SaslError::ServerNotProven);
                 }
+                self.state = State::Done;
                 Ok(Secret::default())
             }
             _ => Err(SaslError::Malformed),
@@ -149,8 +155,8 @@ impl ClientExchange {
     pub fn finish(&self) -> Result<(), SaslError> {
         match self.state {
             State::Done => Ok(()),
-            State::LoginName if self.mechanism == Mechanism::Login => Err(SaslError::Malformed),
-            _ => Err(SaslError::ServerNotProven),
+            State::Start | State::LoginName => Err(SaslError::Malformed),
+            State::First | State::Final(_) | State::Failed => Err(SaslError::ServerNotProven),
         }
     }
 }

@@ -176,3 +176,18 @@ fn a_client_is_not_made_to_work_for_ever() {
     let challenge = format!("r={nonce}x,s=AAAA,i=1000001");
     assert_eq!(client.respond(challenge.as_bytes()), Err(SaslError::TooCostly));
 }
+
+#[test]
+fn a_server_that_failed_its_proof_has_not_succeeded() {
+    for bad in [&b"v=AAAA"[..], b"", b"e=other-error"] {
+        let mut client =
+            ClientExchange::new(SCRAM, "alice", Secret::from("x"), None, false, [1; 18]).expect("no binding");
+        client.initial();
+        assert_eq!(client.finish(), Err(SaslError::ServerNotProven));
+        client.respond(b"r=AQEBAQEBAQEBAQEBAQEBAQEBAQEBx,s=AAAA,i=2").expect("a challenge");
+        assert_eq!(client.finish(), Err(SaslError::ServerNotProven));
+        assert_eq!(client.respond(bad), Err(SaslError::ServerNotProven));
+        assert_eq!(client.finish(), Err(SaslError::ServerNotProven));
+        assert_eq!(client.respond(b"more"), Err(SaslError::Malformed));
+    }
+}

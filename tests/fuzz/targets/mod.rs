@@ -1,0 +1,33 @@
+//! The bodies of the fuzz targets: plain functions of bytes that panic when a promise is broken.
+//! Also included by `tests/corpus.rs`, which replays the kept corpus on the ordinary compiler.
+
+mod codecs;
+mod smtp;
+
+pub use codecs::{address, container, frame, header, record};
+pub use smtp::{body, command, line, reply_reader, sasl, sasl_client, smtp_client, smtp_server};
+
+/// What [`alarm`] fails on.
+const PLANTED: &[u8] = b"RING";
+
+/// Fails on purpose, to prove that a failing target is noticed.
+pub fn alarm(data: &[u8]) {
+    assert!(!data.starts_with(PLANTED), "the planted input was found: the alarm works");
+}
+
+/// Every target of this folder by name, but for [`alarm`].
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("address", address),
+    ("body", body),
+    ("command", command),
+    ("container", container),
+    ("frame", frame),
+    ("header", header),
+    ("line", line),
+    ("record", record),
+    ("reply_reader", reply_reader),
+    ("sasl", sasl),
+    ("sasl_client", sasl_client),
+    ("smtp_client", smtp_client),
+    ("smtp_server", smtp_server),
+];
