@@ -1,9 +1,30 @@
-//! DNS answers as types, *none* kept apart from *could not tell*.
+//! DNS answers as types, *none* kept apart from *could not tell*. Answers are not authenticated.
+//!
+//! The resolver is made at the first question, so that a program that asks nothing holds nothing.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use gatepost_protocol::mail::address::Domain;
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use thiserror::Error;
+
+/// One try at one server.
+const TRY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Tries, over all servers.
+const TRIES_MAX: usize = 2;
+/// Answers kept.
+const CACHED_ANSWERS_MAX: u64 = 1024;
+/// *None* and *no such domain* are believed at most this long: people wait for what they just mended.
+const NEGATIVE_KEPT_MAX: Duration = Duration::from_mins(10);
+/// MX or address records taken of one answer.
+const RECORDS_MAX: usize = 64;
 
 /// The DNS could not tell (time-out, SERVFAIL): try again later.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -37,26 +58,253 @@ pub enum ExchangersAnswer {
 
 /// Asks the DNS. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Resolver {
-    _todo: (),
+pub struct Resolver(Arc<Lazy>);
+
+#[derive(Debug)]
+struct Lazy {
+    config: ResolverConfig,
+    options: ResolverOpts,
+    resolver: OnceLock<Result<TokioResolver, String>>,
+}
+
+/// An answer before it is understood.
+enum Answer {
+    Found(Vec<RData>),
+    None,
+    NoSuchDomain,
 }
 
 impl Resolver {
-    /// With the system's resolvers, or these.
+    /// With the system's resolvers, or these (UDP, and TCP for long answers).
     pub fn new(servers: &[SocketAddr]) -> Result<Self, CouldNotTell> {
-        let _ = servers;
-        todo!()
+        let (config, mut options) = if servers.is_empty() {
+            hickory_resolver::system_conf::read_system_conf().map_err(|error| CouldNotTell {
+                name: "anything".to_owned(),
+                why: format!("/etc/resolv.conf: {error}"),
+            })?
+        } else {
+            let servers = servers.iter().map(|server| name_server(*server)).collect();
+            let mut options = ResolverOpts::default();
+            options.use_hosts_file = ResolveHosts::Never;
+            (ResolverConfig::from_name_servers(servers), options)
+        };
+        options.timeout = TRY_WAIT_MAX;
+        options.attempts = TRIES_MAX;
+        options.try_tcp_on_error = true;
+        options.case_randomization = true;
+        options.cache_size = CACHED_ANSWERS_MAX;
+        options.negative_max_ttl = Some(NEGATIVE_KEPT_MAX);
+        Ok(Self(Arc::new(Lazy { config, options, resolver: OnceLock::new() })))
     }
 
     /// MX records.
     pub async fn exchangers(&self, domain: &Domain) -> Result<ExchangersAnswer, CouldNotTell> {
-        let _ = domain;
-        todo!()
+        Ok(match self.ask(domain.as_str(), RecordType::MX).await? {
+            Answer::None => ExchangersAnswer::None,
+            Answer::NoSuchDomain => ExchangersAnswer::NoSuchDomain,
+            Answer::Found(records) => ExchangersAnswer::Found(
+                records
+                    .into_iter()
+                    .filter_map(|record| match record {
+                        RData::MX(mx) => {
+                            let host = mx.exchange.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+                            Some(Exchanger { preference: mx.preference, host })
+                        }
+                        _ => None,
+                    })
+                    .collect(),
+            ),
+        })
     }
 
-    /// A and (if `ipv6`) AAAA records; empty if there are none.
+    /// A and (if `ipv6`) AAAA records; empty if there are none. An address as `host` is its own answer.
     pub async fn addresses(&self, host: &str, ipv6: bool) -> Result<Vec<IpAddr>, CouldNotTell> {
-        let _ = (host, ipv6);
-        todo!()
+        if let Ok(address) = host.trim_matches(['[', ']']).parse() {
+            return Ok(vec![address]);
+        }
+        let other = async { if ipv6 { self.addresses_of(host, RecordType::AAAA).await } else { Ok(Vec::new()) } };
+        let (v4, v6) = tokio::join!(self.addresses_of(host, RecordType::A), other);
+        match (v4, v6) {
+            (Ok(mut v4), Ok(v6)) => {
+                v4.extend(v6);
+                Ok(v4)
+            }
+            // One family that answers is enough to go on; an empty one is not.
+            (Ok(found), Err(_)) | (Err(_), Ok(found)) if !found.is_empty() => Ok(found),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    async fn addresses_of(&self, host: &str, kind: RecordType) -> Result<Vec<IpAddr>, CouldNotTell> {
+        Ok(match self.ask(host, kind).await? {
+            Answer::None | Answer::NoSuchDomain => Vec::new(),
+            Answer::Found(records) => records
+                .into_iter()
+                .filter_map(|record| match record {
+                    RData::A(a) => Some(a.0.into()),
+                    RData::AAAA(aaaa) => Some(aaaa.0.into()),
+                    _ => None,
+                })
+                .collect(),
+        })
+    }
+
+    async fn ask(&self, name: &str, kind: RecordType) -> Result<Answer, CouldNotTell> {
+        let could_not_tell =
+            |why: &dyn std::fmt::Display| CouldNotTell { name: format!("{kind} of {name}"), why: why.to_string() };
+        // The dot at the end: no search domain of this machine is ever tried.
+        let question = Name::from_ascii(format!("{}.", name.trim_end_matches('.')));
+        let question = question.map_err(|error| could_not_tell(&error))?;
+        let resolver = self.0.resolver.get_or_init(|| self.0.make()).as_ref().map_err(|why| could_not_tell(why))?;
+        match resolver.lookup(question, kind).await {
+            Ok(found) => {
+                // A CNAME on the way is among the answers and is none itself.
+                let of_kind =
+                    found.answers().iter().map(|record| &record.data).filter(|data| data.record_type() == kind);
+                let records: Vec<_> = of_kind.take(RECORDS_MAX).cloned().collect();
+                Ok(if records.is_empty() { Answer::None } else { Answer::Found(records) })
+            }
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match none.response_code {
+                ResponseCode::NXDomain => Ok(Answer::NoSuchDomain),
+                ResponseCode::NoError => Ok(Answer::None),
+                code => Err(could_not_tell(&code)),
+            },
+            Err(error) => Err(could_not_tell(&error)),
+        }
+    }
+}
+
+impl Lazy {
+    fn make(&self) -> Result<TokioResolver, String> {
+        TokioResolver::builder_with_config(self.config.clone(), TokioRuntimeProvider::default())
+            .with_options(self.options.clone())
+            .build()
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn name_server(server: SocketAddr) -> NameServerConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = server.port();
+        connection
+    });
+    // One server's "no such name" is the answer; the next one would only be asked to disagree.
+    NameServerConfig::new(server.ip(), true, connections.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::Message;
+    use hickory_proto::rr::Record;
+    use hickory_proto::rr::rdata::{A, AAAA, MX};
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    /// A name server that knows a few names of `example.org`.
+    async fn resolver() -> Resolver {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 1500];
+            loop {
+                let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
+                let answer = answer(Message::from_vec(&buffer[..length]).unwrap());
+                socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
+            }
+        });
+        Resolver::new(&[address]).unwrap()
+    }
+
+    fn answer(message: Message) -> Message {
+        let query = message.queries[0].clone();
+        let mut answer = Message::response(message.metadata.id, message.metadata.op_code);
+        answer.add_query(query.clone());
+        let host = |text: &str| Name::from_ascii(text).unwrap();
+        let name = query.name().to_ascii().to_lowercase();
+        let found: Vec<RData> = match (name.as_str(), query.query_type()) {
+            ("example.org.", RecordType::MX) => vec![
+                RData::MX(MX::new(10, host("Mail.Example.org."))),
+                RData::MX(MX::new(20, host("backup.example.org."))),
+            ],
+            ("null.example.org.", RecordType::MX) => vec![RData::MX(MX::new(0, Name::root()))],
+            ("mail.example.org.", RecordType::A) => vec![RData::A(A("192.0.2.1".parse().unwrap()))],
+            ("mail.example.org.", RecordType::AAAA) => vec![RData::AAAA(AAAA("2001:db8::1".parse().unwrap()))],
+            ("half.example.org.", RecordType::A) => vec![RData::A(A("192.0.2.2".parse().unwrap()))],
+            ("half.example.org." | "broken.example.org.", _) => {
+                answer.metadata.response_code = ResponseCode::ServFail;
+                vec![]
+            }
+            ("none.example.org.", _) => vec![],
+            _ => {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+                vec![]
+            }
+        };
+        for data in found {
+            answer.add_answer(Record::from_rdata(query.name().clone(), 60, data));
+        }
+        answer
+    }
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn exchangers_are_found_with_their_preference() {
+        let found = resolver().await.exchangers(&domain("example.org")).await.unwrap();
+        let exchanger = |preference, host: &str| Exchanger { preference, host: host.to_owned() };
+        assert_eq!(
+            found,
+            ExchangersAnswer::Found(vec![exchanger(10, "mail.example.org"), exchanger(20, "backup.example.org")])
+        );
+    }
+
+    #[tokio::test]
+    async fn a_null_mx_is_an_exchanger_without_a_name() {
+        let found = resolver().await.exchangers(&domain("null.example.org")).await.unwrap();
+        assert_eq!(found, ExchangersAnswer::Found(vec![Exchanger { preference: 0, host: String::new() }]));
+    }
+
+    #[tokio::test]
+    async fn none_no_such_domain_and_could_not_tell_are_three_things() {
+        let resolver = resolver().await;
+        assert_eq!(resolver.exchangers(&domain("none.example.org")).await, Ok(ExchangersAnswer::None));
+        assert_eq!(resolver.exchangers(&domain("gone.example.org")).await, Ok(ExchangersAnswer::NoSuchDomain));
+        let error = resolver.exchangers(&domain("broken.example.org")).await.unwrap_err();
+        assert!(error.to_string().starts_with("DNS could not tell MX of broken.example.org: "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn addresses_of_both_families_only_where_wanted() {
+        let resolver = resolver().await;
+        let (v4, v6): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        assert_eq!(resolver.addresses("mail.example.org", false).await.unwrap(), [v4]);
+        assert_eq!(resolver.addresses("mail.example.org.", true).await.unwrap(), [v4, v6]);
+        assert!(resolver.addresses("gone.example.org", true).await.unwrap().is_empty());
+        assert!(resolver.addresses("broken.example.org", false).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_family_that_answers_is_enough() {
+        let found = resolver().await.addresses("half.example.org", true).await.unwrap();
+        assert_eq!(found, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn an_address_needs_no_question() {
+        let resolver = resolver().await;
+        assert_eq!(resolver.addresses("192.0.2.9", false).await.unwrap(), ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            resolver.addresses("[2001:db8::9]", false).await.unwrap(),
+            ["2001:db8::9".parse::<IpAddr>().unwrap()]
+        );
+        assert!(resolver.0.resolver.get().is_none(), "nothing was made for it");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_can_be_none_is_no_panic() {
+        assert!(resolver().await.addresses("a..b", false).await.is_err());
     }
 }
