@@ -1,14 +1,26 @@
 //! The certificate a node serves on 25, 465 and 993: from files, or self-signed and loud about it.
-//! Swapped without dropping a session.
+//! Swapped without dropping a session; files are read at start and on reload, not watched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, version};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use thiserror::Error;
 
+/// Most certificates in a chain.
+const CHAIN_MAX: usize = 16;
+/// Session tickets sent after a full TLS 1.3 handshake.
+const TICKETS: usize = 1;
+
 /// `[tls]` of a config: files of the owner's.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
     /// PEM chain, leaf first.
@@ -23,36 +35,232 @@ pub struct CertificateFiles {
 pub struct CertificateError {
     /// The file.
     pub path: String,
-    /// What is wrong.
+    /// What is wrong, and what helps.
     pub why: String,
 }
 
 /// The certificate now served. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Served {
-    _todo: (),
+    current: Arc<Current>,
+    config: Arc<ServerConfig>,
+}
+
+/// What every handshake asks.
+#[derive(Debug)]
+struct Current(ArcSwap<Loaded>);
+
+#[derive(Debug)]
+struct Loaded {
+    certified: Arc<CertifiedKey>,
+    self_signed: bool,
 }
 
 impl Served {
     /// From files; or self-signed for `hostname` where there are none.
     pub fn new(files: Option<&CertificateFiles>, hostname: &str) -> Result<Self, CertificateError> {
-        let _ = (files, hostname);
-        todo!()
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let current = Arc::new(Current(ArcSwap::from_pointee(load(files, hostname, &provider)?)));
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .expect("the provider has suites for both versions")
+            .with_no_client_auth()
+            .with_cert_resolver(current.clone());
+        // Sessions are resumed by tickets alone, whose keys turn by themselves: nothing is kept here.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| internal(hostname, &error))?;
+        config.send_tls13_tickets = TICKETS;
+        Ok(Self { current, config: Arc::new(config) })
     }
 
     /// True while a self-signed one is served.
     pub fn is_self_signed(&self) -> bool {
-        todo!()
+        self.current.0.load().self_signed
     }
 
-    /// Reads the files again.
+    /// Reads the files again. What was served stays when they are no good.
     pub fn reload(&self, files: Option<&CertificateFiles>, hostname: &str) -> Result<(), CertificateError> {
-        let _ = (files, hostname);
-        todo!()
+        self.current.0.store(Arc::new(load(files, hostname, self.config.crypto_provider())?));
+        Ok(())
     }
 
-    /// TLS 1.2 and 1.3, X25519MLKEM768 preferred, this certificate.
-    pub fn server_config(&self) -> Arc<rustls::ServerConfig> {
-        todo!()
+    /// TLS 1.2 and 1.3, X25519MLKEM768 preferred, this certificate. It stays good over a reload.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // Whatever name is asked for: many senders of mail ask for none.
+        Some(self.0.load().certified.clone())
+    }
+}
+
+fn load(
+    files: Option<&CertificateFiles>,
+    hostname: &str,
+    provider: &CryptoProvider,
+) -> Result<Loaded, CertificateError> {
+    let certified = match files {
+        Some(files) => from_files(files, provider)?,
+        None => self_signed(hostname, provider)?,
+    };
+    if files.is_none() {
+        tracing::warn!(
+            hostname,
+            "serving a self-signed certificate: mail programs will warn or refuse; give real ones with tls = {{ certificate = …, key = … }}"
+        );
+    }
+    Ok(Loaded { certified: Arc::new(certified), self_signed: files.is_none() })
+}
+
+fn from_files(files: &CertificateFiles, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
+    let wrong = |path: &Path, why: String| CertificateError { path: path.display().to_string(), why };
+    let chain = CertificateDer::pem_file_iter(&files.certificate)
+        .map_err(|error| wrong(&files.certificate, pem_trouble(&error)))?
+        .take(CHAIN_MAX)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong(&files.certificate, pem_trouble(&error)))?;
+    if chain.is_empty() {
+        return Err(wrong(&files.certificate, "it holds no certificate; a PEM chain is wanted, leaf first".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong(&files.key, pem_trouble(&error)))?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            wrong(&files.key, format!("this key does not belong to the certificate in {}", files.certificate.display()))
+        }
+        error => wrong(&files.certificate, format!("can't be served: {error}")),
+    })
+}
+
+fn pem_trouble(error: &rustls_pki_types::pem::Error) -> String {
+    match error {
+        rustls_pki_types::pem::Error::Io(error) => format!("can't be read: {error}"),
+        rustls_pki_types::pem::Error::NoItemsFound => "it holds no private key in PEM form".to_owned(),
+        error => format!("is no PEM file: {error}"),
+    }
+}
+
+fn self_signed(hostname: &str, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
+    let made =
+        rcgen::generate_simple_self_signed(vec![hostname.to_owned()]).map_err(|error| internal(hostname, &error))?;
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    CertifiedKey::from_der(vec![made.cert.der().clone()], key, provider).map_err(|error| internal(hostname, &error))
+}
+
+fn internal(hostname: &str, error: &dyn std::fmt::Display) -> CertificateError {
+    CertificateError { path: format!("self-signed certificate for {hostname}"), why: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
+    use rustls_pki_types::ServerName;
+
+    use super::*;
+
+    struct Made {
+        directory: tempfile::TempDir,
+        files: CertificateFiles,
+    }
+
+    fn files(name: &str) -> Made {
+        let directory = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let files =
+            CertificateFiles { certificate: directory.path().join("chain.pem"), key: directory.path().join("key.pem") };
+        fs::write(&files.certificate, made.cert.pem()).unwrap();
+        fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        Made { directory, files }
+    }
+
+    /// Shakes hands; true if the client believes that it speaks with `name`. Gives the server's tickets too.
+    fn believed(served: &Served, made: &Made, name: &str) -> bool {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(&made.files.certificate).unwrap() {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut server = ServerConnection::new(served.server_config()).unwrap();
+        let mut wire = Vec::new();
+        while client.is_handshaking() || server.is_handshaking() {
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+            let mut rest = &wire[..];
+            while !rest.is_empty() {
+                server.read_tls(&mut rest).unwrap();
+                server.process_new_packets().unwrap();
+            }
+            wire.clear();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            let mut rest = &wire[..];
+            while !rest.is_empty() {
+                client.read_tls(&mut rest).unwrap();
+                if client.process_new_packets().is_err() {
+                    return false;
+                }
+            }
+            wire.clear();
+        }
+        let group = server.negotiated_key_exchange_group().unwrap().name();
+        assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+        true
+    }
+
+    #[test]
+    fn a_reload_serves_the_new_certificate_to_the_next_handshake() {
+        let (old, new) = (files("mail.example.org"), files("mail.example.org"));
+        let served = Served::new(Some(&old.files), "mail.example.org").unwrap();
+        assert!(!served.is_self_signed());
+        assert!(believed(&served, &old, "mail.example.org"));
+        assert!(!believed(&served, &new, "mail.example.org"));
+        served.reload(Some(&new.files), "mail.example.org").unwrap();
+        assert!(believed(&served, &new, "mail.example.org"));
+        assert!(!believed(&served, &old, "mail.example.org"));
+    }
+
+    #[test]
+    fn a_bad_reload_changes_nothing() {
+        let good = files("mail.example.org");
+        let served = Served::new(Some(&good.files), "mail.example.org").unwrap();
+        let bad = CertificateFiles { key: good.directory.path().join("missing.pem"), ..good.files.clone() };
+        let error = served.reload(Some(&bad), "mail.example.org").unwrap_err().to_string();
+        assert!(error.contains("missing.pem: can't be read: No such file"), "{error}");
+        assert!(believed(&served, &good, "mail.example.org"));
+    }
+
+    #[test]
+    fn without_files_it_is_self_signed_and_says_so() {
+        let served = Served::new(None, "mail.example.org").unwrap();
+        assert!(served.is_self_signed());
+        let real = files("mail.example.org");
+        served.reload(Some(&real.files), "mail.example.org").unwrap();
+        assert!(!served.is_self_signed());
+    }
+
+    #[test]
+    fn each_way_to_be_wrong_is_told() {
+        let (one, other) = (files("a.example.org"), files("b.example.org"));
+        let told = |files: &CertificateFiles| Served::new(Some(files), "a.example.org").unwrap_err().to_string();
+        let mixed = CertificateFiles { key: other.files.key.clone(), ..one.files.clone() };
+        assert!(told(&mixed).contains("this key does not belong to the certificate in"), "{}", told(&mixed));
+        let swapped = CertificateFiles { certificate: one.files.key.clone(), key: one.files.certificate.clone() };
+        assert!(told(&swapped).contains("it holds no certificate"), "{}", told(&swapped));
+        let no_key = CertificateFiles { key: one.files.certificate.clone(), ..one.files.clone() };
+        assert!(told(&no_key).contains("it holds no private key"), "{}", told(&no_key));
+        fs::write(&one.files.certificate, "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n").unwrap();
+        assert!(told(&one.files).contains("is no PEM file"), "{}", told(&one.files));
     }
 }

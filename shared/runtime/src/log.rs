@@ -1,7 +1,110 @@
 //! Logs: one event a line, structured, the trace id always under `trace`. To stderr: readable on a
-//! terminal, JSON with `GATEPOST_LOG_FORMAT=json`. Never a password, never a body.
+//! terminal, plain otherwise, JSON with `GATEPOST_LOG_FORMAT=json`. Never a password, never a body.
 
-/// Starts logging. `RUST_LOG`-style filter in `GATEPOST_LOG`, default `info`.
+use std::env;
+use std::io::{IsTerminal, stderr};
+use std::panic;
+
+use tracing_subscriber::EnvFilter;
+
+/// Says which events are logged, in the form of `RUST_LOG`.
+const FILTER: &str = "GATEPOST_LOG";
+/// `json`, or nothing for text.
+const FORMAT: &str = "GATEPOST_LOG_FORMAT";
+/// Set by systemd for programs whose stderr is the journal, which has its own clock.
+const JOURNAL: &str = "JOURNAL_STREAM";
+/// Ours at `info`; from the libraries only what somebody should look at.
+const DEFAULT_FILTER: &str = "warn,gatepost=info,gatepost_edge=info,gatepost_home=info,gatepost_runtime=info,gatepost_protocol=info,hickory_net=error,hickory_resolver=error";
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// In colour, for people.
+    Terminal,
+    /// One plain line an event.
+    Plain,
+    /// The same without the time, which the journal adds.
+    Journal,
+    /// One object an event.
+    Json,
+}
+
+/// Starts logging, for the whole program. `RUST_LOG`-style filter in `GATEPOST_LOG`, default `info` for
+/// what is ours. A panic is logged as well. A second call does nothing.
 pub fn start() {
-    todo!()
+    let wanted = env::var(FILTER).ok();
+    let (filter, complaint) = filter(wanted.as_deref());
+    let format = format(
+        env::var(FORMAT).ok().as_deref(),
+        stderr().is_terminal() && env::var_os("NO_COLOR").is_none(),
+        env::var_os(JOURNAL).is_some(),
+    );
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    let started = match format {
+        Format::Terminal => lines.with_ansi(true).try_init(),
+        Format::Plain => lines.with_ansi(false).try_init(),
+        Format::Journal => lines.with_ansi(false).without_time().try_init(),
+        Format::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
+    if started.is_err() {
+        return;
+    }
+    panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let said = panic.payload_as_str().unwrap_or("without a word");
+        tracing::error!(at, "panicked: {said}; this is a bug of Gatepost's, please report it");
+    }));
+    if let Some(complaint) = complaint {
+        tracing::warn!("{complaint}");
+    }
+}
+
+/// The filter, and what is wrong with the one that was asked for.
+fn filter(wanted: Option<&str>) -> (EnvFilter, Option<String>) {
+    let default = || EnvFilter::new(DEFAULT_FILTER);
+    match wanted {
+        None | Some("") => (default(), None),
+        Some(wanted) => match EnvFilter::try_new(wanted) {
+            Ok(filter) => (filter, None),
+            Err(error) => {
+                (default(), Some(format!("{FILTER}={wanted} is no filter ({error}); write one such as {FILTER}=debug")))
+            }
+        },
+    }
+}
+
+fn format(wanted: Option<&str>, terminal: bool, journal: bool) -> Format {
+    match wanted {
+        Some("json") => Format::Json,
+        _ if terminal => Format::Terminal,
+        _ if journal => Format::Journal,
+        _ => Format::Plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_decides_the_format_and_json_is_asked_for() {
+        assert_eq!(format(None, true, false), Format::Terminal);
+        assert_eq!(format(None, false, true), Format::Journal);
+        assert_eq!(format(None, false, false), Format::Plain);
+        assert_eq!(format(Some("json"), true, true), Format::Json);
+    }
+
+    #[test]
+    fn a_bad_filter_is_complained_of_and_the_default_serves() {
+        let (used, complaint) = filter(Some("gatepost=loud"));
+        assert_eq!(used.to_string(), EnvFilter::new(DEFAULT_FILTER).to_string());
+        assert!(complaint.unwrap().starts_with("GATEPOST_LOG=gatepost=loud is no filter"));
+        assert!(filter(Some("debug")).1.is_none());
+        assert!(filter(Some("")).1.is_none());
+    }
+
+    #[test]
+    fn the_default_filter_is_one() {
+        EnvFilter::try_new(DEFAULT_FILTER).unwrap();
+    }
 }
