@@ -1,11 +1,10 @@
 //! Submission on the LAN: home:465, implicit TLS (RFC 8314 §3.3). What it takes goes to the router as
 //! it came; completing it is the router's.
 
-mod incoming;
 mod session;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use gatepost_protocol::smtp::server::limits::Limits;
@@ -34,7 +33,7 @@ pub struct Submission {
     /// The certificate.
     pub served: Served,
     /// `incoming/` in the state directory, where large bodies lie, unlinked, while they arrive; made if missing.
-    pub incoming: PathBuf,
+    pub incoming: Arc<Path>,
     /// Time.
     pub clock: Clock,
 }

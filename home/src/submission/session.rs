@@ -1,6 +1,7 @@
 //! One session on home:465: answers the machine's questions from accounts and router. Names no socket
 //! beyond the connection it is given.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,13 +18,13 @@ use gatepost_runtime::random;
 use gatepost_runtime::shutdown::Signal;
 
 use super::Submission;
-use super::incoming::Incoming;
 use crate::accounts::login::{Login, Place, Step};
+use crate::assembly::Assembly;
 use crate::message::Message;
 use crate::router::{Arrival, Origin};
 
 /// Strongest first: many clients take the first they know.
-const MECHANISMS: [Mechanism; 4] =
+pub(super) const MECHANISMS: [Mechanism; 4] =
     [Mechanism::ScramSha256Plus, Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login];
 
 /// Serves one connection to its end.
@@ -40,17 +41,25 @@ pub async fn serve(door: Arc<Submission>, admitted: Admitted, signal: Signal) {
     let security = Security::Server(door.served.server_config());
     let mut connection = Connection::new(stream, server, security, door.clock.clone());
     let mut ended = signal.clone();
+    let session = async {
+        match connection.secure_first().await {
+            Ok(()) => converse(&door, &mut connection, peer, signal).await,
+            Err(error) => tracing::debug!(%peer, %error, "no TLS at submission"),
+        }
+    };
     tokio::select! {
-        () = converse(&door, &mut connection, peer, signal) => {}
+        () = session => {}
         () = ended.ended() => {}
     }
 }
 
-async fn converse(door: &Arc<Submission>, connection: &mut Connection<Server>, peer: IpAddr, mut signal: Signal) {
-    if let Err(error) = connection.secure_first().await {
-        tracing::debug!(%peer, %error, "no TLS at submission");
-        return;
-    }
+/// The session under TLS.
+pub(super) async fn converse(
+    door: &Arc<Submission>,
+    connection: &mut Connection<Server>,
+    peer: IpAddr,
+    mut signal: Signal,
+) {
     let mut session = Session { door: Arc::clone(door), peer, login: None, transaction: None };
     let mut draining = false;
     loop {
@@ -85,7 +94,7 @@ struct Transaction {
     trace: TraceId,
     from: MailFrom,
     recipients: Vec<Recipient>,
-    incoming: Incoming,
+    assembly: Assembly,
     // Why the message can't be taken; told at its end.
     failed: Option<Reply>,
 }
@@ -168,7 +177,7 @@ impl Session {
             trace: TraceId::from_random(random::bytes()),
             from,
             recipients: Vec::new(),
-            incoming: Incoming::default(),
+            assembly: Assembly::new(Arc::clone(&self.door.incoming)),
             failed: None,
         });
         Reply::sender_ok()
@@ -192,23 +201,24 @@ impl Session {
     async fn body(&mut self, bytes: Bytes) {
         let Some(transaction) = &mut self.transaction else { return };
         if transaction.failed.is_none()
-            && let Err(error) = transaction.incoming.push(&self.door.incoming, bytes).await
+            && let Err(error) = transaction.assembly.add(bytes).await
         {
-            transaction.fail(&error);
+            transaction.failed = Some(cannot_keep(transaction.trace, &error));
         }
     }
 
     async fn message(&mut self, server: &Server) -> Reply {
-        let Some(mut transaction) = self.transaction.take() else { return Reply::local_error() };
+        let Some(Transaction { trace, from, recipients, assembly, failed }) = self.transaction.take() else {
+            return Reply::local_error();
+        };
         let Some(login) = server.login() else { return Reply::login_required() };
-        if let Some(reply) = transaction.failed.take() {
+        if let Some(reply) = failed {
             return reply;
         }
-        let body = match std::mem::take(&mut transaction.incoming).end(&self.door.incoming).await {
+        let body = match assembly.finish().await {
             Ok(body) => body,
-            Err(error) => return transaction.fail(&error),
+            Err(error) => return cannot_keep(trace, &error),
         };
-        let Transaction { trace, from, recipients, .. } = transaction;
         let arrival = Arrival {
             origin: Origin::Account { login: login.to_owned(), edge: None, spooled: false },
             trace,
@@ -227,11 +237,11 @@ impl Session {
     }
 }
 
-impl Transaction {
-    fn fail(&mut self, error: &std::io::Error) -> Reply {
-        tracing::error!(trace = %self.trace, %error, "a submission can't be kept");
-        let is_full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
-        let reply = if is_full { Reply::no_room() } else { Reply::local_error() };
-        self.failed.insert(reply).clone()
+/// What a client is told whose message the disk refuses.
+fn cannot_keep(trace: TraceId, error: &io::Error) -> Reply {
+    tracing::error!(%trace, %error, "a submission can't be kept");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Reply::no_room(),
+        _ => Reply::local_error(),
     }
 }

@@ -108,7 +108,7 @@ impl Edge {
 
     async fn connect(&self) -> ConnectedEdge {
         let (session, mut exchanges) =
-            dial(&self.home, "cottage", &self.address, &[self.key], Clock::real()).await.expect("connected");
+            Box::pin(dial(&self.home, "cottage", &self.address, &[self.key], Clock::real())).await.expect("connected");
         tokio::spawn(async move { while exchanges.recv().await.is_some() {} });
         ConnectedEdge { name: self.name.into(), key: self.key, session }
     }
@@ -118,7 +118,7 @@ impl Edge {
         let waited = tokio::time::timeout(PATIENCE, seen.wait_for(|seen| reached(seen))).await;
         match waited {
             Ok(seen) => seen.expect("open").clone(),
-            Err(_) => panic!("{what} never came; {} saw {:#?}", self.name, self.script.seen.borrow()),
+            Err(late) => panic!("{what} never came ({late}); {} saw {:#?}", self.name, self.script.seen.borrow()),
         }
     }
 
