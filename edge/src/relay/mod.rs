@@ -38,6 +38,8 @@ use crate::homes::Home;
 
 /// How long a host may take to accept a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(30);
+/// How long hosts may be tried before the home is told to try again later; one that greets is not cut off.
+const TRYING_MAX: Duration = Duration::from_mins(10);
 /// How long the home may take to send the next bytes of a message.
 const HOME_WAIT_MAX: Duration = Duration::from_mins(2);
 
@@ -202,7 +204,7 @@ impl Sender {
             }
             // Named by the owner: any address will do.
             WireHop::Host { host, port, tls, login } => {
-                let addresses = if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+                let mut addresses = if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
                     vec![ip]
                 } else {
                     let found = inner.resolver.addresses(&host, true).await;
@@ -211,6 +213,8 @@ impl Sender {
                 if addresses.is_empty() {
                     return Err(Reply::dns_failed(&format!("{host} has no address")));
                 }
+                // Whether this machine reaches IPv6 is what `outbound_ipv6` says; still, a host may have nothing else.
+                addresses.sort_by_key(|ip| ip.is_ipv6() && !inner.ipv6);
                 let tls = match tls {
                     WireHopTls::Opportunistic => Tls::Opportunistic,
                     WireHopTls::StartTls => Tls::StartTls,
@@ -228,7 +232,11 @@ impl Sender {
     /// Tries hosts in order until one greets; else the last one's reply, and which host that was.
     async fn connect(&self, hops: Vec<Hop>) -> Result<Attempt, (Reply, Option<String>)> {
         let mut last = (Reply::unreachable("No host to send to"), None);
+        let begun = self.0.clock.now();
         for hop in hops {
+            if self.0.clock.now().saturating_duration_since(begun) > TRYING_MAX {
+                break;
+            }
             let config = ClientConfig {
                 helo: self.0.hostname.to_string(),
                 protocol: Protocol::Smtp,
