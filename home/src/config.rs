@@ -87,6 +87,12 @@ struct RawDns {
     servers: Vec<Placed<String>>,
 }
 
+/// The one key some commands look at.
+#[derive(Deserialize)]
+struct OnlyState {
+    state: Option<PathBuf>,
+}
+
 /// The checked config.
 #[derive(Debug)]
 pub struct Config {
@@ -134,6 +140,18 @@ impl Config {
             state.clone_into(&mut config.state);
         }
         Ok(config)
+    }
+
+    /// The state directory alone, for commands that need no more; the file need not be there yet.
+    pub fn state_path(path: &Path, state: Option<&Path>) -> Result<PathBuf, ConfigError> {
+        if let Some(state) = state {
+            return Ok(state.to_owned());
+        }
+        if !path.exists() {
+            return Ok(STATE.into());
+        }
+        let only: OnlyState = Source::read(path)?.parse()?;
+        Ok(only.state.unwrap_or_else(|| STATE.into()))
     }
 
     /// What the accounts need of it.

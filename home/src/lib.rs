@@ -1,6 +1,12 @@
-//! Gatepost's authority on the LAN.
+//! Gatepost's authority on the LAN: holds the mail, the accounts, the keys, the outbound queue and every
+//! decision that can wait.
+//!
+//! Order, imports point downwards only: `cli > run > administration, submission > router > delivery, edges > queue
+//! > accounts, unseal > database, assembly, message`. What edges and the queue bring for the router leaves them as
+//! events; [`run`] gives it to who serves it.
 
 pub mod accounts;
+pub mod administration;
 pub mod assembly;
 pub mod cli;
 pub mod config;
@@ -10,5 +16,6 @@ pub mod edges;
 pub mod message;
 pub mod queue;
 pub mod router;
+pub mod run;
 pub mod submission;
 pub mod unseal;

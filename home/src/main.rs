@@ -1,1 +1,10 @@
-fn main() {}
+//! `gatepost-home`: parse, call.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use gatepost_home::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().perform()
+}

@@ -38,6 +38,12 @@ pub enum AdministrationError {
     /// It is there already.
     #[error("there is already an account {0}")]
     AccountExists(String),
+    /// Taken by an alias.
+    #[error("{0} is an alias; remove it first, or choose another address")]
+    IsAlias(String),
+    /// Taken by an account.
+    #[error("{0} is an account: its mail goes to its own mailbox; an alias needs an address of its own")]
+    IsAccount(String),
     /// It is not there.
     #[error("there is no account {0}; `gatepost-home account list` shows those there are")]
     NoAccount(String),
@@ -130,6 +136,9 @@ impl Accounts {
     pub fn add_account(&self, address: &str, password: Option<&Secret>) -> Result<Address, AdministrationError> {
         let address = self.own_address(address)?;
         let login = address.lookup_key();
+        if self.book().addresses.aliases.contains_key(&login) {
+            return Err(AdministrationError::IsAlias(login));
+        }
         let salt = random::bytes::<SALT_OCTETS>();
         let keys = match password {
             Some(password) => {
@@ -240,6 +249,9 @@ impl Accounts {
     /// Adds targets to an alias, which is made if it is not there. `@domain` is a catch-all.
     pub fn add_alias(&self, source: &str, targets: &[String]) -> Result<ListedAlias, AdministrationError> {
         let source = self.alias_source(source)?;
+        if self.book().accounts.contains_key(&source) {
+            return Err(AdministrationError::IsAccount(source));
+        }
         let mut keys = Vec::new();
         for target in targets {
             let address = parse(target)?;

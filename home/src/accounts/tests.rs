@@ -199,7 +199,9 @@ fn what_cannot_be_is_refused_with_the_reason() {
         (alias("x@example.org", "alice@example.com"), "not in a domain"),
         (alias("x@example.org", "carol@example.org"), "no account or alias"),
         (alias("x@example.com", "alice@example.org"), "not in a domain"),
-        (alias("alice@example.org", "alice@example.org"), "lead to itself"),
+        (alias("alice@example.org", "bob@example.org"), "is an account"),
+        (alias("team@example.org", "team@example.org"), "lead to itself"),
+        (accounts.add_account("team@example.org", None).expect_err("taken").to_string(), "is an alias"),
         (accounts.remove_alias("x@example.org", None).expect_err("nothing").to_string(), "no such alias"),
     ] {
         assert!(error.contains(says), "{error} says {says}");

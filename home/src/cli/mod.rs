@@ -1,3 +1,277 @@
-//! One file a command.
+//! The commands of `gatepost-home`, one file a command. Data goes to stdout, everything else to stderr.
+//! Exit codes: 0 done, 1 it failed, 2 wrong usage or config.
 
+pub mod account;
+pub mod alias;
+pub mod app_password;
 pub mod queue;
+pub mod secret;
+pub mod spool;
+pub mod status;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use gatepost_runtime::certificate::Served;
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::config::ConfigError;
+use gatepost_runtime::control::{self, ControlError};
+use gatepost_runtime::log;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::administration::{self, Request};
+use crate::config::{self, Config};
+use crate::run::{self, Store};
+
+/// Threads that serve connections. A home waits for others most of the time.
+const WORKERS_MAX: usize = 4;
+/// Stack of each thread, in octets. Sessions live on the heap.
+const STACK_OCTETS: usize = 1024 * 1024;
+/// Threads for blocking work other than deliveries, which have their own.
+const BLOCKING_MAX: usize = 32;
+
+/// Gatepost's authority on the LAN: delivers, queues, answers its edges.
+#[derive(Debug, Parser)]
+#[command(name = "gatepost-home", version)]
+pub struct Cli {
+    /// Config file.
+    #[arg(long, global = true, value_name = "FILE", default_value = config::PATH)]
+    config: PathBuf,
+    /// State directory, instead of the config's.
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve.
+    Run,
+    /// Say whether the config is good.
+    Check,
+    /// Print this home's key, for its edges' configs; makes it if there is none yet.
+    Key {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the running home does.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Who logs in and has a mailbox.
+    Account(account::AccountArgs),
+    /// Passwords for single devices and programs: generated, named, revocable.
+    AppPassword(app_password::AppPasswordArgs),
+    /// Addresses that lead to accounts.
+    Alias(alias::AliasArgs),
+    /// What waits to be sent.
+    Queue(queue::QueueArgs),
+    /// Mail that edges sealed while this home was away.
+    Spool(spool::SpoolArgs),
+}
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The config.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// Wrong usage that the parser can't see.
+    #[error("{0}")]
+    Usage(String),
+    /// Something else.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+/// What every command may need.
+struct Context<'a> {
+    config: &'a Path,
+    state: Option<&'a Path>,
+}
+
+impl Cli {
+    /// Does it.
+    pub fn perform(self) -> ExitCode {
+        let context = Context { config: &self.config, state: self.state.as_deref() };
+        match context.command(self.command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("gatepost-home: {failure}");
+                ExitCode::from(match failure {
+                    Failure::Config(_) | Failure::Usage(_) => 2,
+                    Failure::Failed(_) => 1,
+                })
+            }
+        }
+    }
+}
+
+impl Context<'_> {
+    fn command(&self, command: Command) -> Result<(), Failure> {
+        match command {
+            Command::Run => self.run(),
+            Command::Check => self.check(),
+            Command::Key { json } => {
+                let key = run::identity(&Config::state_path(self.config, self.state)?)?.key().to_string();
+                print(&if json { pretty(&json!({ "key": key })) } else { format!("{key}\n") })
+            }
+            Command::Status { json } => status::show(self, json),
+            Command::Account(args) => account::run(self, args),
+            Command::AppPassword(args) => app_password::run(self, args),
+            Command::Alias(args) => alias::run(self, args),
+            Command::Queue(args) => {
+                let config = self.load()?;
+                Ok(queue::run(args, &config.state, config.queue)?)
+            }
+            Command::Spool(args) => spool::run(self, &args),
+        }
+    }
+
+    fn load(&self) -> Result<Config, Failure> {
+        Ok(Config::read(self.config, self.state)?)
+    }
+
+    fn run(&self) -> Result<(), Failure> {
+        let config = self.load()?;
+        log::start();
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .max_blocking_threads(BLOCKING_MAX)
+            .thread_stack_size(STACK_OCTETS)
+            .thread_name("home")
+            .enable_all()
+            .build()
+            .map_err(anyhow::Error::from)?;
+        let done = runtime.block_on(run::run(config));
+        // Whoever was given up on in the drain must not hold the program.
+        runtime.shutdown_background();
+        Ok(done?)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let config = self.load()?;
+        if let Err(error) = Served::new(config.tls.as_ref(), &config.hostname) {
+            return Err(ConfigError(format!("{}: [tls] {error}", self.config.display())).into());
+        }
+        for warning in &config.warnings {
+            eprintln!("note: {warning}");
+        }
+        if config.tls.is_none() {
+            eprintln!("note: no certificate is named in [tls]; a self-signed one will be served");
+        }
+        print(&format!(
+            "{} is good: {} domain(s), {} edge(s)\n",
+            self.config.display(),
+            config.domains.len(),
+            config.edges.len()
+        ))
+    }
+
+    /// Asks the running program; while none runs, does it here, alone on the state directory.
+    fn administer(&self, request: Request) -> Result<Value, Failure> {
+        let config = self.load()?;
+        let wire = json!({ administration::KEY: request });
+        match control::ask(&config.state, &wire) {
+            Ok(answer) => Ok(answer),
+            Err(ControlError::NotRunning(_)) => {
+                let store = Store::open(&config, &Clock::real())?;
+                store.administer(request).map_err(|error| anyhow::Error::msg(error).into())
+            }
+            Err(error) => Err(anyhow::Error::from(error).into()),
+        }
+    }
+
+    /// Asks the running program.
+    fn ask(&self, command: &str) -> Result<Value, Failure> {
+        let state = Config::state_path(self.config, self.state)?;
+        Ok(control::ask(&state, &json!({ "command": command })).map_err(anyhow::Error::from)?)
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other.map_err(anyhow::Error::from)?),
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+/// A table with these heads and a row a value; `empty` if there is none.
+fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>, empty: &str) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(heads);
+    let mut count = 0;
+    for row in rows {
+        table.add_row(row);
+        count += 1;
+    }
+    if count == 0 { format!("{empty}\n") } else { format!("{table}\n") }
+}
+
+/// A text field for a table.
+fn text(value: &Value, name: &str) -> String {
+    match &value[name] {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value[name].as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_whole() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_understood() {
+        for (line, good) in [
+            ("run", true),
+            ("key --json", true),
+            ("--state /x status", true),
+            ("account add alice@example.org", true),
+            ("account add alice@example.org --generate", true),
+            ("account add", false),
+            ("account list --json", true),
+            ("account password alice@example.org", true),
+            ("app-password add alice@example.org phone", true),
+            ("app-password add alice@example.org laptop --full --json", true),
+            ("app-password list alice@example.org", true),
+            ("app-password remove alice@example.org phone", true),
+            ("alias add team@example.org alice@example.org bob@example.org", true),
+            ("alias add team@example.org", false),
+            ("alias remove @example.org", true),
+            ("queue list --json", true),
+            ("spool list --json", true),
+            ("fly", false),
+        ] {
+            let words = std::iter::once("gatepost-home").chain(line.split(' '));
+            assert_eq!(Cli::try_parse_from(words).is_ok(), good, "{line}");
+        }
+    }
+}

@@ -17,7 +17,7 @@ use gatepost_protocol::tunnel::verb::inbound::Handed;
 use gatepost_protocol::tunnel::wire::WireReply;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::random;
-use gatepost_runtime::shutdown::{Phase, Signal};
+use gatepost_runtime::shutdown::Signal;
 use gatepost_runtime::tunnel::{Incoming, Stream, StreamError};
 use thiserror::Error;
 
@@ -68,18 +68,26 @@ pub struct Server {
 
 impl Server {
     /// Serves a session until it ends.
-    pub async fn serve(self, mut connected: Connected) {
-        while let Some(incoming) = connected.incoming.recv().await {
-            if self.signal.phase() > Phase::Running {
-                continue;
-            }
-            let (server, edge) = (self.clone(), connected.edge.clone());
+    pub async fn serve(self, connected: Connected) {
+        let Connected { edge, mut incoming } = connected;
+        let mut signal = self.signal.clone();
+        loop {
+            let next = tokio::select! {
+                next = incoming.recv() => next,
+                () = signal.draining() => break,
+            };
+            let Some(incoming) = next else { return };
+            let (server, edge) = (self.clone(), edge.clone());
             tokio::spawn(async move {
                 if let Err(error) = server.exchange(&edge, incoming).await {
                     tracing::warn!(edge = edge.name, %error, "an exchange with an edge broke off");
                 }
             });
         }
+        // Nothing new is taken any more; a drain does not wait for this task. What comes is dropped, so that
+        // its edge seals it at once instead of waiting for us.
+        drop((self, signal));
+        while incoming.recv().await.is_some() {}
     }
 
     async fn exchange(&self, edge: &ConnectedEdge, incoming: Incoming) -> Result<(), ExchangeError> {

@@ -1,0 +1,158 @@
+//! What the owner asks for by command: as it travels over the control socket to the running program,
+//! and performed, there or (while none runs) by the command itself. Blocking.
+
+use gatepost_protocol::mail::address::Address;
+use gatepost_protocol::secret::Secret;
+use gatepost_runtime::clock::rfc3339;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::accounts::Accounts;
+use crate::accounts::administration::AdministrationError;
+use crate::accounts::password::Scope;
+use crate::delivery::maildir::{Folder, Maildirs};
+
+/// The key under which a request travels.
+pub const KEY: &str = "administration";
+
+/// One request.
+#[derive(Serialize, Deserialize)]
+#[expect(missing_debug_implementations, reason = "may hold a password")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Make an account.
+    AccountAdd {
+        /// Its address.
+        address: String,
+        /// Its password; without one only app passwords can log in.
+        password: Option<String>,
+    },
+    /// List accounts.
+    AccountList,
+    /// Remove an account; its mail stays.
+    AccountRemove {
+        /// Its address.
+        address: String,
+    },
+    /// Set an account's password.
+    AccountPassword {
+        /// Its address.
+        address: String,
+        /// The new one.
+        password: String,
+    },
+    /// Make an app password.
+    AppPasswordAdd {
+        /// Whose.
+        address: String,
+        /// Its name.
+        name: String,
+        /// For everything, not for sending only.
+        full: bool,
+    },
+    /// List app passwords.
+    AppPasswordList {
+        /// Whose; everybody's if not given.
+        address: Option<String>,
+    },
+    /// Revoke an app password.
+    AppPasswordRemove {
+        /// Whose.
+        address: String,
+        /// Its name.
+        name: String,
+    },
+    /// Add targets to an alias.
+    AliasAdd {
+        /// An address, or `@domain`.
+        source: String,
+        /// Where it leads.
+        targets: Vec<String>,
+    },
+    /// List aliases.
+    AliasList,
+    /// Remove an alias, or one of its targets.
+    AliasRemove {
+        /// An address, or `@domain`.
+        source: String,
+        /// Only this target.
+        target: Option<String>,
+    },
+}
+
+/// Performs it. An error is a text for people.
+pub fn perform(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<Value, String> {
+    answer(accounts, maildirs, request).map_err(|error| error.to_string())
+}
+
+fn answer(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<Value, AdministrationError> {
+    let time = |unix_s: Option<i64>| unix_s.map(rfc3339);
+    Ok(match request {
+        Request::AccountAdd { address, password } => {
+            let password = password.map(secret);
+            let address: Address = accounts.add_account(&address, password.as_ref())?;
+            let folder = Folder::inbox(&address.lookup_key());
+            if let Err(error) = maildirs.ensure(&folder) {
+                // The first delivery makes it.
+                tracing::warn!(%error, "the new account's mailbox could not be made yet");
+            }
+            json!({ "address": address.to_string(), "maildir": maildirs.path(&folder) })
+        }
+        Request::AccountList => {
+            let accounts = accounts.list_accounts()?.into_iter().map(|account| {
+                json!({
+                    "login": account.login,
+                    "created": rfc3339(account.created_unix_s),
+                    "has_password": account.has_password,
+                    "app_passwords": account.app_passwords,
+                    "last_used": time(account.last_used_unix_s),
+                })
+            });
+            json!({ "accounts": accounts.collect::<Vec<_>>() })
+        }
+        Request::AccountRemove { address } => {
+            let login = accounts.remove_account(&address)?;
+            json!({ "login": login, "maildir": maildirs.path(&Folder::inbox(&login)) })
+        }
+        Request::AccountPassword { address, password } => {
+            json!({ "login": accounts.set_password(&address, &secret(password))? })
+        }
+        Request::AppPasswordAdd { address, name, full } => {
+            let scope = if full { Scope::Full } else { Scope::Submission };
+            let password = accounts.add_app_password(&address, &name, scope)?;
+            let password = String::from_utf8_lossy(password.expose());
+            json!({ "login": address.to_lowercase(), "name": name, "scope": scope.name(), "password": password })
+        }
+        Request::AppPasswordList { address } => {
+            let list = accounts.list_app_passwords(address.as_deref())?.into_iter().map(|password| {
+                json!({
+                    "login": password.login,
+                    "name": password.name,
+                    "scope": password.scope,
+                    "created": rfc3339(password.created_unix_s),
+                    "last_used": time(password.last_used_unix_s),
+                })
+            });
+            json!({ "app_passwords": list.collect::<Vec<_>>() })
+        }
+        Request::AppPasswordRemove { address, name } => {
+            json!({ "login": accounts.remove_app_password(&address, &name)?, "name": name })
+        }
+        Request::AliasAdd { source, targets } => {
+            let alias = accounts.add_alias(&source, &targets)?;
+            json!({ "source": alias.source, "targets": alias.targets })
+        }
+        Request::AliasList => {
+            let aliases = accounts.list_aliases()?;
+            let list = aliases.into_iter().map(|alias| json!({ "source": alias.source, "targets": alias.targets }));
+            json!({ "aliases": list.collect::<Vec<_>>() })
+        }
+        Request::AliasRemove { source, target } => {
+            json!({ "source": accounts.remove_alias(&source, target.as_deref())?, "target": target })
+        }
+    })
+}
+
+fn secret(text: String) -> Secret {
+    Secret::new(text.into_bytes())
+}

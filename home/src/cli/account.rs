@@ -1,0 +1,138 @@
+//! `gatepost-home account`: who logs in and has a mailbox.
+
+use clap::{Args, Subcommand};
+use gatepost_runtime::random;
+use serde_json::Value;
+
+use super::{Context, Failure, list, pretty, print, secret, table, text};
+use crate::accounts::password;
+use crate::administration::Request;
+
+/// Accounts.
+#[derive(Clone, Debug, Args)]
+pub struct AccountArgs {
+    #[command(subcommand)]
+    command: AccountCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum AccountCommand {
+    /// Make an account. Its password is asked for, or read from the first line of stdin.
+    Add {
+        /// Its address, which is also its login name.
+        address: String,
+        #[command(flatten)]
+        how: PasswordArgs,
+        /// Without a password: only app passwords can log in.
+        #[arg(long, conflicts_with = "generate")]
+        no_password: bool,
+    },
+    /// List the accounts.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove an account. Its mail stays where it is.
+    Remove {
+        /// Its address.
+        address: String,
+    },
+    /// Set an account's password, asked for or read from the first line of stdin.
+    Password {
+        /// Its address.
+        address: String,
+        #[command(flatten)]
+        how: PasswordArgs,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+struct PasswordArgs {
+    /// Make a random password and print it, once.
+    #[arg(long)]
+    generate: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl PasswordArgs {
+    fn password(&self, address: &str) -> Result<String, Failure> {
+        if self.generate {
+            let password = password::generate(random::bytes());
+            Ok(String::from_utf8_lossy(password.expose()).into_owned())
+        } else {
+            secret::read(address).map(|password| password.to_string())
+        }
+    }
+
+    fn show(&self, done: &str, mut answer: Value, password: String) -> Result<(), Failure> {
+        if self.json {
+            if self.generate {
+                answer["password"] = password.into();
+            }
+            return print(&pretty(&answer));
+        }
+        if self.generate {
+            eprintln!("{done} Its password, shown this once:");
+            return print(&format!("{password}\n"));
+        }
+        print(&format!("{done}\n"))
+    }
+}
+
+pub(super) fn run(context: &Context<'_>, args: AccountArgs) -> Result<(), Failure> {
+    match args.command {
+        AccountCommand::Add { address, how, no_password: true } => {
+            let answer = context.administer(Request::AccountAdd { address, password: None })?;
+            how.show(&format!("Made {}.", text(&answer, "address")), answer, String::new())
+        }
+        AccountCommand::Add { address, how, .. } => {
+            let password = how.password(&address)?;
+            let answer = context.administer(Request::AccountAdd { address, password: Some(password.clone()) })?;
+            how.show(&format!("Made {}.", text(&answer, "address")), answer, password)
+        }
+        AccountCommand::Password { address, how } => {
+            let password = how.password(&address)?;
+            let answer = context.administer(Request::AccountPassword { address, password: password.clone() })?;
+            how.show(&format!("Changed the password of {}.", text(&answer, "login")), answer, password)
+        }
+        AccountCommand::Remove { address } => {
+            let answer = context.administer(Request::AccountRemove { address })?;
+            print(&format!("Removed {}. Its mail stays in {}\n", text(&answer, "login"), text(&answer, "maildir")))
+        }
+        AccountCommand::List { json } => {
+            let answer = context.administer(Request::AccountList)?;
+            print(&if json { pretty(&answer) } else { for_people(&answer) })
+        }
+    }
+}
+
+fn for_people(answer: &Value) -> String {
+    let rows = list(answer, "accounts").iter().map(|account| {
+        ["login", "has_password", "app_passwords", "created", "last_used"].map(|name| text(account, name)).to_vec()
+    });
+    table(
+        &["ACCOUNT", "PASSWORD", "APP PASSWORDS", "CREATED", "LAST LOGIN"],
+        rows,
+        "No account yet: gatepost-home account add ADDRESS",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_table_shows_each_account() {
+        let account = json!({ "login": "alice@example.org", "has_password": true, "app_passwords": 2, "created": "2026-11-20T12:00:00Z", "last_used": null });
+        let shown = for_people(&json!({ "accounts": [account] }));
+        for part in ["alice@example.org", "yes", "2", "2026-11-20T12:00:00Z", "-"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+        assert!(for_people(&json!({ "accounts": [] })).contains("account add"));
+    }
+}

@@ -1,0 +1,47 @@
+//! `gatepost-home status`: what the running home does.
+
+use serde_json::Value;
+
+use super::{Context, Failure, list, pretty, print, text};
+
+pub(super) fn show(context: &Context<'_>, json: bool) -> Result<(), Failure> {
+    let status = context.ask("status")?;
+    print(&if json { pretty(&status) } else { for_people(&status) })
+}
+
+fn for_people(status: &Value) -> String {
+    let domains: Vec<&str> = list(status, "domains").iter().filter_map(Value::as_str).collect();
+    let mut lines = vec![
+        format!("home         {} (gatepost {})", text(status, "hostname"), text(status, "version")),
+        format!("key          {}", text(status, "key")),
+        format!("domains      {}", domains.join(", ")),
+        format!("accounts     {}", text(status, "accounts")),
+        format!("submissions  {}", status["submissions"].as_str().unwrap_or("off")),
+        format!("queue        {} message(s)", text(&status["queue"], "messages")),
+    ];
+    if status["certificate_self_signed"] == true {
+        lines.push("certificate  self-signed: no client can verify it; name yours in [tls]".to_owned());
+    }
+    for edge in list(status, "edges") {
+        let (name, session) = (text(edge, "name"), &edge["session"]);
+        lines.push(if edge["connected"] == true {
+            format!(
+                "edge         {name}: connected to {} since {}, {}, directory {}",
+                text(session, "address"),
+                text(session, "since"),
+                text(session, "key_exchange"),
+                if edge["directory_held"] == status["directory_version"] { "up to date" } else { "on its way" },
+            )
+        } else {
+            format!("edge         {name}: not connected to {} ({})", text(edge, "address"), text(edge, "last_error"))
+        });
+    }
+    if list(status, "edges").is_empty() {
+        lines.push("edge         none configured".to_owned());
+    }
+    for name in list(status, "damaged").iter().filter_map(Value::as_str) {
+        lines.push(format!("set aside    damaged/{name}: could not be opened"));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
