@@ -241,7 +241,7 @@ async fn open_submissions(
         accounts: store.accounts.clone(),
         router: router.clone(),
         served,
-        incoming: incoming.to_owned(),
+        incoming: incoming.into(),
         clock: clock.clone(),
     };
     info!(%address, "listening for submissions");
