@@ -16,13 +16,17 @@ use crate::edge::WAIT_MAX;
 trait Wire: AsyncBufRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncBufRead + AsyncWrite + Unpin + Send> Wire for T {}
 
-pub struct Client(Box<dyn Wire>);
+pub struct Client {
+    wire: Box<dyn Wire>,
+    /// What SCRAM-SHA-256-PLUS binds to (RFC 9266).
+    pub exporter: Option<[u8; 32]>,
+}
 
 impl Client {
     /// Connects in the clear and says EHLO.
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("connected");
-        Self::greeted(Box::new(BufReader::new(stream))).await
+        Self::greeted(Box::new(BufReader::new(stream)), None).await
     }
 
     /// Connects by TLS, trusting this certificate, and says EHLO.
@@ -33,11 +37,13 @@ impl Client {
         let stream = TcpStream::connect(address).await.expect("connected");
         let name = ServerName::try_from("mail.example.org").expect("a name");
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS");
-        Self::greeted(Box::new(BufReader::new(stream))).await
+        let tls = stream.get_ref().1;
+        let exporter = tls.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).expect("TLS 1.3");
+        Self::greeted(Box::new(BufReader::new(stream)), Some(exporter)).await
     }
 
-    async fn greeted(wire: Box<dyn Wire>) -> Self {
-        let mut client = Self(wire);
+    async fn greeted(wire: Box<dyn Wire>, exporter: Option<[u8; 32]>) -> Self {
+        let mut client = Self { wire, exporter };
         assert!(client.reply().await.starts_with("220 "));
         assert!(client.say("EHLO client.example").await.starts_with("250"));
         client
@@ -50,14 +56,14 @@ impl Client {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).await.expect("sent");
-        self.0.flush().await.expect("sent");
+        self.wire.write_all(bytes).await.expect("sent");
+        self.wire.flush().await.expect("sent");
     }
 
     pub async fn reply(&mut self) -> String {
         loop {
             let mut line = String::new();
-            timeout(WAIT_MAX, self.0.read_line(&mut line)).await.expect("in time").expect("a line");
+            timeout(WAIT_MAX, self.wire.read_line(&mut line)).await.expect("in time").expect("a line");
             assert!(line.len() >= 4, "the connection ended: {line:?}");
             if line.as_bytes()[3] == b' ' {
                 return line.trim_end().to_owned();

@@ -4,7 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gatepost_protocol::mail::directory::LoginVerifier;
 use gatepost_protocol::mail::reply::Reply;
-use gatepost_protocol::smtp::sasl::derive_keys;
+use gatepost_protocol::secret::Secret;
+use gatepost_protocol::smtp::sasl::{
+    ClientExchange, Exchange, Mechanism, Transcript, Turn, derive_keys, verify_transcript,
+};
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep};
 use gatepost_protocol::tunnel::verb::inbound::Credential;
@@ -200,4 +203,91 @@ async fn a_neighbour_who_does_not_exist_is_refused_at_rcpt() {
     });
     let _login = grant(&mut home).await;
     assert!(session.await.expect("no panic").starts_with("550 5.1.1 "));
+}
+
+/// Logs in by SCRAM; gives the last reply.
+async fn scram(client: &mut Client, mechanism: Mechanism, login: &str, password: &str) -> String {
+    let password = Secret::from(password);
+    let mut exchange =
+        ClientExchange::new(mechanism, login, password, client.exporter, true, [9; 18]).expect("an exporter");
+    let initial = exchange.initial().expect("SCRAM begins with the client");
+    let mut reply = client.say(&format!("AUTH {mechanism} {}", STANDARD.encode(initial.expose()))).await;
+    while let Some(challenge) = reply.strip_prefix("334 ") {
+        let challenge = STANDARD.decode(challenge).expect("base64");
+        let response = exchange.respond(&challenge).expect("a proper challenge");
+        reply = client.say(&STANDARD.encode(response.expose())).await;
+    }
+    if reply.starts_with("235 ") {
+        exchange.finish().expect("the server knows the password, too");
+    }
+    reply
+}
+
+fn assert_proves(credential: &Credential, expected: Mechanism) {
+    let Credential::Scram { mechanism, client_first, server_first, client_final, exporter } = credential.clone() else {
+        panic!("{credential:?}")
+    };
+    assert_eq!(mechanism, expected.name());
+    let transcript = Transcript { mechanism: expected, client_first, server_first, client_final };
+    assert_eq!(verify_transcript(&transcript, &verifier(), exporter), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_home_is_away_a_scram_exchange_is_sealed_in_whole() {
+    let world = World::start("60 s");
+    let mut home = home_with_verifier(&world).await;
+    home.hang_up(&world).await;
+    for mechanism in [Mechanism::ScramSha256, Mechanism::ScramSha256Plus] {
+        let mut client = client(&world).await;
+        let reply = scram(&mut client, mechanism, ALICE, "wrong").await;
+        assert!(reply.starts_with("454 4.7.0 "), "{reply}");
+        let reply = scram(&mut client, mechanism, "nobody@example.org", PASSWORD).await;
+        assert!(reply.starts_with("454 4.7.0 "), "{reply}");
+        let reply = scram(&mut client, mechanism, ALICE, PASSWORD).await;
+        assert!(reply.starts_with("235 "), "{reply}");
+        client.begin_from(ALICE, "friend@world.example").await;
+        client.send(&message(500)).await;
+        assert!(client.say(".").await.starts_with("250 "));
+    }
+    home.reconnect(&world).await;
+    let transfers: Vec<_> = home.list().await.entries.iter().map(|item| item.transfer).collect();
+    for (transfer, mechanism) in transfers.into_iter().zip([Mechanism::ScramSha256, Mechanism::ScramSha256Plus]) {
+        assert_proves(credential(&home.fetch(transfer).await.request), mechanism);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scram_login_granted_by_the_home_is_sealed_when_it_breaks_off() {
+    let world = World::start("60 s");
+    let mut home = home_with_verifier(&world).await;
+    let mut client = client(&world).await;
+    let exporter = client.exporter;
+    let session = tokio::spawn(async move {
+        let reply = scram(&mut client, Mechanism::ScramSha256Plus, ALICE, PASSWORD).await;
+        assert!(reply.starts_with("235 "), "{reply}");
+        client.begin_from(ALICE, "friend@world.example").await;
+        client.send(&message(300_000)).await;
+        client.say(".").await
+    });
+    let mut login = home.next().await;
+    let Request::Authenticate(authenticate) = &login.request else { panic!("{:?}", login.request) };
+    assert_eq!(authenticate.exporter, exporter);
+    let mut exchange = Exchange::new(Mechanism::ScramSha256Plus, authenticate.exporter, true, [3; 18]);
+    let Turn::Verifier { .. } = exchange.start(authenticate.initial.as_deref()) else { panic!("malformed") };
+    let Turn::Challenge(challenge) = exchange.verifier(verifier()) else { panic!("malformed") };
+    login.stream.send(&AuthStep::Challenge(challenge)).await.expect("sent");
+    login.stream.flush().await.expect("sent");
+    let response: AuthResponse = login.stream.record().await.expect("a response");
+    let Turn::Proven { last, .. } = exchange.response(&response.0) else { panic!("not proven") };
+    let granted = AuthStep::Granted { grant: GRANT, login: ALICE.into(), last: Some(last), expires_s: 3600 };
+    login.stream.send(&granted).await.expect("sent");
+    login.stream.flush().await.expect("sent");
+    let (through, _stream) = home.take().await;
+    assert_eq!(*credential(&through.request), Credential::Grant(GRANT));
+    home.hang_up(&world).await;
+    assert!(session.await.expect("no panic").starts_with("250 "));
+    home.reconnect(&world).await;
+    let sealed = home.fetch(through.transfer()).await;
+    assert_proves(credential(&sealed.request), Mechanism::ScramSha256Plus);
+    assert_eq!(sealed.body, through.body);
 }
