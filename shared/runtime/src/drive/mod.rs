@@ -72,6 +72,8 @@ pub struct Connection<M: Machine> {
     written_by: Option<Instant>,
     /// A handshake must be over by then; set while one runs.
     secured_by: Option<Instant>,
+    /// The peer takes nothing any more. It may have said why, so what it sent is still read.
+    mute: bool,
     /// The machine has said *wait* and nothing has changed it since: only now may input follow.
     drained: bool,
     phase: Phase,
@@ -123,6 +125,7 @@ impl<M: Machine> Connection<M> {
             output: Vec::new(),
             written_by: None,
             secured_by: None,
+            mute: false,
             drained: false,
             phase: Phase::Open,
         }
@@ -269,16 +272,28 @@ impl<M: Machine> Connection<M> {
     }
 
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.wire.poll_write(cx, &mut self.output) {
-            Poll::Ready(result) => {
-                self.written_by = None;
-                Poll::Ready(result)
+        if self.mute {
+            self.output = Vec::new();
+            return Poll::Ready(Ok(()));
+        }
+        let Poll::Ready(result) = self.wire.poll_write(cx, &mut self.output) else {
+            let by = *self.written_by.get_or_insert_with(|| self.clock.now() + WRITE_WAIT_MAX);
+            ready!(self.poll_timer(cx, by));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing we say")));
+        };
+        self.written_by = None;
+        match result {
+            // What came before the hanging up is still heard; reading then finds the end, or the
+            // same error.
+            Err(error)
+                if self.secured_by.is_none()
+                    && matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                self.mute = true;
+                self.output = Vec::new();
+                Poll::Ready(Ok(()))
             }
-            Poll::Pending => {
-                let by = *self.written_by.get_or_insert_with(|| self.clock.now() + WRITE_WAIT_MAX);
-                ready!(self.poll_timer(cx, by));
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing we say")))
-            }
+            result => Poll::Ready(result),
         }
     }
 

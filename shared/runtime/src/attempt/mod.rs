@@ -1,0 +1,248 @@
+//! One try at one host with the client machine: connect, TLS as required, a transaction, outcomes.
+//! For MX hosts, smarthosts and LMTP alike. Dropped before [`Attempt::finish`], it closes the
+//! connection without a final dot, and the host forgets the message.
+
+mod trust;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use gatepost_protocol::machine::{Machine, Output, TlsFacts};
+use gatepost_protocol::mail::envelope::Envelope;
+use gatepost_protocol::mail::outcome::Outcome;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::smtp::client::{Client, ClientConfig, Event, Failure, Stage, StartTls};
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+
+use crate::clock::Clock;
+use crate::drive::{Connection, DriveError, Security};
+
+/// How long a host gets to answer QUIT.
+const QUIT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Which TLS a host must speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// STARTTLS if offered, any certificate.
+    Opportunistic,
+    /// STARTTLS, certificate verified for the host's name.
+    StartTls,
+    /// From the first byte, certificate verified for the host's name.
+    Implicit,
+    /// None.
+    Off,
+}
+
+/// Where to connect, and how.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Name, for TLS and for the log.
+    pub host: String,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Which TLS.
+    pub tls: Tls,
+    /// Trust roots (DER) besides the system's.
+    pub roots: Vec<Vec<u8>>,
+    /// Connecting may take this long.
+    pub connect_wait_max: Duration,
+}
+
+/// A connection to a host, greeted and ready for a transaction.
+#[derive(Debug)]
+pub struct Attempt {
+    connection: Connection<Client>,
+    clock: Clock,
+    remote: String,
+    /// Recipients of the open transaction.
+    recipients: usize,
+    /// What the open transaction came to before its end.
+    over: Option<Vec<Outcome>>,
+}
+
+/// What the transaction came to before the message.
+#[derive(Debug)]
+pub enum Started {
+    /// The host waits for the message: [`Attempt::body`], then [`Attempt::finish`].
+    Body,
+    /// It is over: nobody was accepted, or the message can't go to this host.
+    Done(Vec<Outcome>),
+}
+
+impl Attempt {
+    /// Connects, greets, secures, logs in. With [`Tls::Opportunistic`] a failed handshake is tried
+    /// again without TLS on a new connection. How STARTTLS is used follows from the target, whatever
+    /// the config says.
+    pub async fn connect(target: &Target, config: ClientConfig, clock: Clock) -> Result<Self, Failure> {
+        let starttls = match target.tls {
+            Tls::Opportunistic => StartTls::Opportunistic,
+            Tls::StartTls => StartTls::Required,
+            Tls::Implicit | Tls::Off => StartTls::Never,
+        };
+        match Self::try_once(target, ClientConfig { starttls, ..config.clone() }, clock.clone()).await {
+            // RFC 7435 §3: TLS that can't be had must not be worse than none.
+            Err(failure) if failure.stage == Stage::Tls && target.tls == Tls::Opportunistic => {
+                tracing::debug!(remote = remote(target), reply = %failure.reply, "trying again without TLS");
+                Self::try_once(target, ClientConfig { starttls: StartTls::Never, ..config }, clock).await
+            }
+            result => result,
+        }
+    }
+
+    /// MAIL, RCPT…, DATA.
+    pub async fn start(&mut self, envelope: Envelope, octets: u64, eight_bit: bool) -> Started {
+        self.recipients = envelope.recipients.len();
+        self.over = None;
+        // The host may have hung up since the last transaction.
+        if self.connection.next().now_or_never().is_some() {
+            return Started::Done(self.lost());
+        }
+        let now = self.clock.now();
+        self.connection.machine().start(now, envelope, octets, eight_bit);
+        match self.event().await {
+            Event::Body => Started::Body,
+            Event::Done(outcomes) => Started::Done(outcomes),
+            Event::Ready | Event::Failed(_) | Event::Closed => Started::Done(self.lost()),
+        }
+    }
+
+    /// The next bytes; waits while the host is slow. An error shows in [`Attempt::finish`] (nothing was lost).
+    pub async fn body(&mut self, bytes: Bytes) {
+        if self.over.is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        self.connection.machine().body(now, bytes);
+        let result = self.connection.flush().await;
+        let event = match result {
+            Err(error) => Some(self.broken(&error)),
+            // A host that has heard enough says so before it is asked.
+            Ok(()) => self.event().now_or_never(),
+        };
+        self.over = match event {
+            None => None,
+            Some(Event::Done(outcomes)) => Some(outcomes),
+            Some(_) => Some(self.lost()),
+        };
+    }
+
+    /// The final dot and its reply: an outcome for each recipient.
+    pub async fn finish(&mut self) -> Vec<Outcome> {
+        if let Some(outcomes) = self.over.take() {
+            return outcomes;
+        }
+        let now = self.clock.now();
+        self.connection.machine().body_end(now);
+        match self.event().await {
+            Event::Done(outcomes) => outcomes,
+            _ => self.lost(),
+        }
+    }
+
+    /// `name [address]:port`.
+    pub fn remote(&self) -> String {
+        self.remote.clone()
+    }
+
+    /// The TLS session, if there is one.
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.connection.view().tls()
+    }
+
+    /// QUIT, politely and briefly.
+    pub async fn quit(mut self) {
+        let clock = self.clock.clone();
+        self.connection.machine().quit(clock.now());
+        let closed = async { while matches!(self.connection.next().await, Ok(Some(_))) {} };
+        clock.timeout(QUIT_WAIT_MAX, closed).await;
+    }
+
+    async fn try_once(target: &Target, config: ClientConfig, clock: Clock) -> Result<Self, Failure> {
+        let unreachable = |why: &dyn std::fmt::Display| Failure {
+            stage: Stage::Hello,
+            reply: Reply::unreachable(&format!("Can't reach {}: {why}", remote(target))),
+        };
+        let stream = match clock.timeout(target.connect_wait_max, TcpStream::connect(target.address)).await {
+            None => return Err(unreachable(&"it does not answer")),
+            Some(Err(error)) => return Err(unreachable(&error)),
+            Some(Ok(stream)) => stream,
+        };
+        let client = Client::new(config, clock.now());
+        let connection = Connection::new(stream, client, security(target)?, clock.clone());
+        let mut attempt = Self { connection, clock, remote: remote(target), recipients: 0, over: None };
+        if target.tls == Tls::Implicit {
+            attempt.connection.secure_first().await.map_err(|error| tls_failure(&error))?;
+        }
+        match attempt.connection.next().await {
+            Ok(Some(Event::Ready)) => Ok(attempt),
+            Ok(Some(Event::Failed(failure))) => Err(failure),
+            Err(error @ (DriveError::Handshake(_) | DriveError::HandshakeTimeout)) => Err(tls_failure(&error)),
+            Err(error @ DriveError::Broken(_)) => match attempt.broken(&error) {
+                Event::Failed(failure) => Err(failure),
+                _ => Err(unreachable(&error)),
+            },
+            Ok(_) => Err(unreachable(&"it closed the connection")),
+        }
+    }
+
+    /// The next event, be it that the connection broke.
+    async fn event(&mut self) -> Event {
+        match self.connection.next().await {
+            Ok(Some(event)) => event,
+            Ok(None) => Event::Closed,
+            Err(error) => self.broken(&error),
+        }
+    }
+
+    /// Lets the machine judge a broken connection: it knows what was said and what is in doubt.
+    fn broken(&mut self, error: &DriveError) -> Event {
+        tracing::debug!(remote = self.remote, %error, "the connection to a host broke");
+        // An event that was met while writing comes first.
+        if let Some(Ok(Some(event))) = self.connection.next().now_or_never() {
+            return event;
+        }
+        let now = self.clock.now();
+        let client = self.connection.machine();
+        client.end(now);
+        loop {
+            match client.poll(now) {
+                Output::Send(_) => {}
+                Output::Event(event) => return event,
+                Output::Secure | Output::Wait { .. } | Output::Close => return Event::Closed,
+            }
+        }
+    }
+
+    fn lost(&self) -> Vec<Outcome> {
+        let lost = Reply::connection_lost(&format!("{} closed the connection", self.remote));
+        vec![Outcome::Deferred(lost); self.recipients]
+    }
+}
+
+fn remote(target: &Target) -> String {
+    format!("{} [{}]:{}", target.host, target.address.ip(), target.address.port())
+}
+
+fn security(target: &Target) -> Result<Security, Failure> {
+    let name = target.host.trim_matches(['[', ']']).trim_end_matches('.');
+    let name = ServerName::try_from(name.to_owned());
+    Ok(match target.tls {
+        Tls::Off => Security::None,
+        // A name that can't be one in TLS is not sent: nobody checks it.
+        Tls::Opportunistic => Security::Client(trust::anybody(), name.unwrap_or(target.address.ip().into())),
+        Tls::StartTls | Tls::Implicit => Security::Client(
+            trust::vouched_for(&target.roots).map_err(|error| tls_failure(&error))?,
+            name.map_err(|error| tls_failure(&error))?,
+        ),
+    })
+}
+
+fn tls_failure(error: &dyn std::fmt::Display) -> Failure {
+    Failure { stage: Stage::Tls, reply: Reply::tls_failed(&format!("TLS could not be had: {error}")) }
+}
+
+#[cfg(test)]
+mod tests;
