@@ -189,32 +189,32 @@ mod tests {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut server = ServerConnection::new(served.server_config()).unwrap();
+        let mut near = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut far = ServerConnection::new(served.server_config()).unwrap();
         let mut wire = Vec::new();
-        while client.is_handshaking() || server.is_handshaking() {
-            while client.wants_write() {
-                client.write_tls(&mut wire).unwrap();
+        while near.is_handshaking() || far.is_handshaking() {
+            while near.wants_write() {
+                near.write_tls(&mut wire).unwrap();
             }
             let mut rest = &wire[..];
             while !rest.is_empty() {
-                server.read_tls(&mut rest).unwrap();
-                server.process_new_packets().unwrap();
+                far.read_tls(&mut rest).unwrap();
+                far.process_new_packets().unwrap();
             }
             wire.clear();
-            while server.wants_write() {
-                server.write_tls(&mut wire).unwrap();
+            while far.wants_write() {
+                far.write_tls(&mut wire).unwrap();
             }
             let mut rest = &wire[..];
             while !rest.is_empty() {
-                client.read_tls(&mut rest).unwrap();
-                if client.process_new_packets().is_err() {
+                near.read_tls(&mut rest).unwrap();
+                if near.process_new_packets().is_err() {
                     return false;
                 }
             }
             wire.clear();
         }
-        let group = server.negotiated_key_exchange_group().unwrap().name();
+        let group = far.negotiated_key_exchange_group().unwrap().name();
         assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
         true
     }

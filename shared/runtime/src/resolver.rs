@@ -209,14 +209,14 @@ mod tests {
             let mut buffer = [0; 1500];
             loop {
                 let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
-                let answer = answer(Message::from_vec(&buffer[..length]).unwrap());
+                let answer = answer(&Message::from_vec(&buffer[..length]).unwrap());
                 socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
             }
         });
         Resolver::new(&[address]).unwrap()
     }
 
-    fn answer(message: Message) -> Message {
+    fn answer(message: &Message) -> Message {
         let query = message.queries[0].clone();
         let mut answer = Message::response(message.metadata.id, message.metadata.op_code);
         answer.add_query(query.clone());

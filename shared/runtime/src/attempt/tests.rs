@@ -69,10 +69,10 @@ impl Host {
                 let reply = match event {
                     server::Event::Connected => Reply::greeting("mail.example.org"),
                     server::Event::Sender(_) => Reply::sender_ok(),
-                    server::Event::Recipient(rcpt) => match format!("{:?}", rcpt.path).contains("nobody") {
-                        true => Reply::unknown_recipient(),
-                        false => Reply::recipient_ok(),
-                    },
+                    server::Event::Recipient(rcpt) if format!("{:?}", rcpt.path).contains("nobody") => {
+                        Reply::unknown_recipient()
+                    }
+                    server::Event::Recipient(_) => Reply::recipient_ok(),
                     server::Event::Data => Reply::start_data(),
                     server::Event::Body(bytes) => {
                         message.extend_from_slice(&bytes);

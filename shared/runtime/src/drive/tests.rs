@@ -233,7 +233,7 @@ async fn a_handshake_that_never_ends_is_ended_by_the_clock() {
 async fn the_machine_hears_of_its_deadline_and_has_the_last_word() {
     let (mut near, far) = streams().await;
     let clock = Clock::still(Duration::ZERO);
-    let machine = Lines { until: Some(clock.now() + Duration::from_secs(60)), ..Lines::default() };
+    let machine = Lines { until: Some(clock.now() + Duration::from_mins(1)), ..Lines::default() };
     let mut far = Connection::new(far, machine, Security::None, clock.clone());
     let far = tokio::spawn(async move { far.next().await.unwrap() });
     tokio::task::yield_now().await;
@@ -252,7 +252,7 @@ async fn a_deadline_that_moves_forward_rings_once_at_its_last_place() {
     let (_near, far) = streams().await;
     let clock = Clock::still(Duration::ZERO);
     let start = clock.now();
-    let machine = Lines { until: Some(start + Duration::from_secs(60)), ..Lines::default() };
+    let machine = Lines { until: Some(start + Duration::from_mins(1)), ..Lines::default() };
     let mut far = Connection::new(far, machine, Security::None, clock.clone());
     // The timer is set for the first moment, then the machine changes its mind.
     assert!(tokio::time::timeout(Duration::ZERO, far.next()).await.is_err());

@@ -76,7 +76,7 @@ fn a_full_disk_is_told_apart_and_the_old_contents_stay() {
         let path = disk.0.path().join("place");
         write_file(&path, b"old").unwrap();
         assert!(free_octets(disk.0.path()).unwrap() <= 64 * 1024);
-        let error = write_file(&path, &[b'x'; 128 * 1024]).unwrap_err();
+        let error = write_file(&path, &vec![b'x'; 128 * 1024]).unwrap_err();
         assert!(error.is_full(), "{error}");
         assert_eq!(names(disk.0.path()), ["place"]);
         assert_eq!(fs::read(&path).unwrap(), b"old");
