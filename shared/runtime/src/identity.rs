@@ -238,3 +238,133 @@ impl ClientCertVerifier for AnyKey {
         self.0.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rustls::{ClientConnection, HandshakeKind, ServerConnection};
+
+    use super::*;
+
+    type Handshake = (ClientConnection, ServerConnection);
+
+    /// A handshake in memory.
+    fn shaken(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Result<Handshake, rustls::Error> {
+        let name = ServerName::try_from("gatepost").expect("a name");
+        let mut client = ClientConnection::new(client, name)?;
+        let mut server = ServerConnection::new(server)?;
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut flight = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut flight).expect("memory");
+            }
+            server.read_tls(&mut &flight[..]).expect("memory");
+            server.process_new_packets()?;
+            let mut flight = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut flight).expect("memory");
+            }
+            client.read_tls(&mut &flight[..]).expect("memory");
+            client.process_new_packets()?;
+        }
+        Ok((client, server))
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_kept_for_its_owner_only() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("tunnel.key");
+        let made = Identity::load_or_create(&path).expect("made");
+        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(Identity::load_or_create(&path).expect("loaded").key(), made.key());
+        let other = Identity::load_or_create(&directory.path().join("other.key")).expect("made");
+        assert_ne!(other.key(), made.key());
+    }
+
+    #[test]
+    fn a_file_that_holds_no_key_is_left_alone_and_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("tunnel.key");
+        for contents in ["", "not a key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+            std::fs::write(&path, contents).expect("written");
+            let error = Identity::load_or_create(&path).expect_err("no key").to_string();
+            assert!(error.starts_with(&format!("{} holds no usable key: ", path.display())), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).expect("there"), contents);
+        }
+    }
+
+    #[test]
+    fn each_side_sees_the_key_of_the_other() {
+        let (home, edge) = (Identity::throwaway(), Identity::throwaway());
+        for _ in 0..2 {
+            let (client, server) = shaken(home.client_config(), edge.server_config()).expect("shaken");
+            assert_eq!(peer_key(&client), Some(edge.key()));
+            assert_eq!(peer_key(&server), Some(home.key()));
+            assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+            assert_eq!(client.alpn_protocol(), Some(ALPN));
+            let group = client.negotiated_key_exchange_group().expect("one").name();
+            assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+            // The second time too: nothing is resumed, so each handshake proves the keys.
+            assert_eq!(client.handshake_kind(), Some(HandshakeKind::Full));
+        }
+    }
+
+    #[test]
+    fn a_certificate_whose_key_did_not_sign_is_refused() {
+        // The thief shows the home's certificate (which is public) and signs with a key of his own.
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let pairs = [(); 2].map(|()| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key"));
+        let params = CertificateParams::new(vec!["gatepost".to_owned()]).expect("a name");
+        let shown = params.self_signed(&pairs[0]).expect("a certificate").der().clone();
+        let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pairs[1].serialize_der()));
+        let signer = provider.key_provider.load_private_key(der).expect("a key");
+        let forged = Arc::new(Forged(Arc::new(rustls::sign::CertifiedKey::new(vec![shown], signer))));
+        let any = Arc::new(AnyKey(provider.signature_verification_algorithms));
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .expect("TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(any)
+            .with_client_cert_resolver(forged);
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        let error = shaken(Arc::new(client), Identity::throwaway().server_config()).expect_err("forged");
+        assert!(matches!(error, rustls::Error::InvalidCertificate(_)), "{error:?}");
+    }
+
+    #[test]
+    fn a_client_without_a_certificate_is_refused() {
+        let identity = Identity::throwaway();
+        let mut client = (*identity.client_config()).clone();
+        client.client_auth_cert_resolver = Arc::new(Nothing);
+        let error = shaken(Arc::new(client), identity.server_config()).expect_err("refused");
+        assert_eq!(error, rustls::Error::NoCertificatesPresented);
+    }
+
+    #[derive(Debug)]
+    struct Forged(Arc<rustls::sign::CertifiedKey>);
+
+    impl rustls::client::ResolvesClientCert for Forged {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+
+        fn has_certs(&self) -> bool {
+            true
+        }
+    }
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl rustls::client::ResolvesClientCert for Nothing {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+            None
+        }
+
+        fn has_certs(&self) -> bool {
+            false
+        }
+    }
+}

@@ -11,12 +11,11 @@ use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::hello::{Refusal, Role};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
-use tokio_rustls::TlsStream;
 
 use super::connection::Side;
 use super::greeting::{self, Greeted};
 use super::session::{Session, SessionFacts};
-use super::transport::{self, Secured};
+use super::transport::{self, Secured, Tls};
 use super::{Incoming, TunnelError};
 use crate::clock::Clock;
 use crate::identity::Identity;
@@ -27,7 +26,6 @@ const WHOLE_DEADLINE: Duration = Duration::from_secs(15);
 const PARTIAL_PER_KEY_MAX: usize = 4;
 
 type Paired = dyn Fn(NodeKey) -> bool + Send + Sync;
-type Tls = TlsStream<TcpStream>;
 
 /// The accepting side: gathers connections into sessions.
 pub struct Acceptor {
@@ -206,6 +204,12 @@ impl Acceptor {
             // We are shutting down: nobody takes sessions any more.
             session.close(TunnelError::Closed);
         }
+    }
+
+    /// Sessions that wait for their other connections.
+    #[cfg(test)]
+    pub(super) fn partial_sessions(&self) -> usize {
+        self.partial().len()
     }
 
     fn partial(&self) -> MutexGuard<'_, Vec<Partial>> {

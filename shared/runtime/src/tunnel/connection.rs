@@ -346,7 +346,9 @@ async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
             // Refilled at the top of the loop.
             () = link.wanted.notified() => continue,
         };
-        // The heartbeat's stream has ended with the connection, and may hold the other side's last word.
+        // The heartbeat's stream has ended with the connection, and may hold the other side's last word;
+        // if it has not come yet, it never will.
+        drop(link.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).take());
         return match pulse.await {
             Ok(Stopped::Over(reason)) => reason,
             _ => TunnelError::Broken(broken),

@@ -10,12 +10,11 @@ use gatepost_protocol::tunnel::hello::Role;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsStream;
 
 use super::connection::Side;
 use super::greeting::{self, Greeted};
 use super::session::{Session, SessionFacts};
-use super::transport::{self, Secured};
+use super::transport::{self, Secured, Tls};
 use super::{Incoming, TunnelError};
 use crate::clock::Clock;
 use crate::identity::Identity;
@@ -78,7 +77,7 @@ impl Dialling<'_> {
         Ok(Session::start([control.io, mail.io, splice.io], Side::Dialling, facts, self.clock))
     }
 
-    async fn one(&self, tcp: TcpStream, role: Role) -> Result<(Secured<TlsStream<TcpStream>>, Greeted), TunnelError> {
+    async fn one(&self, tcp: TcpStream, role: Role) -> Result<(Secured<Tls>, Greeted), TunnelError> {
         let mut secured = transport::secure_dialled(tcp, self.identity, self.clock).await?;
         if !self.keys.contains(&secured.peer) {
             let refusal = greeting::refuse_key(&mut secured.io, self.keys, secured.peer, self.clock).await;

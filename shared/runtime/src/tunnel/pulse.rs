@@ -37,20 +37,27 @@ pub(super) enum Stopped {
 
 /// Beats until the session ends.
 pub(super) async fn beat(link: Arc<Link>, life: Arc<Life>, source: Source, clock: Clock) -> Stopped {
-    let opened = tokio::select! {
-        biased;
-        opened = open(&link, source, &clock) => opened,
-        _ = link.end().wait() => Err(Stopped::Told),
-    };
-    let mut stream = match opened {
+    let mut stream = match open_unless_over(&link, source, &clock).await {
         Ok(stream) => stream,
         Err(stopped) => return stopped,
     };
     let mut pulse = Pulse::new(clock.now());
     loop {
-        if let Err(stopped) = step(&link, &life, &mut stream, &mut pulse, &clock).await {
-            return stopped;
+        match step(&link, &life, &mut stream, &mut pulse, &clock).await {
+            Ok(()) => {}
+            Err(Stopped::Broken) => return last_word(&mut stream).await,
+            Err(stopped) => return stopped,
         }
+    }
+}
+
+async fn open_unless_over(link: &Link, source: Source, clock: &Clock) -> Result<Stream, Stopped> {
+    let mut opened = std::pin::pin!(open(link, source, clock));
+    tokio::select! {
+        biased;
+        opened = &mut opened => opened,
+        // Over so soon: the other side's stream for the goodbye may just be on its way.
+        _ = link.end().wait() => clock.timeout(GOODBYE_DEADLINE, opened).await.unwrap_or(Err(Stopped::Told)),
     }
 }
 
@@ -95,6 +102,17 @@ async fn step(link: &Link, life: &Life, stream: &mut Stream, pulse: &mut Pulse, 
                 let _ = clock.timeout(GOODBYE_DEADLINE, send(stream, &Beat::Goodbye(refusal), clock)).await;
             }
             Err(Stopped::Told)
+        }
+    }
+}
+
+/// What a broken stream still holds: we may have failed to send before we read a goodbye.
+async fn last_word(stream: &mut Stream) -> Stopped {
+    loop {
+        match stream.record::<Beat>().await {
+            Ok(Beat::Goodbye(refusal)) => return Stopped::Over(TunnelError::Refused(refusal)),
+            Ok(Beat::Ping(_) | Beat::Pong(_)) | Err(StreamError::Frame(FrameError::Malformed(_))) => {}
+            Err(_) => return Stopped::Broken,
         }
     }
 }

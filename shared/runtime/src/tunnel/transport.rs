@@ -8,7 +8,7 @@ use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::hello::ALPN;
 use rustls::CommonState;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -24,6 +24,12 @@ const UNACKNOWLEDGED_MS_MAX: u32 = 60_000;
 const LINGER_DEADLINE: Duration = Duration::from_secs(2);
 const LINGER_OCTETS_MAX: u64 = 64 * 1024;
 
+/// Octets read from the socket at once: TLS itself asks for 4 KiB at a time.
+const READ_OCTETS: usize = 32 * 1024;
+
+/// TLS over TCP.
+pub(super) type Tls = TlsStream<BufReader<TcpStream>>;
+
 /// A connection whose other end has proven a key.
 pub(super) struct Secured<IO> {
     pub(super) io: IO,
@@ -37,12 +43,13 @@ pub(super) async fn secure_dialled(
     tcp: TcpStream,
     identity: &Identity,
     clock: &Clock,
-) -> Result<Secured<TlsStream<TcpStream>>, TunnelError> {
+) -> Result<Secured<Tls>, TunnelError> {
     prepare(&tcp);
     let address = tcp.peer_addr().map_err(|error| TunnelError::Broken(error.to_string()))?;
     // Not sent, not checked: the key alone decides.
     let name = ServerName::IpAddress(address.ip().into());
-    let handshake = TlsConnector::from(identity.client_config()).connect(name, tcp);
+    let handshake =
+        TlsConnector::from(identity.client_config()).connect(name, BufReader::with_capacity(READ_OCTETS, tcp));
     let tls = finished(clock.timeout(HANDSHAKE_DEADLINE, handshake).await)?;
     secured(tls.into())
 }
@@ -52,9 +59,9 @@ pub(super) async fn secure_accepted(
     tcp: TcpStream,
     identity: &Arc<Identity>,
     clock: &Clock,
-) -> Result<Secured<TlsStream<TcpStream>>, TunnelError> {
+) -> Result<Secured<Tls>, TunnelError> {
     prepare(&tcp);
-    let handshake = TlsAcceptor::from(identity.server_config()).accept(tcp);
+    let handshake = TlsAcceptor::from(identity.server_config()).accept(BufReader::with_capacity(READ_OCTETS, tcp));
     let tls = finished(clock.timeout(HANDSHAKE_DEADLINE, handshake).await)?;
     secured(tls.into())
 }
@@ -67,7 +74,7 @@ fn finished<T>(handshake: Option<std::io::Result<T>>) -> Result<T, TunnelError> 
     }
 }
 
-fn secured(io: TlsStream<TcpStream>) -> Result<Secured<TlsStream<TcpStream>>, TunnelError> {
+fn secured(io: Tls) -> Result<Secured<Tls>, TunnelError> {
     let (_, state) = io.get_ref();
     let state: &CommonState = state;
     if state.alpn_protocol() != Some(ALPN) {

@@ -1,9 +1,13 @@
 //! Two sessions in one process over real loopback TCP.
 
 mod exchanges;
+mod hostile;
+mod refusals;
+mod silence;
 
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gatepost_protocol::pairing::NodeKey;
@@ -54,7 +58,16 @@ impl Edge {
 }
 
 async fn dialled(edge: &Edge, identity: &Identity, clock: &Clock) -> Result<Whole, TunnelError> {
-    soon(dial(identity, "home", &edge.address.to_string(), &[edge.key], clock.clone())).await
+    dialled_at(edge.address, identity, &[edge.key], clock).await
+}
+
+async fn dialled_at(
+    address: SocketAddr,
+    identity: &Identity,
+    keys: &[NodeKey],
+    clock: &Clock,
+) -> Result<Whole, TunnelError> {
+    soon(dial(identity, "home", &address.to_string(), keys, clock.clone())).await
 }
 
 /// A whole session: its home's end, its edge's end.
@@ -79,4 +92,60 @@ fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
 
 fn request(number: u8) -> Request {
     Request::Spool(SpoolRequest::Fetch(TransferId([number; 16])))
+}
+
+/// The lines logged on this thread while it lives. Tests run on one thread each, tasks included.
+struct Log {
+    lines: Arc<Mutex<Vec<u8>>>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Log {
+    fn capture() -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&lines);
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(move || Writer(Arc::clone(&writer)))
+            .finish();
+        Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let lines = self.lines.lock().expect("no panic while logging");
+        String::from_utf8_lossy(&lines).lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until this many lines hold `text`; returns them.
+    async fn holds(&self, text: &str, times: usize) -> Vec<String> {
+        let found = async {
+            loop {
+                let lines: Vec<_> = self.lines().into_iter().filter(|line| line.contains(text)).collect();
+                if lines.len() >= times {
+                    return lines;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(lines) => lines,
+            Err(_) => panic!("{times} lines with {text:?} expected; logged:\n{}", self.lines().join("\n")),
+        }
+    }
+}
+
+struct Writer(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic while logging").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
