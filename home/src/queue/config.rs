@@ -114,3 +114,47 @@ impl Settings {
         Ok(settings)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(toml: &str) -> Result<Settings, String> {
+        #[derive(Deserialize)]
+        struct File {
+            queue: RawQueue,
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("home.toml");
+        std::fs::write(&path, format!("[queue]\n{toml}\n")).expect("written");
+        let source = Source::read(&path).map_err(|error| error.to_string())?;
+        let file: File = source.parse().map_err(|error| error.to_string())?;
+        let postmaster = Address::parse("postmaster@example.org").expect("valid");
+        Settings::check(file.queue, "home.example.org", postmaster, &source).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_five_days_and_change_down_to_milliseconds() {
+        let settings = check("").expect("valid");
+        assert_eq!(settings.expire, Duration::from_hours(120));
+        assert_eq!((settings.attempts_max, settings.attempts_per_destination_max), (20, 4));
+        let settings = check("expire = \"2 s\"\nretry = [\"50 ms\", \"1 s\"]\nin_doubt = \"100 ms\"").expect("valid");
+        assert_eq!(settings.retry, [Duration::from_millis(50), Duration::from_secs(1)]);
+        assert_eq!(settings.in_doubt, Duration::from_millis(100));
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused_where_it_stands() {
+        for (toml, words) in [
+            ("retry = []", "retrying needs waits"),
+            ("retry = [\"0 s\"]", "retrying needs waits"),
+            ("expire = \"0 s\"", "given up at once"),
+            ("attempts_max = 0", "from 1 to 200"),
+            ("messages_max = 0", "from 1 to"),
+            ("expires = \"5 d\"", "expire"),
+        ] {
+            let error = check(toml).expect_err(toml);
+            assert!(error.contains(words) && error.contains("home.toml:2"), "{toml}: {error}");
+        }
+    }
+}

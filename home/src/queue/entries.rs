@@ -226,7 +226,7 @@ impl Entries {
         if entry == *before {
             return Ok(Some(result));
         }
-        if entry.is_done() && entry.bounce.is_none() && entry.finished_unix_ms.is_none() {
+        if durably && entry.is_done() && entry.bounce.is_none() && entry.finished_unix_ms.is_none() {
             entry.finished_unix_ms = Some(self.now_unix_ms());
         }
         if durably {

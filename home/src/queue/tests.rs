@@ -291,3 +291,26 @@ fn commands_change_what_they_name() {
     queue.command(Command::Drop(Which::All)).expect("dropped");
     assert_eq!(queue.waiting(), 0);
 }
+
+proptest::proptest! {
+    #[test]
+    fn garbage_is_no_record(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+        proptest::prop_assert!(record::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_record_of_any_contents_is_refused_or_whole(
+        attempts in proptest::collection::vec(0usize..4, 0..3),
+        time in ".{0,24}",
+        sender in "[ -~]{0,20}",
+    ) {
+        // Well sealed, but not by us: the checksum fits, the values are anything.
+        let mut value = record::view(&entry(&["bob@example.com"]));
+        value["received"] = json!(time);
+        value["sender"] = json!(sender);
+        value["attempts"] = json!([{ "id": ID, "edge": null, "since": time, "lost": null, "recipients": attempts }]);
+        if let Ok(read) = record::decode(&record::sealed(value)) {
+            proptest::prop_assert!(attempts.iter().all(|place| *place < read.recipients.len()));
+        }
+    }
+}

@@ -62,7 +62,7 @@ impl Dialog {
         let (door, queue) = tokio::task::spawn_blocking(move || build(&folder)).await.expect("built");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
-        let (served, peer) = listener.accept().await.expect("accepted");
+        let (accepted, peer) = listener.accept().await.expect("accepted");
         let (shutdown, signal) = Shutdown::new();
         let session = tokio::spawn(async move {
             let profile = Profile {
@@ -75,7 +75,7 @@ impl Dialog {
             let clock = door.clock.clone();
             let mut server = Server::new(profile, clock.now());
             server.secured(clock.now(), TlsFacts { version: "TLSv1.3".into(), ..TlsFacts::default() });
-            let mut connection = Connection::new(served, server, Security::None, clock);
+            let mut connection = Connection::new(accepted, server, Security::None, clock);
             session::converse(&Arc::new(door), &mut connection, peer.ip(), signal).await;
         });
         let mut dialog = Self { stream, queue, shutdown, session, state };

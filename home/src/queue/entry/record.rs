@@ -134,7 +134,11 @@ struct RecordBounce {
 
 /// The bytes of the file.
 pub fn encode(entry: &Entry) -> Vec<u8> {
-    let value = view(entry);
+    sealed(view(entry))
+}
+
+/// The file of this value.
+pub(in crate::queue) fn sealed(value: Value) -> Vec<u8> {
     let checksum = checksum(&value);
     let mut text = serde_json::to_vec_pretty(&Sealed { entry: value, checksum })
         .expect("strings, numbers and lists always serialise");

@@ -9,7 +9,7 @@ use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::relay::{AttemptId, AttemptRequest, AttemptState};
 use gatepost_runtime::tunnel::StreamError;
 
-use super::{Context, attempt, relay};
+use super::{Context, attempt, jitter, relay};
 use crate::queue::entry::{Entry, Place};
 use crate::queue::{ConnectedEdge, QueueId};
 
@@ -37,7 +37,7 @@ pub async fn ask(context: &Context, id: QueueId, place: Option<NodeKey>, edge: O
             }
             (None, None) => {
                 let (schedule, attempt) = (context.entries.rules().schedule.clone(), attempt.id);
-                context.record(id, move |entry, now| schedule.made_again_in_doubt(entry, attempt, now)).await;
+                context.record(id, move |entry, now| schedule.stays_in_doubt(entry, attempt, now, jitter())).await;
             }
         }
     }

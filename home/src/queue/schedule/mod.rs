@@ -116,14 +116,16 @@ impl Schedule {
         self.ended(entry, id, &outcomes, None, now_unix_ms, jitter);
     }
 
-    /// An attempt may have delivered and nobody will ever know (RFC 1047): it is made again, marked.
-    pub fn made_again_in_doubt(&self, entry: &mut Entry, id: AttemptId, now_unix_ms: i64) {
+    /// An attempt may have delivered and nobody will ever know (RFC 1047): it counts as a deferral, and
+    /// what is tried after it is marked.
+    pub fn stays_in_doubt(&self, entry: &mut Entry, id: AttemptId, now_unix_ms: i64, jitter: u16) {
         let Some(attempt) = take(entry, id) else { return };
         for place in attempt.recipients {
             if let Some(State::Waiting(waiting)) = entry.recipients.get_mut(place).map(|a| &mut a.state) {
                 waiting.in_doubt = true;
-                waiting.next_unix_ms = now_unix_ms;
             }
+            let why = Reply::connection_lost("The attempt broke off; whether it delivered is not known");
+            self.decide(entry, place, Outcome::Deferred(why), None, now_unix_ms, jitter);
         }
     }
 
@@ -158,7 +160,14 @@ impl Schedule {
             attempt.ask_unix_ms = Some(ends);
             return false;
         }
-        self.made_again_in_doubt(entry, id, now_unix_ms);
+        let recipients = attempt.recipients.clone();
+        self.stays_in_doubt(entry, id, now_unix_ms, 0);
+        // It was left alone for long enough.
+        for place in recipients {
+            if let Some(State::Waiting(waiting)) = entry.recipients.get_mut(place).map(|a| &mut a.state) {
+                waiting.next_unix_ms = now_unix_ms;
+            }
+        }
         true
     }
 

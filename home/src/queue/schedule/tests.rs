@@ -126,7 +126,16 @@ fn an_attempt_in_doubt_is_left_alone_for_half_an_hour_and_then_marked() {
     assert!(!schedule.doubted(&mut entry, ATTEMPT, START + 31 * MINUTE - 1));
     assert!(schedule.doubted(&mut entry, ATTEMPT, START + 31 * MINUTE));
     assert_eq!(ready(&entry, START + 31 * MINUTE), [0]);
-    assert!(matches!(entry.recipients[0].state, State::Waiting(Waiting { in_doubt: true, .. })));
+    assert!(matches!(entry.recipients[0].state, State::Waiting(Waiting { in_doubt: true, attempts: 1, .. })));
+    // Doubt after doubt has an end, too.
+    let mut now = START + 31 * MINUTE;
+    while entry.untold().is_empty() {
+        begin(&mut entry, now);
+        schedule.lost(&mut entry, ATTEMPT, now);
+        now += 30 * MINUTE;
+        assert!(schedule.doubted(&mut entry, ATTEMPT, now));
+    }
+    assert_eq!(now - START, 5 * DAY + MINUTE);
 }
 
 #[test]

@@ -178,6 +178,8 @@ async fn a_stop_after_the_final_dot_is_in_doubt_and_marked() {
     tokio::time::timeout(PATIENCE, taken.wait_for(|taken| taken.len() == 1)).await.expect("in time").expect("open");
     running.kill().await;
     let running = Running::start(state.path(), settings(), sink.routes(), clock());
+    running.until_deferred(1).await;
+    running.clock.turn(2 * MINUTE);
     tokio::time::timeout(PATIENCE, taken.wait_for(|taken| taken.len() == 2)).await.expect("in time").expect("open");
     let entry = running.entry(ID).expect("not done yet");
     assert!(matches!(&entry.recipients[0].state, State::Waiting(waiting) if waiting.in_doubt));

@@ -59,9 +59,8 @@ impl Running {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-            panic!("{what} never came; the entry is {:#?}", self.entry(ID));
-        }
+        let came = tokio::time::timeout(PATIENCE, waiting).await.is_ok();
+        assert!(came, "{what} never came; the entry is {:#?}", self.entry(ID));
     }
 
     async fn until_gone(&self) {
