@@ -337,7 +337,7 @@ fn count(written: Option<&Placed<usize>>, default: usize, source: &Source) -> Re
 mod tests {
     use super::*;
 
-    const KEY: &str = "gp1";
+    const KEY: &str = "EDGEKEY";
 
     fn read(text: &str) -> Result<Config, ConfigError> {
         let folder = tempfile::tempdir().expect("a folder");
@@ -364,7 +364,7 @@ mod tests {
     fn a_fuller_file() {
         let config = read(&format!(
             "{SMALLEST}subaddress_separator = \"\"\nstate = \"/srv/mail\"\n[listen]\nsubmissions = \"off\"\n[limits]\nmessage = \
-             \"10 MiB\"\n[[edge]]\nname = \"vps1\"\naddress = \"mail.example.org:10025\"\nkey = \"gp1\"\n[[edge]]\nname = \
+             \"10 MiB\"\n[[edge]]\nname = \"vps1\"\naddress = \"mail.example.org:10025\"\nkey = \"EDGEKEY\"\n[[edge]]\nname = \
              \"vps2\"\naddress = \"[::1]:10025\"\nkey = [\"{}\"]\n",
             NodeKey::of_spki(b"other")
         ))
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_placed_and_explained() {
-        let edge = "[[edge]]\nname = \"a\"\naddress = \"mail.example.org:10025\"\nkey = \"gp1\"\n";
+        let edge = "[[edge]]\nname = \"a\"\naddress = \"mail.example.org:10025\"\nkey = \"EDGEKEY\"\n";
         for (text, line, says) in [
             (SMALLEST.replace("alice@example.org", "alice@example.com"), 3, "in a domain of this home"),
             (SMALLEST.replace("alice@example.org", "alice"), 3, "needs an @"),
@@ -390,7 +390,7 @@ mod tests {
             (format!("{SMALLEST}[listen]\nsubmissions = \"everywhere\"\n"), 5, "off"),
             (format!("{SMALLEST}{edge}{edge}"), 9, "two edges have this name"),
             (format!("{SMALLEST}{edge}{}", edge.replace("\"a\"", "\"b\"")), 11, "two edges have this key"),
-            (format!("{SMALLEST}{}", edge.replace("\"gp1\"", "\"gp2x\"")), 7, "gatepost-edge key"),
+            (format!("{SMALLEST}{}", edge.replace("\"EDGEKEY\"", "\"gp2x\"")), 7, "gatepost-edge key"),
             (format!("{SMALLEST}{}", edge.replace(":10025", "")), 6, "not an address to dial"),
             (format!("{SMALLEST}postmastr = 1\n"), 4, "postmaster"),
         ] {

@@ -186,6 +186,7 @@ fn the_directory_grows_only_with_what_an_edge_sees() {
 fn what_cannot_be_is_refused_with_the_reason() {
     let state = tempfile::tempdir().expect("a folder");
     let accounts = open(state.path());
+    accounts.add_alias("team@example.org", &["bob@example.org".into()]).expect("made");
     let alias =
         |source: &str, target: &str| accounts.add_alias(source, &[target.to_owned()]).expect_err(source).to_string();
     for (error, says) in [

@@ -1,1 +1,288 @@
+//! Messages from everywhere, through a real router, up to real mailboxes and a real queue.
 
+use std::path::{Path, PathBuf};
+
+use gatepost_protocol::mail::envelope::BodyKind;
+use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferOpen};
+use gatepost_protocol::tunnel::verb::inbound::Credential;
+use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireVerdict};
+
+use super::intake::{Brought, Gathered, Gathering, Taken};
+use super::ledger::Ledger;
+use super::*;
+use crate::accounts::password::Scope;
+use crate::database::Database;
+use crate::delivery::maildir::Maildirs;
+use crate::queue::Queue;
+use crate::queue::tests as queued;
+
+fn edge() -> NodeKey {
+    NodeKey::from_bytes([5; 32])
+}
+
+const TEXT: &str = "From: alice@example.org\r\nTo: x\r\nSubject: Hi\r\n\r\nHello\r\n";
+
+struct House {
+    router: Router,
+    accounts: Accounts,
+    queue: Queue,
+    state: tempfile::TempDir,
+}
+
+fn house() -> House {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = crate::accounts::tests::open(state.path());
+    let (queue, _) = queued::open(state.path());
+    let ledger = Ledger::new(Database::open(state.path()).expect("opened"));
+    let maildirs = Maildirs::new(state.path(), "home.example.org", queued::clock());
+    let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), queued::clock()));
+    let router = Router::new("home.example.org".into(), accounts.clone(), promises, queued::clock());
+    House { router, accounts, queue, state }
+}
+
+impl House {
+    fn mail(&self, folder: &str) -> Vec<String> {
+        let path: PathBuf = self.state.path().join("mail").join(folder).join("new");
+        let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
+        entries.map(|entry| std::fs::read_to_string(entry.expect("read").path()).expect("text")).collect()
+    }
+
+    fn counts(&self) -> [usize; 4] {
+        let count = |folder| self.mail(folder).len();
+        [count("example.org/alice"), count("example.org/bob"), count("example.org/alice/.Junk"), self.queue.waiting()]
+    }
+}
+
+fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
+    Envelope {
+        reverse_path: ReversePath::parse(sender).expect("valid"),
+        recipients: recipients.iter().map(|text| Recipient::plain(Address::parse(text).expect("valid"))).collect(),
+        body: BodyKind::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+    }
+}
+
+fn arrival(origin: Origin, sender: &str, recipients: &[&str]) -> Arrival {
+    Arrival {
+        origin,
+        trace: TraceId::from_random(random::bytes()),
+        envelope: envelope(sender, recipients),
+        message: Message { front: Bytes::new(), body: Body::from(TEXT.as_bytes().to_vec()) },
+        received_unix_s: queued::RECEIVED_UNIX_S,
+    }
+}
+
+fn world(n: u8, spooled: bool) -> Origin {
+    Origin::World { edge: edge(), transfer: TransferId([n; 16]), spooled }
+}
+
+fn account(n: u8, spooled: bool) -> Origin {
+    Origin::Account { login: "alice@example.org".into(), edge: Some((edge(), TransferId([n; 16]))), spooled }
+}
+
+#[tokio::test]
+async fn each_message_finds_its_place() {
+    for (case, origin, sender, recipients, code, counts) in [
+        ("inbound", world(1, false), "x@example.com", &["alice@example.org"][..], 250, [1, 0, 0, 0]),
+        ("to two", world(1, false), "x@example.com", &["alice+a@example.org", "bob@example.org"], 250, [1, 1, 0, 0]),
+        ("a bounce of the world", world(1, false), "", &["bob@example.org"], 250, [0, 1, 0, 0]),
+        ("nobody", world(1, false), "x@example.com", &["nobody@example.org"], 550, [0, 0, 0, 0]),
+        ("elsewhere", world(1, false), "x@example.com", &["x@example.net"], 550, [0, 0, 0, 0]),
+        ("one of two", world(1, false), "x@example.com", &["nobody@example.org", "bob@example.org"], 250, [1, 1, 0, 0]),
+        ("spooled, nobody", world(1, true), "x@example.com", &["nobody@example.org"], 250, [1, 0, 0, 0]),
+        ("spooled, elsewhere", world(1, true), "x@example.com", &["x@example.net"], 250, [1, 0, 0, 0]),
+        (
+            "submission",
+            account(1, false),
+            "alice@example.org",
+            &["bob@example.org", "x@example.com"],
+            250,
+            [0, 1, 0, 1],
+        ),
+        ("to nobody", account(1, false), "alice@example.org", &["nobody@example.org", "x@example.com"], 550, [0; 4]),
+        ("under another's name", account(1, false), "bob@example.org", &["x@example.com"], 550, [0; 4]),
+        ("from nobody", account(1, false), "", &["x@example.com"], 250, [0, 0, 0, 1]),
+        // The account is told, in its own mailbox.
+        ("spooled, under another's name", account(1, true), "bob@example.org", &["x@example.com"], 250, [1, 0, 0, 0]),
+    ] {
+        let house = house();
+        let reply = house.router.accept(arrival(origin, sender, recipients)).await;
+        assert_eq!((reply.code(), house.counts()), (code, counts), "{case}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_hand_over_is_kept_once_however_often_and_at_once_it_comes() {
+    let house = house();
+    let mut running = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let (router, spooled) = (house.router.clone(), n % 2 == 0);
+        running.spawn(async move {
+            let brought = arrival(world(1, spooled), "x@example.com", &["alice@example.org", "bob@example.org"]);
+            router.accept(brought).await.code()
+        });
+    }
+    while let Some(code) = running.join_next().await {
+        assert_eq!(code.expect("no panic"), 250);
+    }
+    assert_eq!(house.counts(), [1, 1, 0, 0]);
+    let other_edge =
+        Origin::World { edge: NodeKey::from_bytes([6; 32]), transfer: TransferId([1; 16]), spooled: false };
+    house.router.accept(arrival(other_edge, "x@example.com", &["bob@example.org"])).await;
+    assert_eq!(house.counts(), [1, 2, 0, 0], "another edge's transfer is another one");
+}
+
+#[tokio::test]
+async fn a_refused_message_that_was_sealed_meanwhile_is_kept_by_the_postmaster() {
+    let house = house();
+    let refused = house.router.accept(arrival(world(1, false), "x@example.com", &["nobody@example.org"])).await;
+    assert_eq!(refused.code(), 550);
+    let spooled = house.router.accept(arrival(world(1, true), "x@example.com", &["nobody@example.org"])).await;
+    assert_eq!((spooled.code(), house.counts()), (250, [1, 0, 0, 0]));
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_or_junk() {
+    let house = house();
+    let mut settings = crate::accounts::tests::settings();
+    settings.message_octets_max = 10;
+    house.accounts.refresh(Some(settings)).expect("read");
+    let send = |origin| house.router.accept(arrival(origin, "alice@example.org", &["alice@example.org"]));
+    assert_eq!(send(world(1, false)).await.code(), 552);
+    assert_eq!(send(account(2, false)).await.code(), 552);
+    assert_eq!(house.counts(), [0; 4]);
+    assert_eq!(send(world(3, true)).await.code(), 250);
+    assert_eq!(house.counts(), [0, 0, 1, 0]);
+}
+
+#[tokio::test]
+async fn delivery_says_from_whom_and_to_whom() {
+    let house = house();
+    house.accounts.add_alias("team@example.org", &["bob@example.org".into()]).expect("made");
+    let mut brought = arrival(world(1, false), "x@example.com", &["team+a@example.org", "alice@example.org"]);
+    brought.message.front = Bytes::from_static(b"Received: from the edge\r\n");
+    house.router.accept(brought).await;
+    let [alice] = &house.mail("example.org/alice")[..] else { panic!("one message") };
+    let start = "Return-Path: <x@example.com>\r\nDelivered-To: alice@example.org\r\nReceived: from the edge\r\n";
+    assert!(alice.starts_with(start), "{alice}");
+    assert!(alice.ends_with(TEXT), "the message itself is not touched");
+    let [bob] = &house.mail("example.org/bob")[..] else { panic!("one message") };
+    let start =
+        "Return-Path: <x@example.com>\r\nDelivered-To: bob@example.org\r\nX-Original-To: team+a@example.org\r\n";
+    assert!(bob.starts_with(start), "{bob}");
+}
+
+#[tokio::test]
+async fn a_refused_spooled_submission_is_reported_once_with_its_reason() {
+    let house = house();
+    for _ in 0..2 {
+        let brought = arrival(account(1, true), "bob@example.org", &["x@example.com"]);
+        assert_eq!(house.router.accept(brought).await.code(), 250);
+    }
+    let [report] = &house.mail("example.org/alice")[..] else { panic!("one report") };
+    for part in ["Return-Path: <>", "bob@example.org does not belong to this login", "x@example.com", "Subject: Hi"] {
+        assert!(report.contains(part), "{part} in {report}");
+    }
+}
+
+#[tokio::test]
+async fn recipients_are_checked_as_they_are_named() {
+    let house = house();
+    for (address, good) in
+        [("bob@example.org", true), ("bob+x@example.org", true), ("x@example.com", true), ("nobody@example.org", false)]
+    {
+        let address = Address::parse(address).expect("valid");
+        assert_eq!(house.router.check_recipient(&address).await.is_ok(), good, "{address}");
+    }
+}
+
+fn brought(n: u8, credential: Option<Credential>) -> Brought {
+    let open = TransferOpen {
+        transfer: TransferId([n; 16]),
+        trace: [n; 10],
+        envelope: WireEnvelope::from(&envelope("alice@example.org", &["x@example.com"])),
+        client: WireClient {
+            address: std::net::IpAddr::from([192, 0, 2, 1]),
+            helo: "client".into(),
+            with: "ESMTPSA".into(),
+            tls: None,
+        },
+        received_unix_s: queued::RECEIVED_UNIX_S,
+    };
+    Brought { open, credential }
+}
+
+fn message() -> Message {
+    Message { front: Bytes::new(), body: Body::from(TEXT.as_bytes().to_vec()) }
+}
+
+#[tokio::test]
+async fn a_lying_edge_gets_nothing_queued() {
+    let house = house();
+    for (n, lie) in [
+        Credential::Grant([9; 16]),
+        Credential::Password { login: "alice@example.org".into(), password: b"guess".to_vec() },
+        Credential::Password { login: "mallory@example.com".into(), password: b"guess".to_vec() },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let n = u8::try_from(n).expect("small");
+        let live =
+            intake::take_live(&house.router, &house.accounts, edge(), brought(n, Some(lie.clone())), message()).await;
+        assert!(!live.expect("well formed").is_positive());
+        let spooled =
+            intake::take_spooled(&house.router, &house.accounts, edge(), brought(n + 10, Some(lie)), message()).await;
+        assert!(matches!(spooled, Ok(Taken::Answered(_) | Taken::Nobodys)));
+        assert_eq!(house.queue.waiting(), 0);
+    }
+    // Only the owner of the account that was named heard of it, once.
+    assert_eq!(house.counts(), [1, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn what_a_login_proved_is_sent_live_and_from_the_spool() {
+    let house = house();
+    let secret = house.accounts.add_app_password("alice@example.org", "phone", Scope::Submission).expect("made");
+    let password = house.accounts.book().accounts["alice@example.org"].passwords[1].id;
+    let grant = |edge| {
+        house.accounts.grants().issue([1; 16], edge, "alice@example.org".into(), password, queued::clock().now());
+    };
+    let live = |n| {
+        let brought = brought(n, Some(Credential::Grant([1; 16])));
+        intake::take_live(&house.router, &house.accounts, edge(), brought, message())
+    };
+    grant(NodeKey::from_bytes([6; 32]));
+    assert_eq!(live(1).await.expect("well formed").code(), 451, "a grant for another edge");
+    grant(edge());
+    assert_eq!(live(1).await.expect("well formed").code(), 250);
+    let sealed = Credential::Password { login: "alice@example.org".into(), password: secret.expose().to_vec() };
+    let spooled =
+        intake::take_spooled(&house.router, &house.accounts, edge(), brought(2, Some(sealed)), message()).await;
+    assert!(matches!(spooled, Ok(Taken::Answered(reply)) if reply.is_positive()));
+    assert_eq!(house.queue.waiting(), 2);
+}
+
+#[tokio::test]
+async fn what_arrives_is_what_was_sent_or_nothing() {
+    let incoming = tempfile::tempdir().expect("a folder");
+    let incoming: Arc<Path> = incoming.path().into();
+    let mut tally = Tally::default();
+    tally.add(TEXT.as_bytes());
+    let seal = tally.seal(WireVerdict::default(), b"X-Front: 1\r\n".to_vec());
+    let gather = async |text: &'static str, octets_max: u64, end: TransferEnd| {
+        let mut gathering = Gathering::new(Arc::clone(&incoming), octets_max);
+        gathering.add(Bytes::from_static(text.as_bytes())).await.expect("taken");
+        gathering.end(end).await
+    };
+    let whole = || TransferEnd::Whole(seal.clone());
+    let Ok(Gathered::Whole(message)) = gather(TEXT, 1000, whole()).await else { panic!("whole") };
+    assert_eq!(message.octets(), (TEXT.len() + 12) as u64);
+    let exactly = TEXT.len() as u64;
+    assert!(matches!(gather(TEXT, exactly, whole()).await, Ok(Gathered::Whole(_))));
+    assert!(matches!(gather(TEXT, exactly - 1, whole()).await, Ok(Gathered::TooBig)));
+    assert!(matches!(gather(TEXT, 1000, TransferEnd::Abort).await, Ok(Gathered::Aborted)));
+    assert!(gather("something else", 1000, whole()).await.is_err());
+}

@@ -1,1 +1,217 @@
+//! A stop after each step, a start, a repeat: every copy is there exactly once.
 
+use std::path::Path;
+
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::tunnel::transfer::TransferId;
+
+use super::*;
+use crate::database::Database;
+use crate::queue::QueueId;
+use crate::queue::tests as queued;
+
+const MAILBOXES: [&str; 2] = ["alice@example.org", "bob@example.org"];
+
+/// What a message needs, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Nothing,
+    Intent,
+    Write,
+    FirstRename,
+    EveryRename,
+    Sync,
+    Queue,
+    Settle,
+}
+
+const STEPS: [Step; 8] = [
+    Step::Nothing,
+    Step::Intent,
+    Step::Write,
+    Step::FirstRename,
+    Step::EveryRename,
+    Step::Sync,
+    Step::Queue,
+    Step::Settle,
+];
+
+fn open(state: &Path) -> Promises {
+    let (queue, _) = queued::open(state);
+    let maildirs = Maildirs::new(state, "home.example.org", queued::clock());
+    Promises::new(maildirs, Ledger::new(Database::open(state).expect("opened")), queue, queued::clock())
+}
+
+fn hand_over() -> HandOver {
+    HandOver::our_own(TransferId([7; 16]))
+}
+
+/// The same hand-over brought once more: names are chosen anew each time.
+fn work(promises: &Promises, mailboxes: &[&str], queue: Option<u8>) -> Work {
+    let message = queued::message();
+    let copy = |mailbox: &&str| {
+        let fields = format!("Delivered-To: {mailbox}\r\n").into_bytes();
+        let octets = message.octets() + fields.len() as u64;
+        (promises.maildirs().place(Folder::inbox(mailbox), octets), fields)
+    };
+    Work {
+        hand_over: hand_over(),
+        trace: TraceId::from_random([1; 10]),
+        copies: mailboxes.iter().map(copy).collect(),
+        queued: queue.map(|n| queued::new_entry(n, &["carol@example.com"])),
+        message: message.clone(),
+    }
+}
+
+/// Goes through the steps up to `last` as [`Promises::keep`] does, then stops dead.
+fn stop_after(state: &Path, last: Step, mailboxes: &[&str], queue: Option<u8>) {
+    let promises = open(state);
+    let mut work = work(&promises, mailboxes, queue);
+    let plan = work.plan();
+    let mut row = None;
+    if last >= Step::Intent {
+        let begun = promises.ledger.begin(work.hand_over, work.trace, &plan, 0).wait().expect("noted");
+        let Begun::New(id) = begun else { panic!("known before it came") };
+        row = Some(id);
+    }
+    if last < Step::Write {
+        return;
+    }
+    let Written { drafts, prepared } = promises.write(&mut work).expect("written");
+    drafts.into_iter().for_each(Draft::release);
+    let renames = match last {
+        Step::Write => 0,
+        Step::FirstRename => 1,
+        _ => plan.places.len(),
+    };
+    for place in plan.places.iter().take(renames) {
+        promises.maildirs.deliver(place).expect("renamed");
+    }
+    if last >= Step::Sync {
+        promises.sync(&plan).expect("synced");
+    }
+    match prepared {
+        Some(prepared) if last >= Step::Queue => prepared.commit().expect("committed"),
+        // A stop leaves the files where they are.
+        prepared => std::mem::forget(prepared),
+    }
+    if last >= Step::Settle {
+        promises.ledger.settle(row.expect("noted")).wait().expect("noted");
+    }
+}
+
+fn count(state: &Path, mailbox: &str, part: &str) -> usize {
+    let folder = state.join("mail").join(Folder::inbox(mailbox).as_str()).join(part);
+    std::fs::read_dir(folder).map_or(0, Iterator::count)
+}
+
+#[test]
+fn every_copy_is_there_once_whatever_step_was_the_last() {
+    for (mailboxes, queue) in
+        [(&MAILBOXES[..], Some(1)), (&MAILBOXES[..], None), (&MAILBOXES[..1], None), (&MAILBOXES[..0], Some(1))]
+    {
+        for last in STEPS {
+            let case = format!("{last:?}, {} mailboxes, queue {queue:?}", mailboxes.len());
+            let state = tempfile::tempdir().expect("a folder");
+            stop_after(state.path(), last, mailboxes, queue);
+            let promises = open(state.path());
+            promises.settle_all().expect("settled");
+            // The edge heard nothing, so it brings the message again.
+            let again = work(&promises, mailboxes, queue.map(|n| n + 1));
+            promises.keep(again).expect("kept");
+            for mailbox in mailboxes {
+                assert_eq!(count(state.path(), mailbox, "new"), 1, "{case}: {mailbox}");
+                assert_eq!(count(state.path(), mailbox, "tmp"), 0, "{case}: {mailbox}");
+            }
+            assert_eq!(promises.queue.waiting(), usize::from(queue.is_some()), "{case}");
+        }
+    }
+}
+
+#[test]
+fn what_was_seen_before_a_stop_is_finished_by_the_start_alone() {
+    for (last, promised) in
+        [(Step::Write, false), (Step::FirstRename, true), (Step::EveryRename, true), (Step::Queue, true)]
+    {
+        let state = tempfile::tempdir().expect("a folder");
+        stop_after(state.path(), last, &MAILBOXES, Some(1));
+        let promises = open(state.path());
+        assert_eq!(
+            promises.settle_all().expect("settled"),
+            (usize::from(promised), usize::from(!promised)),
+            "{last:?}"
+        );
+        let count = |mailbox| count(state.path(), mailbox, "new");
+        assert_eq!(MAILBOXES.map(count), [usize::from(promised); 2], "{last:?}");
+        assert_eq!(promises.queue.waiting(), usize::from(promised), "{last:?}");
+    }
+}
+
+#[test]
+fn a_copy_that_was_read_before_the_start_is_not_delivered_again() {
+    let state = tempfile::tempdir().expect("a folder");
+    stop_after(state.path(), Step::EveryRename, &MAILBOXES[..1], None);
+    let folder = state.path().join("mail").join(Folder::inbox(MAILBOXES[0]).as_str());
+    let name = std::fs::read_dir(folder.join("new")).expect("read").next().expect("one").expect("read").file_name();
+    let read = format!("{}:2,S", name.to_string_lossy());
+    gatepost_runtime::durable::rename(&folder.join("new").join(&name), &folder.join("cur").join(read)).expect("moved");
+    let promises = open(state.path());
+    promises.settle_all().expect("settled");
+    assert_eq!(
+        promises.keep(work(&promises, &MAILBOXES[..1], None)).ok(),
+        Some(Kept::Before(TraceId::from_random([1; 10])))
+    );
+    assert_eq!(count(state.path(), MAILBOXES[0], "new"), 0);
+}
+
+#[test]
+fn what_can_not_be_written_leaves_nothing_and_is_taken_later() {
+    let state = tempfile::tempdir().expect("a folder");
+    let promises = open(state.path());
+    let folder = state.path().join("mail").join(Folder::inbox(MAILBOXES[1]).as_str());
+    std::fs::create_dir_all(folder.parent().expect("a parent")).expect("made");
+    std::fs::write(&folder, "in the way").expect("written");
+    promises.keep(work(&promises, &MAILBOXES, Some(1))).expect_err("a file is in the way");
+    assert_eq!(count(state.path(), MAILBOXES[0], "new"), 0);
+    assert_eq!(count(state.path(), MAILBOXES[0], "tmp"), 0);
+    assert_eq!(promises.queue.waiting(), 0);
+    std::fs::remove_file(&folder).expect("removed");
+    assert_eq!(promises.keep(work(&promises, &MAILBOXES, Some(2))).ok(), Some(Kept::Now));
+    assert_eq!(MAILBOXES.map(|mailbox| count(state.path(), mailbox, "new")), [1, 1]);
+    assert_eq!(promises.queue.waiting(), 1);
+}
+
+#[test]
+fn copies_that_can_not_be_delivered_follow_the_others_later() {
+    let state = tempfile::tempdir().expect("a folder");
+    let promises = open(state.path());
+    for mailbox in MAILBOXES {
+        promises.maildirs.ensure(&Folder::inbox(mailbox)).expect("made");
+    }
+    let new = state.path().join("mail").join(Folder::inbox(MAILBOXES[1]).as_str()).join("new");
+    std::fs::remove_dir(&new).expect("removed");
+    promises.keep(work(&promises, &MAILBOXES, Some(1))).expect_err("bob has no new/");
+    assert_eq!(count(state.path(), MAILBOXES[0], "new"), 1);
+    std::fs::create_dir(&new).expect("made");
+    promises.finish_unfinished();
+    assert_eq!(MAILBOXES.map(|mailbox| count(state.path(), mailbox, "new")), [1, 1]);
+    assert_eq!(promises.queue.waiting(), 1);
+    let again = promises.keep(work(&promises, &MAILBOXES, Some(2)));
+    assert!(matches!(again, Ok(Kept::Before(_))));
+    assert_eq!(promises.queue.waiting(), 1);
+}
+
+#[test]
+fn the_plan_names_exactly_what_is_kept() {
+    let state = tempfile::tempdir().expect("a folder");
+    let promises = open(state.path());
+    let work = work(&promises, &MAILBOXES, Some(1));
+    let plan = work.plan();
+    promises.keep(work).expect("kept");
+    for place in &plan.places {
+        assert_eq!(promises.maildirs.find(place).expect("looked"), Found::Delivered);
+    }
+    assert_eq!(plan.queue, Some(QueueId([1; 16])));
+    drop(promises);
+    assert_eq!(open(state.path()).ledger.open_intents().expect("read"), [], "settled by then");
+}
