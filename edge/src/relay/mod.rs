@@ -240,11 +240,8 @@ impl Sender {
             let config = ClientConfig {
                 helo: self.0.hostname.to_string(),
                 protocol: Protocol::Smtp,
-                starttls: match hop.tls {
-                    Tls::Opportunistic => StartTls::Opportunistic,
-                    Tls::StartTls => StartTls::Required,
-                    Tls::Implicit | Tls::Off => StartTls::Never,
-                },
+                // The attempt sets it by the target's TLS.
+                starttls: StartTls::Opportunistic,
                 login: hop.login,
                 nonce: random::bytes(),
                 limits: ClientLimits::default(),

@@ -25,6 +25,11 @@ pub struct World {
 impl World {
     /// Starts an edge that waits `home_wait` for its home.
     pub fn start(home_wait: &str) -> Self {
+        Self::start_with(home_wait, "")
+    }
+
+    /// The same, with more limits.
+    pub fn start_with(home_wait: &str, limits: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("home.pem");
@@ -37,7 +42,7 @@ impl World {
              [listen]\nsmtp = \"127.0.0.1:0\"\nsubmissions = \"127.0.0.1:0\"\ntunnel = \"127.0.0.1:0\"\n\
              [tls]\ncertificate = \"{base}/cert.pem\"\nkey = \"{base}/key.pem\"\n\
              [dns]\nservers = [\"127.0.0.1:9\"]\n\
-             [limits]\nhome_wait = \"{home_wait}\"\ndisk_reserve = 0\n\
+             [limits]\nhome_wait = \"{home_wait}\"\ndisk_reserve = 0\n{limits}\n\
              [[home]]\nname = \"cottage\"\nkey = \"{key}\"\ndomains = [\"example.org\"]\n",
             state = directory.path().join("state").display(),
             base = directory.path().display(),

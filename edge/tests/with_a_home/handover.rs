@@ -130,6 +130,44 @@ async fn while_the_home_is_away_nothing_readable_touches_the_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_defers_and_a_connected_home_does_not_need_it() {
+    let world = World::start_with(PATIENT, "spool = \"250 KiB\"");
+    let mut home = Home::connect(&world).await;
+    let large = message(400_000);
+    let (smtp, sent) = (world.smtp(), large.clone());
+    let client = tokio::spawn(async move { Client::connect(smtp).await.deliver(ALICE, &sent).await });
+    let (through, stream) = home.take().await;
+    assert_eq!(through.body, large);
+    answer(stream, &Reply::accepted("through")).await;
+    assert!(client.await.expect("no panic").starts_with("250 "));
+
+    home.hang_up(&world).await;
+    let mut client = Client::connect(world.smtp()).await;
+    let reply = client.deliver(ALICE, &large).await;
+    assert!(reply.starts_with("452 4.3.1 "), "{reply}");
+    assert_eq!(world.sealed(), 0);
+    assert!(client.deliver(ALICE, &message(230_000)).await.starts_with("250 "), "what was refused takes no room");
+    let reply = client.deliver(ALICE, &message(100_000)).await;
+    assert!(reply.starts_with("452 4.3.1 "), "{reply}");
+    assert_eq!(world.sealed(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_reads_nothing_is_silent_too() {
+    let world = World::start(IMPATIENT);
+    let mut home = Home::connect(&world).await;
+    let large = message(3_000_000);
+    let (smtp, sent) = (world.smtp(), large.clone());
+    let client = tokio::spawn(async move { Client::connect(smtp).await.deliver(ALICE, &sent).await });
+    let through = home.next().await;
+    assert!(client.await.expect("no panic").starts_with("250 "));
+    let listing = home.list().await;
+    assert_eq!(listing.total, 1);
+    let sealed = home.fetch(listing.entries[0].transfer).await;
+    assert_eq!((sealed.request, sealed.body), (through.request, large));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_breaks_off_leaves_nothing_behind() {
     let world = World::start(PATIENT);
     let mut home = Home::connect(&world).await;
