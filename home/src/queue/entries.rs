@@ -257,8 +257,10 @@ impl Entries {
 
     /// Takes an entry whose message is damaged out of the queue; its files go to `damaged/`.
     pub fn set_aside(&self, id: QueueId, why: &str) {
-        self.table().remove(id);
+        let Some(changing) = self.table().live.get(&id).map(|slot| Arc::clone(&slot.changing)) else { return };
+        let _guard = changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.set_entry_aside(id, why);
+        self.table().remove(id);
     }
 
     /// Takes the entries that are due out of the index; what happens to them puts them back.

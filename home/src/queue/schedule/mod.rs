@@ -9,10 +9,12 @@ use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::tunnel::verb::relay::AttemptId;
 
 use super::config::Settings;
-use super::entry::{Entry, Final, OpenAttempt, State, Waiting};
+use super::entry::{Addressee, Entry, Final, OpenAttempt, State, Waiting};
 
 /// Longest pause between two questions about an attempt that is still under way.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
+/// How long a bounce waits for other recipients to come to their end.
+const GATHERING: Duration = Duration::from_mins(1);
 /// Longest pause between two hand-overs of a bounce.
 const BOUNCE_AGAIN_MAX: Duration = Duration::from_mins(15);
 
@@ -47,14 +49,20 @@ pub fn due(entry: &Entry) -> Option<i64> {
     tries.chain(questions).chain(bounce_due(entry)).min()
 }
 
-/// When a bounce is to be handed over. A new one waits for attempts under way, so that one report tells
-/// of all their recipients.
+/// When a bounce is to be handed over. A new one waits a moment for recipients that are being tried or
+/// never were, so that one report tells of all that fail in the first round.
 pub fn bounce_due(entry: &Entry) -> Option<i64> {
-    match &entry.bounce {
-        Some(bounce) => Some(bounce.next_unix_ms),
-        None if entry.attempts.is_empty() && !entry.untold().is_empty() => Some(0),
-        None => None,
+    if let Some(bounce) = &entry.bounce {
+        return Some(bounce.next_unix_ms);
     }
+    let failed = |addressee: &Addressee| match &addressee.state {
+        State::Failed { last, told: false } => Some(last.at_unix_ms),
+        State::Failed { .. } | State::Waiting(_) | State::Delivered(_) => None,
+    };
+    let latest = entry.recipients.iter().filter_map(failed).max()?;
+    let untried = |addressee: &Addressee| matches!(&addressee.state, State::Waiting(waiting) if waiting.attempts == 0);
+    let is_first_round = !entry.attempts.is_empty() || entry.recipients.iter().any(untried);
+    Some(if is_first_round { latest.saturating_add(milliseconds(GATHERING)) } else { latest })
 }
 
 /// The recipients to be tried now, as places in the entry's list.

@@ -58,7 +58,7 @@ fn five_days_of_deferrals_end_in_a_failure() {
         last.reply.to_string(),
         "550 5.4.7 Given up after 5 days of trying Last answer: 452 4.3.1 No room right now, try again later"
     );
-    assert_eq!(due(&entry), Some(0), "its bounce is due");
+    assert_eq!(due(&entry), Some(START + 5 * DAY), "its bounce is due");
 }
 
 #[test]
@@ -97,6 +97,20 @@ fn nobody_is_never_told() {
     schedule().ended(&mut entry, ATTEMPT, &[Outcome::Refused(Reply::unknown_recipient())], None, START, STEADY);
     assert!(entry.is_done());
     assert_eq!(due(&entry), None);
+}
+
+#[test]
+fn a_bounce_waits_a_moment_for_the_rest_of_the_first_round() {
+    let schedule = schedule();
+    let mut entry = entry(&["a@example.com", "b@example.net"]);
+    begin(&mut entry, START);
+    entry.attempts[0].recipients = vec![0];
+    schedule.ended(&mut entry, ATTEMPT, &[Outcome::Refused(Reply::unknown_recipient())], None, START, STEADY);
+    assert_eq!(bounce_due(&entry), Some(START + MINUTE), "the other was not tried yet");
+    begin(&mut entry, START);
+    assert_eq!(bounce_due(&entry), Some(START + MINUTE), "it is being tried");
+    schedule.ended(&mut entry, ATTEMPT, &[deferred()], None, START, STEADY);
+    assert_eq!(bounce_due(&entry), Some(START));
 }
 
 #[test]
