@@ -48,10 +48,11 @@ impl Domain {
         if text.starts_with('[') {
             return parse_literal(text).map(|ip| Self(literal_text(ip).into_boxed_str()));
         }
-        let ascii = if text.is_ascii() && !text.contains("xn--") {
-            text.to_ascii_lowercase()
+        let lower = text.to_ascii_lowercase();
+        let ascii = if lower.is_ascii() && !lower.contains("xn--") {
+            lower
         } else {
-            idna::domain_to_ascii_strict(text).map_err(|_| AddressError::BadDomain)?
+            idna::domain_to_ascii_strict(&lower).map_err(|_| AddressError::BadDomain)?
         };
         if ascii.len() > DOMAIN_OCTETS_MAX - 2 || !ascii.split('.').all(is_label) {
             return Err(AddressError::BadDomain);
@@ -345,6 +346,8 @@ mod tests {
             ("a@x..org", E::BadDomain),
             ("a@[1.2.3]", E::BadDomain),
             ("a@exa mple.org", E::BadDomain),
+            ("a@xn--bckher-kvereple", E::BadDomain),
+            ("a@Xn--bckher-kvereple", E::BadDomain),
         ] {
             assert_eq!(Address::parse(input), Err(error), "{input}");
         }
