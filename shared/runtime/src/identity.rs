@@ -276,8 +276,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("tunnel.key");
         let made = Identity::load_or_create(&path).expect("made");
-        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let permissions = std::fs::metadata(&path).expect("there").permissions();
+        assert_eq!(permissions.mode() & 0o777, 0o600);
         assert_eq!(Identity::load_or_create(&path).expect("loaded").key(), made.key());
         let other = Identity::load_or_create(&directory.path().join("other.key")).expect("made");
         assert_ne!(other.key(), made.key());

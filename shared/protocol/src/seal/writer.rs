@@ -177,7 +177,7 @@ mod tests {
             (&[], b"all of it"),
             (&[&b"hello, "[..], b"", b"world"], b""),
             (&[&big], &big),
-            (&[&big[..CHUNK_OCTETS_MAX + 1]], &big[..CHUNK_OCTETS_MAX]),
+            (&[&big[..=CHUNK_OCTETS_MAX]], &big[..CHUNK_OCTETS_MAX]),
         ] {
             let whole = [&pieces.concat(), end].concat();
             assert_eq!(opened(&private, &sealed(&public, pieces, end)), Ok(whole));

@@ -58,6 +58,16 @@ struct Partial {
     settled: Arc<Notify>,
 }
 
+/// What a connection has made of its session.
+enum Joined {
+    /// It is the first: when the others are there, or the session was dropped, this is notified.
+    First(Arc<Notify>),
+    /// Neither first nor last.
+    Another,
+    /// The session's three connections are there.
+    Whole(Box<[Tls; 3]>, SessionFacts),
+}
+
 /// A connection that has said hello and was answered.
 struct Joining {
     secured: Secured<Tls>,
@@ -83,7 +93,8 @@ impl Acceptor {
     /// One accepted connection, until it has become part of a session or was refused. Bounded in time
     /// and memory; who is not paired is told so and costs nothing more.
     pub async fn accept(&self, stream: TcpStream, peer: SocketAddr) {
-        match self.greet(stream, peer).await {
+        // Boxed: a handshake's state is large.
+        match Box::pin(self.greet(stream, peer)).await {
             Ok(joining) => self.join(joining).await,
             Err(TunnelError::Refused(refusal)) => tracing::warn!(%peer, "no tunnel: {refusal}"),
             // Whoever scans ports ends here: worth a line to who looks for it.
@@ -123,11 +134,11 @@ impl Acceptor {
     /// Adds a connection to its session. The first one of each waits here for the others.
     async fn join(&self, joining: Joining) {
         let (peer, session) = (joining.secured.peer, joining.session);
-        let (whole, settled) = self.add(joining);
-        if let Some((connections, facts)) = whole {
-            return self.announce(connections, facts).await;
-        }
-        let Some(settled) = settled else { return };
+        let settled = match self.add(joining) {
+            Joined::Whole(connections, facts) => return self.announce(*connections, facts).await,
+            Joined::First(settled) => settled,
+            Joined::Another => return,
+        };
         let in_time = self.clock.timeout(WHOLE_DEADLINE, settled.notified()).await.is_some();
         if !in_time {
             self.partial().retain(|partial| (partial.peer, partial.session) != (peer, session));
@@ -135,13 +146,12 @@ impl Acceptor {
         }
     }
 
-    /// The session's three connections if it is whole now, else what to wait for if this was its first.
-    fn add(&self, joining: Joining) -> (Option<([Tls; 3], SessionFacts)>, Option<Arc<Notify>>) {
+    fn add(&self, joining: Joining) -> Joined {
         let Joining { secured: Secured { io, peer, group }, greeted, session, role, address } = joining;
         let mut partials = self.partial();
         let place = partials.iter().position(|partial| (partial.peer, partial.session) == (peer, session));
         let place = place.unwrap_or_else(|| {
-            self.make_room(&mut partials, peer);
+            make_room(&mut partials, peer);
             partials.push(Partial {
                 peer,
                 session,
@@ -168,24 +178,16 @@ impl Acceptor {
         // A second one of the same role takes the place of the first, which is then closed.
         partial.connections[role as usize] = Some(io);
         if partial.connections.iter().any(Option::is_none) {
-            return (None, first.then(|| Arc::clone(&partial.settled)));
+            return if first { Joined::First(Arc::clone(&partial.settled)) } else { Joined::Another };
         }
         let partial = partials.swap_remove(place);
         partial.settled.notify_one();
-        let whole = match (partial.connections, partial.facts) {
-            ([Some(control), Some(mail), Some(splice)], Some(facts)) => Some(([control, mail, splice], facts)),
-            _ => None,
-        };
-        (whole, None)
-    }
-
-    fn make_room(&self, partials: &mut Vec<Partial>, peer: NodeKey) {
-        let mine = || partials.iter().enumerate().filter(|(_, partial)| partial.peer == peer);
-        if mine().count() < PARTIAL_PER_KEY_MAX {
-            return;
-        }
-        if let Some(oldest) = mine().min_by_key(|(_, partial)| partial.until).map(|(place, _)| place) {
-            partials.swap_remove(oldest).settled.notify_one();
+        match (partial.connections, partial.facts) {
+            ([Some(control), Some(mail), Some(splice)], Some(facts)) => {
+                Joined::Whole(Box::new([control, mail, splice]), facts)
+            }
+            // Cannot be: none is missing, and the facts came with the control connection.
+            _ => Joined::Another,
         }
     }
 
@@ -195,7 +197,6 @@ impl Acceptor {
         let mut live = self.live.lock().await;
         live.retain(|_, session| session.is_alive());
         if let Some(old) = live.remove(&peer) {
-            tracing::warn!(node = old.facts().node, "the tunnel was closed: {}", Refusal::Replaced);
             old.close(TunnelError::Refused(Refusal::Replaced));
         }
         let (session, incoming) = Session::start(connections, Side::Accepting, facts, &self.clock);
@@ -214,5 +215,16 @@ impl Acceptor {
 
     fn partial(&self) -> MutexGuard<'_, Vec<Partial>> {
         self.partial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Drops the oldest session of this key that waits for its other connections, if there are many.
+fn make_room(partials: &mut Vec<Partial>, peer: NodeKey) {
+    let mine = || partials.iter().enumerate().filter(|(_, partial)| partial.peer == peer);
+    if mine().count() < PARTIAL_PER_KEY_MAX {
+        return;
+    }
+    if let Some(oldest) = mine().min_by_key(|(_, partial)| partial.until).map(|(place, _)| place) {
+        partials.swap_remove(oldest).settled.notify_one();
     }
 }

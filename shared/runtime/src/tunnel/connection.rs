@@ -25,7 +25,7 @@ use crate::clock::Clock;
 /// Time for the first record of an exchange.
 const FIRST_RECORD_DEADLINE: Duration = Duration::from_secs(10);
 /// Time for a whole directory.
-const DIRECTORY_DEADLINE: Duration = Duration::from_secs(120);
+const DIRECTORY_DEADLINE: Duration = Duration::from_mins(2);
 /// Time for our last words when we close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Streams kept ready, so that opening one waits for nobody.
@@ -299,12 +299,8 @@ async fn own<IO: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let reason = serve(&mut multiplexer, &link, &arrivals, &mut pulse).await;
     drop(arrivals);
-    let first = link.end.set(reason);
-    let reason = link.end.reason();
-    if let (true, Some(TunnelError::Refused(refusal))) = (first, &reason) {
-        tracing::warn!("the other side closed the tunnel: {refusal}");
-    }
-    if matches!(reason, Some(TunnelError::Closed | TunnelError::Refused(_))) {
+    link.end.set(reason);
+    if matches!(link.end.reason(), Some(TunnelError::Closed | TunnelError::Refused(_))) {
         let close = poll_fn(|cx| multiplexer.poll_close(cx));
         // Late or broken, it is over.
         let _ = link.clock.timeout(CLOSE_DEADLINE, close).await;

@@ -39,11 +39,8 @@ pub async fn dial(
     clock: Clock,
 ) -> Result<(Session, mpsc::Receiver<Incoming>), TunnelError> {
     let dialling = Dialling { identity, node, keys, session: random::bytes(), clock: &clock };
-    let dialled = dialling.all(address).await;
-    if let Err(TunnelError::Refused(refusal)) = &dialled {
-        tracing::warn!(address, "no tunnel: {refusal}");
-    }
-    dialled
+    // Boxed: a handshake's state is large, and whoever dials waits long between two.
+    Box::pin(dialling.all(address)).await
 }
 
 struct Dialling<'a> {

@@ -6,7 +6,8 @@
 //! * [`Session`] opens exchanges; those the other side begins come out of a bounded channel as
 //!   [`Incoming`]. Any connection's death ends the session and every [`Stream`] of it.
 //!
-//! Refusals are logged here, one line each, on both sides; who dials need not log them again.
+//! The accepting side logs here whom it refused and why, one line each; who dials logs the error it
+//! is given, which says the same.
 
 mod accept;
 mod connection;

@@ -42,15 +42,13 @@ impl End {
         Self(watch::Sender::new(None))
     }
 
-    /// True if this was the first reason.
-    pub(super) fn set(&self, reason: TunnelError) -> bool {
+    /// Does nothing if there is a reason already.
+    pub(super) fn set(&self, reason: TunnelError) {
         self.0.send_if_modified(|held| {
             let first = held.is_none();
-            if first {
-                *held = Some(reason);
-            }
+            held.get_or_insert(reason);
             first
-        })
+        });
     }
 
     pub(super) fn is_set(&self) -> bool {

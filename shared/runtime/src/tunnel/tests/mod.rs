@@ -67,7 +67,7 @@ async fn dialled_at(
     keys: &[NodeKey],
     clock: &Clock,
 ) -> Result<Whole, TunnelError> {
-    soon(dial(identity, "home", &address.to_string(), keys, clock.clone())).await
+    Box::pin(soon(dial(identity, "home", &address.to_string(), keys, clock.clone()))).await
 }
 
 /// A whole session: its home's end, its edge's end.
@@ -83,10 +83,8 @@ async fn pair(clock: &Clock) -> (Edge, Whole, Whole) {
 fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let caller = std::panic::Location::caller();
     async move {
-        match tokio::time::timeout(PATIENCE, future).await {
-            Ok(output) => output,
-            Err(_) => panic!("waited in vain at {caller}"),
-        }
+        let output = tokio::time::timeout(PATIENCE, future).await;
+        output.unwrap_or_else(|_| panic!("waited in vain at {caller}"))
     }
 }
 
@@ -130,10 +128,8 @@ impl Log {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, found).await {
-            Ok(lines) => lines,
-            Err(_) => panic!("{times} lines with {text:?} expected; logged:\n{}", self.lines().join("\n")),
-        }
+        let lines = tokio::time::timeout(PATIENCE, found).await;
+        lines.unwrap_or_else(|_| panic!("{times} lines with {text:?} expected; logged:\n{}", self.lines().join("\n")))
     }
 }
 

@@ -50,12 +50,12 @@ async fn a_home_that_is_not_paired_is_told_so() {
     let error = dialled(&edge, &identity, &Clock::real()).await.expect_err("refused");
     let refusal = Refusal::NotPaired { got: *identity.key().as_bytes() };
     assert_eq!(error, TunnelError::Refused(refusal));
-    let line = format!("no tunnel: not paired: the edge does not list the home key {}", identity.key());
-    let lines = log.holds(&line, 2).await;
-    assert!(lines.iter().any(|line| line.contains("peer=127.0.0.1:")), "the edge says who: {lines:?}");
-    assert!(lines.iter().any(|line| line.contains("address=\"127.0.0.1:")), "the home says where: {lines:?}");
-    assert!(lines.iter().all(|line| line.trim_start().starts_with("WARN")), "{lines:?}");
-    assert_eq!(log.lines().len(), 2, "{:?}", log.lines());
+    let line = format!("not paired: the edge does not list the home key {}", identity.key());
+    assert_eq!(error.to_string(), line);
+    let lines = log.holds(&format!("no tunnel: {line}"), 1).await;
+    assert!(lines[0].contains("peer=127.0.0.1:"), "the edge says who: {lines:?}");
+    assert!(lines[0].trim_start().starts_with("WARN"), "{lines:?}");
+    assert_eq!(log.lines().len(), 1, "{:?}", log.lines());
 }
 
 #[tokio::test]
@@ -67,9 +67,10 @@ async fn an_edge_with_another_key_is_told_so_and_hears_nothing_else() {
     let refusal =
         Refusal::WrongKey { expected: expected.map(|key| *key.as_bytes()).to_vec(), got: *edge.key.as_bytes() };
     assert_eq!(error, TunnelError::Refused(refusal));
-    let line = format!("no tunnel: wrong key: expected {} or {}, got {}", expected[0], expected[1], edge.key);
-    log.holds(&line, 2).await;
-    assert_eq!(log.lines().len(), 2, "{:?}", log.lines());
+    let line = format!("wrong key: expected {} or {}, got {}", expected[0], expected[1], edge.key);
+    assert_eq!(error.to_string(), line);
+    log.holds(&format!("no tunnel: {line}"), 1).await;
+    assert_eq!(log.lines().len(), 1, "{:?}", log.lines());
 }
 
 #[tokio::test]
@@ -85,7 +86,6 @@ async fn a_home_of_an_unknown_version_is_told_so() {
 
 #[tokio::test]
 async fn an_edge_of_an_unknown_version_is_reported_from_our_side() {
-    let log = Log::capture();
     let identity = Arc::new(Identity::throwaway());
     let key = identity.key();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -100,7 +100,7 @@ async fn an_edge_of_an_unknown_version_is_reported_from_our_side() {
     });
     let error = dialled_at(address, &Identity::throwaway(), &[key], &Clock::real()).await.expect_err("refused");
     assert_eq!(error, TunnelError::Refused(Refusal::NoCommonVersion { mine: (1, 1), yours: (4, 5) }));
-    log.holds("no tunnel: no common protocol version: mine 1 to 1, yours 4 to 5", 1).await;
+    assert_eq!(error.to_string(), "no common protocol version: mine 1 to 1, yours 4 to 5");
 }
 
 #[tokio::test]
@@ -138,7 +138,6 @@ async fn a_hello_that_lies_about_its_length_is_refused_unread() {
 
 #[tokio::test]
 async fn the_newest_whole_session_wins_and_the_old_one_is_told() {
-    let log = Log::capture();
     let mut edge = Edge::start(|_| true, &Clock::real()).await;
     let identity = Identity::throwaway();
     let (old, _incoming) = dialled(&edge, &identity, &Clock::real()).await.expect("a session");
@@ -163,8 +162,7 @@ async fn the_newest_whole_session_wins_and_the_old_one_is_told() {
         soon(old.open(&request(1))).await.map(|_| ()).expect_err("ended"),
         StreamError::Broken(replaced.to_string())
     );
-    assert_eq!(log.holds("the tunnel was closed: replaced by a newer session", 1).await.len(), 1);
-    assert_eq!(log.holds("the other side closed the tunnel: replaced by a newer session", 1).await.len(), 1);
+    assert_eq!(replaced.to_string(), "replaced by a newer session");
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ async fn beaten(proxy: &Proxy, before: &[u64]) {
 
 #[tokio::test]
 async fn heartbeats_keep_an_idle_session_and_their_absence_ends_it() {
-    let clock = Clock::still(Duration::from_secs(1_795_176_000));
+    let clock = Clock::still(Duration::ZERO);
     let mut edge = Edge::start(|_| true, &clock).await;
     let proxy = Proxy::start(edge.address).await;
     let (home, _incoming) =
