@@ -66,7 +66,7 @@ fn cargo_pair_runs_shows_mail_and_ends() {
     );
     let stderr = || fs::read_to_string(scratch.path().join("stderr")).unwrap_or_default();
     observe::until_within(
-        std::time::Duration::from_secs(600),
+        std::time::Duration::from_mins(10),
         "cargo pair to be ready",
         || (child.0.try_wait().expect("waited"), stderr(), ready.exists()),
         |(ended, said, ready)| {

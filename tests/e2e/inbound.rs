@@ -121,7 +121,7 @@ fn a_nul_a_header_flood_and_an_endless_line_are_refused() {
         assert!((500..600).contains(&answer.code), "{what}: {answer:?}");
     }
     let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
-    client.send(&[b'A'; 100_000]).ok();
+    client.send(&b"A".repeat(100_000)).ok();
     client.send(b"\r\n").ok();
     if let Ok(answer) = client.answer() {
         assert!(answer.code >= 500 || answer.code == 421, "an endless line: {answer:?}");
@@ -195,7 +195,7 @@ fn garbage_instead_of_tls_hurts_nobody() {
     let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
     client.say("STARTTLS", 220).expect("ready");
     client.send(&[0x16, 3, 1, 0xff, 0xff, 1, 2, 3]).expect("sent");
-    client.send(&[b'x'; 70_000]).ok();
+    client.send(&b"x".repeat(70_000)).ok();
     let mut client = Client::connect(pair.edge().doors.submissions).expect("connected");
     client.send(b"EHLO without.tls.example\r\n").expect("sent");
     let mut client = Client::connect(pair.home.submissions).expect("connected");

@@ -10,7 +10,7 @@ use gatepost_runtime::clock::Clock;
 use crate::world::message;
 
 /// Most things happen within milliseconds; a loaded machine may need far longer.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Asks `look` until `enough` holds for its answer, which is given back.

@@ -27,7 +27,7 @@ pub fn run(folder: &Path, writers: usize, messages: usize, octets: usize) -> Res
     let next = AtomicUsize::new(0);
     let contents = vec![b'x'; octets];
     let start = clock.now();
-    let writes = std::thread::scope(|scope| -> Result<Vec<Duration>> {
+    let durations = std::thread::scope(|scope| -> Result<Vec<Duration>> {
         let threads: Vec<_> = (0..writers)
             .map(|_| {
                 scope.spawn(|| -> Result<Vec<Duration>> {
@@ -50,7 +50,7 @@ pub fn run(folder: &Path, writers: usize, messages: usize, octets: usize) -> Res
         }
         Ok(all)
     })?;
-    Ok(Bare { elapsed: clock.now() - start, writes })
+    Ok(Bare { elapsed: clock.now() - start, writes: durations })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the yardstick is the bare system calls")]

@@ -47,9 +47,9 @@ pub fn cpu(roots: &[u32]) -> Result<Duration> {
 /// Resident memory now and at its peak, in KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// VmRSS.
+    /// `VmRSS`.
     pub now_kib: u64,
-    /// VmHWM.
+    /// `VmHWM`.
     pub peak_kib: u64,
 }
 

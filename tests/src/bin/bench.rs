@@ -202,7 +202,7 @@ async fn big_messages(pair: &Pair, subject: &Subject<'_>) -> Result<()> {
             })
             .await?;
         let elapsed = clock.now() - start;
-        let total = BIG_OCTETS as f64 * count as f64;
+        let total = f64::from(u32::try_from(BIG_OCTETS * count)?);
         print!("{label}: {:.0} MB/s", total / elapsed.as_secs_f64() / 1e6);
         for (name, pid) in [("edge", pair.facts.edge.pid), ("home", pair.facts.home.pid)] {
             print!(", {name} peak {:.1} MiB", mebibytes(usage::memory(pid)?.peak_kib));
@@ -217,5 +217,5 @@ fn milliseconds(time: Duration) -> f64 {
 }
 
 fn mebibytes(kib: u64) -> f64 {
-    kib as f64 / 1024.0
+    f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0
 }

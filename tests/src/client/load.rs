@@ -15,7 +15,7 @@ use rustls_pki_types::ServerName;
 
 use crate::world::message;
 
-const IO_WAIT_MAX: Duration = Duration::from_secs(120);
+const IO_WAIT_MAX: Duration = Duration::from_mins(2);
 
 /// What to send, and how.
 #[derive(Clone)]
@@ -160,11 +160,11 @@ impl Load {
                 Ok(reply) => anyhow::bail!("message {number}: {reply}"),
                 Err(error) => return Err(error.context(format!("message {number}"))),
             }
-            if self.per_connection == PerConnection::One {
-                if let Some(mut wire) = wire.take() {
-                    // Polite, and not waited for: the answer was had.
-                    let _ = wire.write(b"QUIT\r\n");
-                }
+            if self.per_connection == PerConnection::One
+                && let Some(mut wire) = wire.take()
+            {
+                // Polite, and not waited for: the answer was had.
+                let _ = wire.write(b"QUIT\r\n");
             }
         }
         Ok(outcome)

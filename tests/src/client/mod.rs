@@ -4,6 +4,7 @@
 pub mod load;
 pub mod scram;
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -111,7 +112,7 @@ impl Client {
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
-        self.dialog.push_str(&format!("C: {}\n", shown.trim_end()));
+        let _ = writeln!(self.dialog, "C: {}", shown.trim_end());
         match self.transport.as_mut().context("the connection is gone")? {
             Transport::Plain(stream) => stream.write_all(bytes)?,
             Transport::Tls(stream) => {
@@ -127,7 +128,7 @@ impl Client {
         let mut lines = Vec::new();
         loop {
             let line = self.line()?;
-            self.dialog.push_str(&format!("S: {line}\n"));
+            let _ = writeln!(self.dialog, "S: {line}");
             let code = line.get(..3).and_then(|code| code.parse().ok());
             let code: u16 = code.with_context(|| format!("no reply: {line:?}\n{}", self.dialog))?;
             lines.push(line.get(4..).unwrap_or_default().to_owned());

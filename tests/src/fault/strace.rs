@@ -66,12 +66,12 @@ pub fn read(log: &PathBuf) -> anyhow::Result<Vec<Call>> {
         let Some((pid, rest)) = line.split_once(' ') else { continue };
         let Some((time, rest)) = rest.trim_start().split_once(' ') else { continue };
         let Ok(at) = time.parse::<f64>() else { continue };
-        if let Some(begun) = rest.strip_suffix(" <unfinished ...>") {
-            open.insert(pid.to_owned(), (at, begun.to_owned()));
+        if let Some(so_far) = rest.strip_suffix(" <unfinished ...>") {
+            open.insert(pid.to_owned(), (at, so_far.to_owned()));
         } else if let Some(resumed) = rest.strip_prefix("<... ") {
-            let Some((began, begun)) = open.remove(pid) else { continue };
+            let Some((began, head)) = open.remove(pid) else { continue };
             let tail = resumed.split_once("resumed>").map_or("", |(_, tail)| tail);
-            calls.extend(parse(began, &format!("{begun}{tail}")));
+            calls.extend(parse(began, &format!("{head}{tail}")));
         } else {
             calls.extend(parse(at, rest));
         }

@@ -31,14 +31,23 @@ pub struct EdgePeer {
     pub key: String,
 }
 
+/// What both configs say in the same way.
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'a> {
+    /// Its name.
+    pub hostname: &'a str,
+    /// Its certificate.
+    pub certificate: &'a Issued,
+    /// The embedded DNS.
+    pub dns: SocketAddr,
+}
+
 /// Writes an edge's config.
 pub fn write_edge(
     path: &Path,
     options: &Options,
-    hostname: &str,
+    node: Node<'_>,
     doors: EdgeDoors,
-    certificate: &Issued,
-    dns: SocketAddr,
     home_key: &str,
 ) -> anyhow::Result<()> {
     let mut home = Table::new();
@@ -49,11 +58,8 @@ pub fn write_edge(
     listen.insert("smtp".to_owned(), doors.smtp.to_string().into());
     listen.insert("submissions".to_owned(), doors.submissions.to_string().into());
     listen.insert("tunnel".to_owned(), doors.tunnel.to_string().into());
-    let mut table = Table::new();
-    table.insert("hostname".to_owned(), hostname.into());
+    let mut table = node.table();
     table.insert("listen".to_owned(), listen.into());
-    table.insert("tls".to_owned(), tls(certificate).into());
-    table.insert("dns".to_owned(), servers(dns).into());
     table.insert("home".to_owned(), Value::Array(vec![home.into()]));
     for setting in &options.edge_set {
         merge(&mut table, setting)?;
@@ -65,11 +71,9 @@ pub fn write_edge(
 pub fn write_home(
     path: &Path,
     options: &Options,
-    hostname: &str,
+    node: Node<'_>,
     submissions: SocketAddr,
-    certificate: &Issued,
     edges: &[EdgePeer],
-    dns: SocketAddr,
     sink: SocketAddr,
 ) -> anyhow::Result<()> {
     let edges = edges.iter().map(|edge| {
@@ -93,13 +97,10 @@ pub fn write_home(
     let domains = options.all_domains();
     let postmaster =
         options.accounts.first().map_or_else(|| format!("postmaster@{}", domains[0]), |(address, _)| address.clone());
-    let mut table = Table::new();
-    table.insert("hostname".to_owned(), hostname.into());
+    let mut table = node.table();
     table.insert("domains".to_owned(), strings(&domains));
     table.insert("postmaster".to_owned(), postmaster.into());
     table.insert("listen".to_owned(), listen.into());
-    table.insert("tls".to_owned(), tls(certificate).into());
-    table.insert("dns".to_owned(), servers(dns).into());
     table.insert("edge".to_owned(), Value::Array(edges.collect()));
     if !routes.is_empty() {
         table.insert("route".to_owned(), Value::Array(routes));
@@ -125,17 +126,19 @@ fn routes(outbound: &Outbound, sink: SocketAddr) -> Vec<(String, String)> {
     }
 }
 
-fn tls(certificate: &Issued) -> Table {
-    let mut table = Table::new();
-    table.insert("certificate".to_owned(), certificate.certificate.display().to_string().into());
-    table.insert("key".to_owned(), certificate.key.display().to_string().into());
-    table
-}
-
-fn servers(dns: SocketAddr) -> Table {
-    let mut table = Table::new();
-    table.insert("servers".to_owned(), strings(&[dns.to_string()]));
-    table
+impl Node<'_> {
+    fn table(&self) -> Table {
+        let mut tls = Table::new();
+        tls.insert("certificate".to_owned(), self.certificate.certificate.display().to_string().into());
+        tls.insert("key".to_owned(), self.certificate.key.display().to_string().into());
+        let mut dns = Table::new();
+        dns.insert("servers".to_owned(), strings(&[self.dns.to_string()]));
+        let mut table = Table::new();
+        table.insert("hostname".to_owned(), self.hostname.into());
+        table.insert("tls".to_owned(), tls.into());
+        table.insert("dns".to_owned(), dns.into());
+        table
+    }
 }
 
 fn strings(values: &[String]) -> Value {

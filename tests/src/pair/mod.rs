@@ -11,6 +11,7 @@ pub mod options;
 pub mod program;
 pub mod tour;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use gatepost_runtime::random;
 use serde_json::Value;
 
 use self::facts::{AccountFacts, EdgeFacts, Facts, HomeFacts, SinkFacts};
-use self::files::{EdgeDoors, EdgePeer};
+use self::files::{EdgeDoors, EdgePeer, Node};
 use self::options::Options;
 use self::program::Program;
 use crate::fault::proxy::Proxy;
@@ -134,15 +135,8 @@ impl Pair {
             let program = Program::new(&name, &binaries.edge, &directory, state, &options.edge_wrapper);
             let doors = EdgeDoors { smtp: ports::free(), submissions: ports::free(), tunnel: ports::free() };
             let proxy = if options.tunnel_proxy { Some(Proxy::start(doors.tunnel)?) } else { None };
-            files::write_edge(
-                &program.config,
-                options,
-                &edge_hostname,
-                doors,
-                &edge_certificate,
-                dns.address(),
-                &home_key,
-            )?;
+            let node = Node { hostname: &edge_hostname, certificate: &edge_certificate, dns: dns.address() };
+            files::write_edge(&program.config, options, node, doors, &home_key)?;
             peers.push(EdgePeer {
                 name,
                 address: proxy.as_ref().map_or(doors.tunnel, Proxy::address),
@@ -152,16 +146,8 @@ impl Pair {
         }
         peers.extend(options.more_edges.iter().cloned());
         let submissions = ports::free();
-        files::write_home(
-            &home_program.config,
-            options,
-            &home_hostname,
-            submissions,
-            &home_certificate,
-            &peers,
-            dns.address(),
-            sink.address(),
-        )?;
+        let node = Node { hostname: &home_hostname, certificate: &home_certificate, dns: dns.address() };
+        files::write_home(&home_program.config, options, node, submissions, &peers, sink.address())?;
         let mut pair = Self {
             edges,
             home: Home { program: home_program, submissions },
@@ -386,7 +372,7 @@ fn records(options: &Options, edge_hostname: &str, home_hostname: &str) -> Strin
          sink.example. 60 IN A 127.0.0.1\n1.0.0.127.in-addr.arpa. 60 IN PTR {edge_hostname}.\n"
     );
     for domain in options.all_domains() {
-        records.push_str(&format!("{domain}. 60 IN MX 10 {edge_hostname}.\n"));
+        let _ = writeln!(records, "{domain}. 60 IN MX 10 {edge_hostname}.");
     }
     records.push_str(&options.zone);
     records

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::observe;
 
 /// Ending may take as long as the mail that is under way.
-const END_WAIT_MAX: Duration = Duration::from_secs(60);
+const END_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// A program and its files.
 pub struct Program {

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{program, run};
 
@@ -129,8 +131,7 @@ pub fn imap_messages(server: SocketAddr, user: &str) -> anyhow::Result<Vec<Vec<u
     let mut command = Command::new(program("python3"));
     command.args(["-c", script, &server.ip().to_string(), &server.port().to_string(), user]);
     let text = run(&mut command)?;
-    use base64::Engine as _;
-    let decode = |line: &str| base64::engine::general_purpose::STANDARD.decode(line).context("no base64");
+    let decode = |line: &str| BASE64.decode(line).context("no base64");
     text.lines().map(decode).collect()
 }
 

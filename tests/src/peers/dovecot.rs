@@ -71,7 +71,7 @@ impl Dovecot {
             .stderr(log)
             .spawn()
             .context("can't start Dovecot")?;
-        let dovecot = Self { imap, maildir: served, base: base, process };
+        let dovecot = Self { imap, maildir: served, base, process };
         observe::until_ok("Dovecot to listen", || TcpStream::connect(imap).map(drop).with_context(|| dovecot.said()));
         Ok(dovecot)
     }

@@ -74,8 +74,8 @@ impl Authority {
         params.not_before = date_time_ymd(2024, 1, 1);
         params.not_after = date_time_ymd(2044, 1, 1);
         let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, issuer)?;
-        fs::write(&issued.certificate, certificate.pem())?;
+        let leaf = params.signed_by(&key, issuer)?;
+        fs::write(&issued.certificate, leaf.pem())?;
         fs::write(&issued.key, key.serialize_pem())?;
         Ok(issued)
     }
