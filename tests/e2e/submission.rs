@@ -5,8 +5,8 @@ use std::process::Output;
 
 use gatepost_tests::client::{Client, scram};
 use gatepost_tests::observe;
-use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::program::said;
+use gatepost_tests::pair::{APP_PASSWORD, Pair};
 use gatepost_tests::peers::clients::{self, Submission};
 use gatepost_tests::peers::{mutt, openssl};
 use gatepost_tests::world::message;
@@ -290,7 +290,7 @@ fn try_login(pair: &Pair, password: &str) -> u16 {
 }
 
 fn revoke(pair: &Pair, address: &str) {
-    todo!("{}{address}", pair.directory().display())
+    pair.home.program.ask(&["app-password", "remove", address, APP_PASSWORD]).expect("revoked");
 }
 
 fn logged_in(pair: &Pair, server: std::net::SocketAddr, password: &str) -> Client {

@@ -34,6 +34,9 @@ use crate::world::dns::Dns;
 use crate::world::ports;
 use crate::world::sink::Sink;
 
+/// Name of the app password each account gets.
+pub const APP_PASSWORD: &str = "pair";
+
 /// Names of edges: the first, the second…
 fn edge_name(index: usize) -> String {
     if index == 0 { "edge".to_owned() } else { format!("edge{}", index + 1) }
@@ -314,7 +317,17 @@ impl Pair {
 
     /// Makes an account with a password and a submission-only app password.
     pub fn make_account(&self, address: &str, password: &str) -> anyhow::Result<AccountFacts> {
-        todo!("{address}{password}")
+        let home = &self.home.program;
+        home.ask_with(&["account", "add", address], &format!("{password}\n"))?;
+        let submission_password = home.ask(&["app-password", "add", address, APP_PASSWORD])?.trim().to_owned();
+        let (local, domain) = address.rsplit_once('@').context("an account is named by its address")?;
+        let maildir = home.state.join("mail").join(domain).join(local);
+        Ok(AccountFacts {
+            address: address.to_owned(),
+            password: password.to_owned(),
+            submission_password,
+            maildir: maildir.display().to_string(),
+        })
     }
 }
 
@@ -323,6 +336,7 @@ impl Pair {
 struct Standing {
     all_run: bool,
     edges: Vec<Value>,
+    home: Value,
     last_words: Vec<String>,
 }
 
@@ -334,6 +348,7 @@ impl Standing {
         let mut standing = Self {
             all_run: home.program.is_running() && edges.iter_mut().all(|edge| edge.program.is_running()),
             edges: edges.iter().map(|edge| status(&edge.program)).collect(),
+            home: status(&home.program),
             last_words: Vec::new(),
         };
         if !standing.is_up() {
@@ -344,7 +359,9 @@ impl Standing {
     }
 
     fn is_up(&self) -> bool {
-        self.edges.iter().all(edge_is_connected)
+        let at_home = self.home["edges"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_up_to_date = |edge: &Value| edge["directory_held"] == self.home["directory_version"];
+        self.edges.iter().all(edge_is_connected) && !at_home.is_empty() && at_home.iter().all(is_up_to_date)
     }
 }
 

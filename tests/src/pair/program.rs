@@ -67,6 +67,18 @@ impl Program {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// The same for a command that reads its stdin.
+    pub fn ask_with(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+        use std::io::Write as _;
+        let mut command = self.cli(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("can't run {}", self.binary.display()))?;
+        child.stdin.take().context("no stdin")?.write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        anyhow::ensure!(output.status.success(), "{} {}: {}", self.name, arguments.join(" "), said(&output));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// Runs a command that prints JSON.
     pub fn ask_json(&self, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
         let text = self.ask(arguments)?;
