@@ -49,7 +49,9 @@ fn a_subaddress_reaches_its_account_and_is_still_told() {
     let pair = pair();
     from_the_world(&pair, 1, &["alice+shop@example.org"]);
     let stored = only_message(&pair, ALICE);
-    assert_eq!(values(&fields(&stored), "Delivered-To"), ["alice+shop@example.org"]);
+    let fields = fields(&stored);
+    assert_eq!(values(&fields, "Delivered-To"), [ALICE]);
+    assert_eq!(values(&fields, "X-Original-To"), ["alice+shop@example.org"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gatepost_runtime::clock::Clock;
@@ -12,6 +13,23 @@ use crate::world::message;
 /// Most things happen within milliseconds; a loaded machine may need far longer.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(20);
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends every wait, present and future, by a panic, so that whoever waits puts its things away (Ctrl-C).
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
+/// True after [`interrupt`].
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+fn pause() {
+    assert!(!is_interrupted(), "interrupted");
+    std::thread::sleep(PAUSE);
+}
 
 /// Asks `look` until `enough` holds for its answer, which is given back.
 ///
@@ -39,7 +57,7 @@ pub fn until_within<T: Debug>(
             return seen;
         }
         assert!(clock.now() < end, "waited {limit:?} for {what}; seen last: {seen:#?}");
-        std::thread::sleep(PAUSE);
+        pause();
     }
 }
 
@@ -55,7 +73,7 @@ pub fn until_ok<T>(what: &str, mut look: impl FnMut() -> anyhow::Result<T>) -> T
             Ok(found) => return found,
             Err(error) => assert!(clock.now() < end, "waited {PATIENCE:?} for {what}; seen last: {error:#}"),
         }
-        std::thread::sleep(PAUSE);
+        pause();
     }
 }
 

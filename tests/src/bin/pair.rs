@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
+use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::{Options, Outbound};
 use gatepost_tests::pair::tour::{self, Trip};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Builds and starts the two programs on loopback, sends a message in and one out, and keeps running
 /// until Ctrl-C. Needs no privileges.
@@ -50,28 +52,21 @@ fn main() -> anyhow::Result<()> {
         let _ = std::fs::remove_file(file);
     }
     let options = options(arguments)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // From here on Ctrl-C ends the wait below, and everything is put away.
-    let interrupted =
-        runtime.block_on(async { tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()) })?;
-    let terminated =
-        runtime.block_on(async { tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) })?;
+    let (interrupted, interruption) = std::sync::mpsc::channel();
+    std::thread::spawn(move || watch(&interrupted));
 
     eprintln!("building and starting gatepost-edge and gatepost-home …");
-    let mut pair = Pair::start(&options)?;
-    let inbound = tour::inbound(&pair).context("the message in")?;
-    let (outbound, kept) = tour::outbound(&pair).context("the message out")?;
-    pair.write_facts()?;
-    print_programs(&pair);
-    let to = pair.accounts[0].address.clone();
-    print_trip(&format!("in: stranger@world.example wrote to {to}"), &inbound);
-    print_trip(&format!("out: {to} wrote to {}", kept.recipients.join(", ")), &outbound);
-    print_settings(&pair);
+    let started = std::thread::spawn(move || start(&options)).join();
+    let Ok(pair) = started else {
+        anyhow::ensure!(observe::is_interrupted(), "it could not be started; see above");
+        return Ok(());
+    };
+    let mut pair = pair?;
     if let Some(file) = ready_file {
         std::fs::write(&file, b"ready\n").with_context(|| format!("can't write {}", file.display()))?;
     }
     println!("\nCtrl-C ends it.");
-    runtime.block_on(wait(interrupted, terminated));
+    let _ = interruption.recv();
     println!("ending");
     // A Ctrl-C on a terminal reaches the programs too; who was killed by hand is not asked again.
     for edge in &mut pair.edges {
@@ -81,11 +76,33 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn wait(mut interrupted: tokio::signal::unix::Signal, mut terminated: tokio::signal::unix::Signal) {
-    tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
-    }
+/// Starts the pair, shows it, and lets a message in and one out.
+fn start(options: &Options) -> anyhow::Result<Pair> {
+    let pair = Pair::start(options)?;
+    print_programs(&pair);
+    let to = pair.accounts[0].address.clone();
+    let inbound = tour::inbound(&pair).context("the message in")?;
+    print_trip(&format!("in: stranger@world.example wrote to {to}"), &inbound);
+    let (outbound, kept) = tour::outbound(&pair).context("the message out")?;
+    print_trip(&format!("out: {to} wrote to {}", kept.recipients.join(", ")), &outbound);
+    print_settings(&pair);
+    Ok(pair)
+}
+
+/// Waits for Ctrl-C or SIGTERM, and ends every wait then.
+fn watch(interrupted: &std::sync::mpsc::Sender<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime without threads needs nothing");
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be watched");
+        let mut terminate = signal(SignalKind::terminate()).expect("signals can be watched");
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    });
+    observe::interrupt();
+    let _ = interrupted.send(());
 }
 
 fn options(arguments: Arguments) -> anyhow::Result<Options> {
