@@ -21,6 +21,11 @@ pub fn interrupt() {
     INTERRUPTED.store(true, Ordering::SeqCst);
 }
 
+/// Waits can be had again: what is put away may take its time.
+pub fn resume() {
+    INTERRUPTED.store(false, Ordering::SeqCst);
+}
+
 /// True after [`interrupt`].
 pub fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)

@@ -68,6 +68,7 @@ fn main() -> anyhow::Result<()> {
     println!("\nCtrl-C ends it.");
     let _ = interruption.recv();
     println!("ending");
+    observe::resume();
     // A Ctrl-C on a terminal reaches the programs too; who was killed by hand is not asked again.
     for edge in &mut pair.edges {
         let _ = edge.program.stop();
