@@ -80,9 +80,6 @@ impl Edge {
         let lock = durable::StateLock::take(&config.state)?;
         let identity = Arc::new(identity(&config.state)?);
         let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str())?;
-        if certificate.is_self_signed() {
-            warn!("no certificate is configured in [tls]: serving a self-signed one, which no client can verify");
-        }
         let parts = Parts::open(&config, clock)?;
         info!(key = %identity.key(), hostname = %config.hostname, state = %config.state.display(), "edge starts");
 

@@ -6,7 +6,7 @@ pub mod record;
 pub mod serve;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -101,10 +101,14 @@ impl Spool {
         clock: Clock,
     ) -> Result<Self, DurableError> {
         let mut opened = HashMap::new();
+        let folder = state.join("spool");
         for home in homes {
-            let inventory = Inventory::open(state.join("spool").join(home))?;
+            let inventory = Inventory::open(folder.join(home))?;
             let held = HomeSpool { inventory: Mutex::new(inventory), drafts_octets: AtomicU64::new(0) };
             opened.insert(home.to_owned(), held);
+        }
+        for stranger in strangers(&folder, &opened)? {
+            error!(folder = %stranger.display(), "sealed mail lies here for a home that the config does not name (any more)");
         }
         Ok(Self(Arc::new(Inner { homes: opened, limits, clock, sequence: AtomicU32::new(0) })))
     }
@@ -256,6 +260,24 @@ impl Drop for SpoolDraft {
     }
 }
 
+/// Folders that hold something and belong to no home: what was answered 250 must not be forgotten.
+fn strangers(folder: &Path, homes: &HashMap<String, HomeSpool>) -> Result<Vec<PathBuf>, DurableError> {
+    let failed = |source| DurableError { action: "read", path: folder.to_owned(), source };
+    let mut strangers = Vec::new();
+    for found in std::fs::read_dir(folder).map_err(failed)? {
+        let found = found.map_err(failed)?;
+        let known = found.file_name().to_str().is_some_and(|name| homes.contains_key(name));
+        let holds_mail = |path: &Path| {
+            let mut names = std::fs::read_dir(path).into_iter().flatten().flatten();
+            names.any(|entry| record::parse_name(&entry.file_name().to_string_lossy()).is_some())
+        };
+        if !known && holds_mail(&found.path()) {
+            strangers.push(found.path());
+        }
+    }
+    Ok(strangers)
+}
+
 fn unix_s(unix_ms: u64) -> i64 {
     i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX)
 }
@@ -332,6 +354,19 @@ mod tests {
         assert_eq!(spool.held("cottage").damaged, 2);
         assert_eq!(files(state.path(), "damaged").len(), 2);
         assert_eq!(files(state.path(), "").len(), 1);
+    }
+
+    #[test]
+    fn mail_of_a_home_that_left_the_config_is_noticed_and_kept() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let clock = Clock::still(Duration::from_secs(1_000_000));
+        put(&spool(state.path(), 10_000, &clock), 1, b"sealed").expect("room");
+        let folder = state.path().join("spool");
+        assert_eq!(strangers(&folder, &HashMap::new()).expect("readable"), [folder.join("cottage")]);
+        let limits = SpoolLimits { home_octets_max: 10_000, disk_reserve_octets: 0 };
+        Spool::open(state.path(), ["cabin"], limits, clock.clone()).expect("opened");
+        assert_eq!(spool(state.path(), 10_000, &clock).list("cottage").total, 1);
+        assert!(strangers(&folder, &spool(state.path(), 10_000, &clock).0.homes).expect("readable").is_empty());
     }
 
     #[test]
