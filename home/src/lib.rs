@@ -1,8 +1,8 @@
 //! Gatepost's authority on the LAN: holds the mail, the accounts, the keys, the outbound queue and every
 //! decision that can wait.
 //!
-//! Order, imports point downwards only: `cli > run > administration, submission > router > delivery, edges > queue
-//! > accounts, unseal > database, assembly, message`. What edges and the queue bring for the router leaves them as
+//! Order, imports point downwards only: cli, run, administration and submission, router, delivery and edges, queue,
+//! accounts and unseal, database, assembly, message. What edges and the queue bring for the router leaves them as
 //! events; [`run`] gives it to who serves it.
 
 pub mod accounts;

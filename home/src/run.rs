@@ -144,28 +144,28 @@ impl Home {
         }
         info!(key = %identity.key(), hostname = config.hostname, state = %config.state.display(), "home starts");
 
-        let (work, working) = Shutdown::new();
-        let (links, linked) = Shutdown::new();
-        let (talk, talking) = Shutdown::new();
+        let (work, work_signal) = Shutdown::new();
+        let (links, dialling_signal) = Shutdown::new();
+        let (talk, control_signal) = Shutdown::new();
         let router =
             Router::new(config.hostname.clone(), store.accounts.clone(), Arc::clone(&store.promises), clock.clone());
         let submissions =
-            open_submissions(&config, &store, &router, served.clone(), &incoming, &clock, &working).await?;
+            open_submissions(&config, &store, &router, served.clone(), &incoming, &clock, &work_signal).await?;
 
         let dialling = Dialling {
             identity: Arc::clone(&identity),
             node: config.hostname.clone(),
             directory: store.accounts.directory(),
             clock: clock.clone(),
-            signal: linked,
+            signal: dialling_signal,
         };
         let (edges, sessions) = Edges::start(config.edges.clone(), &dialling);
-        let server = Server {
+        let exchanges = Server {
             router: router.clone(),
             accounts: store.accounts.clone(),
             incoming: Arc::clone(&incoming),
             clock: clock.clone(),
-            signal: working.clone(),
+            signal: work_signal.clone(),
         };
         let fetcher = Fetcher {
             router: router.clone(),
@@ -173,20 +173,20 @@ impl Home {
             key: Arc::clone(&store.seal_key),
             state: config.state.clone().into(),
             incoming,
-            signal: working.clone(),
+            signal: work_signal.clone(),
         };
-        tokio::spawn(serve_edges(sessions, server, fetcher));
+        tokio::spawn(serve_edges(sessions, exchanges, fetcher));
 
-        let (bounces, bounced) = mpsc::channel(BOUNCES_WAITING_MAX);
+        let (bounces, returning) = mpsc::channel(BOUNCES_WAITING_MAX);
         let resolver = Resolver::new(&config.dns_servers)?;
-        tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, working.clone()));
-        tokio::spawn(deliver_bounces(bounced, router, working.clone()));
-        tokio::spawn(maintain(Arc::clone(&store.promises), clock, working));
+        tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, work_signal.clone()));
+        tokio::spawn(deliver_bounces(returning, router, work_signal.clone()));
+        tokio::spawn(maintain(Arc::clone(&store.promises), clock, work_signal));
 
         let state = config.state.clone();
         let desk = Arc::new(Desk { store, edges, served, key: identity.key().to_string(), submissions, config });
         let control = tokio::spawn(async move {
-            control::serve(&state, talking, move |request| answer(Arc::clone(&desk), request)).await
+            control::serve(&state, control_signal, move |request| answer(Arc::clone(&desk), request)).await
         });
         Ok(Self { work, links, talk, control, submissions })
     }
@@ -337,7 +337,8 @@ async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value, String> {
 
 impl Desk {
     fn status(&self) -> Value {
-        let domains: Vec<&str> = self.config.domains.iter().map(|domain| domain.as_str()).collect();
+        let domains: Vec<&str> =
+            self.config.domains.iter().map(gatepost_protocol::mail::address::Domain::as_str).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "hostname": self.config.hostname,

@@ -242,9 +242,9 @@ pub mod tests {
 
     /// Seals these bytes as an edge does.
     pub fn seal(public: &[u8], transfer: TransferId, plain: &[u8]) -> Vec<u8> {
-        let (mut sealed, sealer) = Sealer::new(public, transfer, 1_800_000_000, &mut Random).expect("a good key");
-        sealer.finish(plain, &mut sealed);
-        sealed
+        let (mut bytes, sealer) = Sealer::new(public, transfer, 1_800_000_000, &mut Random).expect("a good key");
+        sealer.finish(plain, &mut bytes);
+        bytes
     }
 
     const TRANSFER: TransferId = TransferId([3; 16]);

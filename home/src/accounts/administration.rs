@@ -349,15 +349,15 @@ impl Accounts {
         self.inner.database.read(|connection| {
             let mut statement = connection.prepare("SELECT source, target FROM alias ORDER BY source, target")?;
             let mut rows = statement.query([])?;
-            let mut list: Vec<ListedAlias> = Vec::new();
+            let mut aliases: Vec<ListedAlias> = Vec::new();
             while let Some(row) = rows.next()? {
                 let (source, target): (String, String) = (row.get(0)?, row.get(1)?);
-                match list.last_mut().filter(|last| last.source == source) {
+                match aliases.last_mut().filter(|last| last.source == source) {
                     Some(last) => last.targets.push(target),
-                    None => list.push(ListedAlias { source, targets: vec![target] }),
+                    None => aliases.push(ListedAlias { source, targets: vec![target] }),
                 }
             }
-            Ok(list)
+            Ok(aliases)
         })
     }
 

@@ -40,7 +40,7 @@ pub fn settings() -> Settings {
 
 fn open_empty(state: &std::path::Path) -> Accounts {
     let database = Database::open(state).expect("opened");
-    Accounts::open(database, settings(), Clock::still(Duration::from_secs(1_800_000_000))).expect("read")
+    Accounts::open(database, settings(), Clock::still(Duration::from_hours(500_000))).expect("read")
 }
 
 fn address(text: &str) -> Address {

@@ -37,10 +37,10 @@ fn for_people(answer: &Value) -> String {
     });
     let mut shown = table(&["EDGE", "TRANSFER", "OCTETS", "SEALED"], held, "No sealed mail waits.");
     for edge in edges.iter().filter(|edge| edge["error"].is_string()) {
-        shown.push_str(&format!("{}: {}\n", text(edge, "edge"), text(edge, "error")));
+        shown += &(text(edge, "edge") + ": " + &text(edge, "error") + "\n");
     }
     for name in list(answer, "damaged").iter().filter_map(Value::as_str) {
-        shown.push_str(&format!("set aside, could not be opened: damaged/{name}\n"));
+        shown += &["set aside, could not be opened: damaged/", name, "\n"].concat();
     }
     shown
 }

@@ -1,4 +1,4 @@
-//! `home.db`: one SQLite database for everything that is not mail. One thread writes: whatever waits is
+//! `home.db`: one `SQLite` database for everything that is not mail. One thread writes: whatever waits is
 //! committed together, and each writer is answered after the commit is durable. Readers have
 //! connections of their own and never wait for the writer.
 

@@ -25,7 +25,7 @@ const JUNK: &str = ".Junk";
 /// Folders whose directories are known to be there; beyond them the memory starts anew.
 const KNOWN_MAX: usize = 10_000;
 /// A file left in `tmp/` this long belongs to nobody any more (the age is Maildir's own rule).
-const TMP_AGE_MAX: Duration = Duration::from_secs(36 * 3600);
+const TMP_AGE_MAX: Duration = Duration::from_hours(36);
 
 /// One folder of one mailbox, as a path below `mail/`. Made only from addresses, so it never leaves it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -379,9 +379,9 @@ mod tests {
         let maildirs = Maildirs::new(state.path(), "h", clock.clone());
         let place = maildirs.place(Folder::inbox("alice@example.org"), 1);
         let draft = maildirs.write(&place, Vec::new(), &message()).expect("written");
-        clock.turn(TMP_AGE_MAX - Duration::from_secs(60));
+        clock.turn(TMP_AGE_MAX.saturating_sub(Duration::from_mins(1)));
         assert_eq!(maildirs.sweep(), 0);
-        clock.turn(Duration::from_secs(120));
+        clock.turn(Duration::from_mins(2));
         assert_eq!(maildirs.sweep(), 1);
         drop(draft);
     }

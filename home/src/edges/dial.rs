@@ -17,11 +17,11 @@ use crate::queue::ConnectedEdge;
 /// Shortest wait before dialling again.
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// Longest wait before dialling again.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 /// A session that lived this long was a good one: dial at once after it.
-const GOOD_AFTER: Duration = Duration::from_secs(60);
+const GOOD_AFTER: Duration = Duration::from_mins(1);
 /// How long an edge may take to store the directory.
-const DIRECTORY_WAIT_MAX: Duration = Duration::from_secs(60);
+const DIRECTORY_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Keeps a session with edge `index` until draining begins.
 pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, sessions: mpsc::Sender<Connected>) {
@@ -72,7 +72,7 @@ pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, se
 /// Full jitter: anywhere between the shortest wait and one that doubles with each failure.
 fn wait(failures: u32, random: u64) -> Duration {
     let most = WAIT_MIN.saturating_mul(1 << failures.min(16)).min(WAIT_MAX);
-    let span = u64::try_from((most - WAIT_MIN).as_millis()).unwrap_or(u64::MAX);
+    let span = u64::try_from(most.saturating_sub(WAIT_MIN).as_millis()).unwrap_or(u64::MAX);
     WAIT_MIN + Duration::from_millis(random % (span + 1))
 }
 
@@ -98,7 +98,7 @@ async fn serve(
                 Err(_) => tracing::warn!(edge, "the edge took too long to store the directory"),
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         why = session.ended() => why,

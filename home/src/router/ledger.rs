@@ -172,7 +172,7 @@ impl Plan {
             text.push('\n');
         }
         if let Some(id) = self.queue {
-            text.push_str(&format!("queue\t{id}\n"));
+            text += &["queue\t", &id.to_string(), "\n"].concat();
         }
         text
     }

@@ -339,7 +339,7 @@ impl Inner {
 fn fields(sender: &ReversePath, copy: &LocalCopy) -> Vec<u8> {
     let mut fields = format!("Return-Path: <{sender}>\r\nDelivered-To: {}\r\n", copy.mailbox);
     if copy.recipient.lookup_key() != copy.mailbox {
-        fields.push_str(&format!("X-Original-To: {}\r\n", copy.recipient));
+        fields += &["X-Original-To: ", &copy.recipient.to_string(), "\r\n"].concat();
     }
     fields.into_bytes()
 }

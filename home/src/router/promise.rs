@@ -212,29 +212,14 @@ impl Promises {
         drafts.into_iter().for_each(Draft::release);
         if plan.parts() > 1 {
             // One that is delivered tells that the others can be finished: their names must outlive it.
-            self.for_each_folder(plan, |folder| self.maildirs.sync_written(folder))?;
+            for_each_folder(plan, |folder| self.maildirs.sync_written(folder))?;
         }
         plan.places.iter().try_for_each(|place| self.maildirs.deliver(place))
     }
 
     /// Step: their names become durable.
     pub(super) fn sync(&self, plan: &Plan) -> Result<(), DurableError> {
-        self.for_each_folder(plan, |folder| self.maildirs.sync(folder))
-    }
-
-    fn for_each_folder(
-        &self,
-        plan: &Plan,
-        sync: impl Fn(&Folder) -> Result<(), DurableError>,
-    ) -> Result<(), DurableError> {
-        let mut synced: Vec<&Folder> = Vec::with_capacity(plan.places.len());
-        for place in &plan.places {
-            if !synced.contains(&&place.folder) {
-                sync(&place.folder)?;
-                synced.push(&place.folder);
-            }
-        }
-        Ok(())
+        for_each_folder(plan, |folder| self.maildirs.sync(folder))
     }
 
     fn delivered(&self, plan: &Plan) -> Result<Vec<Found>, PromiseError> {
@@ -297,6 +282,14 @@ impl Promises {
     fn unfinished(&self) -> std::sync::MutexGuard<'_, Vec<Known>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Once for each folder a plan names.
+fn for_each_folder(plan: &Plan, mut sync: impl FnMut(&Folder) -> Result<(), DurableError>) -> Result<(), DurableError> {
+    let mut folders: Vec<&Folder> = plan.places.iter().map(|place| &place.folder).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    folders.into_iter().try_for_each(|folder| sync(folder))
 }
 
 impl Work {

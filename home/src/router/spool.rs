@@ -2,7 +2,7 @@
 //! flows now. An entry is acknowledged, and only then deleted at the edge, once it is durable here:
 //! delivered, or, if it can't be opened, set aside as it is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const FETCHES_MAX: usize = 4;
 /// How often an edge is asked: it may seal a message while the home is connected but slow.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 /// The longest an edge may stand still in an answer.
-const FRAME_WAIT_MAX: Duration = Duration::from_secs(120);
+const FRAME_WAIT_MAX: Duration = Duration::from_mins(2);
 /// Largest sealed message taken. What the edge sealed was within a limit of ours, perhaps an older and larger one.
 const SEALED_OCTETS_MAX: u64 = 1100 * 1024 * 1024;
 /// Where that is put which can't be opened, inside the state directory.
@@ -85,7 +85,7 @@ pub enum FetchError {
 
 /// What a sealed message turned out to be.
 enum Opened {
-    Message(Brought, Message),
+    Message(Box<Brought>, Message),
     Nothing,
 }
 
@@ -146,10 +146,10 @@ impl Fetcher {
             "fetching what the edge sealed"
         );
         let count = listing.entries.len();
-        let (mut fetched, mut running) = (0, JoinSet::new());
+        let (mut done, mut running) = (0, JoinSet::new());
         for item in listing.entries {
             if running.len() == FETCHES_MAX {
-                fetched += usize::from(matches!(running.join_next().await, Some(Ok(true))));
+                done += usize::from(matches!(running.join_next().await, Some(Ok(true))));
             }
             if self.signal.phase() > Phase::Running || !edge.session.is_alive() {
                 break;
@@ -166,9 +166,9 @@ impl Fetcher {
             });
         }
         while let Some(result) = running.join_next().await {
-            fetched += usize::from(matches!(result, Ok(true)));
+            done += usize::from(matches!(result, Ok(true)));
         }
-        Ok(fetched == count && listing.total > count as u64)
+        Ok(done == count && listing.total > count as u64)
     }
 
     async fn item(&self, edge: &ConnectedEdge, transfer: TransferId) -> Result<(), FetchError> {
@@ -208,7 +208,7 @@ impl Fetcher {
         let taken = match self.open(transfer, sealed.clone()).await {
             Ok(Opened::Nothing) => return Ok(()),
             Ok(Opened::Message(brought, message)) => {
-                intake::take_spooled(&self.router, &self.accounts, edge.key, brought, message)
+                intake::take_spooled(&self.router, &self.accounts, edge.key, *brought, message)
                     .await
                     .map_err(OpenError::from)
             }
@@ -264,7 +264,7 @@ async fn open(key: &SealKey, transfer: TransferId, sealed: &Body, incoming: Arc<
     opening.end()?;
     let (Some(request), Some(end)) = (request, end) else { return Err(IntakeError::NoMessage.into()) };
     match gathering.end(end).await? {
-        Gathered::Whole(message) => Ok(Opened::Message(request, message)),
+        Gathered::Whole(message) => Ok(Opened::Message(Box::new(request), message)),
         // An edge seals nothing that was taken back; if it did, nobody was promised anything.
         Gathered::Aborted => Ok(Opened::Nothing),
         Gathered::TooBig => Err(IntakeError::NoMessage.into()),
@@ -289,7 +289,7 @@ async fn acknowledge(edge: &ConnectedEdge, transfer: TransferId) -> Result<(), F
 }
 
 /// Durable when it returns. Done before by an earlier try: then it is simply written again.
-fn set_aside(path: &PathBuf, sealed: &Body) -> Result<(), FetchError> {
+fn set_aside(path: &Path, sealed: &Body) -> Result<(), FetchError> {
     let folder = path.parent().unwrap_or(path);
     durable::create_directory(folder)?;
     let temporary = path.with_extension(format!("sealed{}", durable::DRAFT_SUFFIX));

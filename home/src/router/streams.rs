@@ -30,7 +30,7 @@ use crate::edges::Connected;
 use crate::queue::ConnectedEdge;
 
 /// The longest an edge may let a message or a login stand still.
-const FRAME_WAIT_MAX: Duration = Duration::from_secs(300);
+const FRAME_WAIT_MAX: Duration = Duration::from_mins(5);
 /// Octets of a message over the limit that are read and dropped, so that its sender hears the reply.
 const DROPPED_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 /// Turns of one login; no mechanism needs more than three.
