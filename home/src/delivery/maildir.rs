@@ -284,7 +284,7 @@ mod tests {
     use crate::message::Body;
 
     fn maildirs(state: &Path) -> Maildirs {
-        Maildirs::new(state, "home.example.org", Clock::still(Duration::from_secs(1_800_000_000)))
+        Maildirs::new(state, "home.example.org", Clock::still(Duration::from_hours(500_000)))
     }
 
     fn message() -> Message {

@@ -289,7 +289,7 @@ fn for_each_folder(plan: &Plan, mut sync: impl FnMut(&Folder) -> Result<(), Dura
     let mut folders: Vec<&Folder> = plan.places.iter().map(|place| &place.folder).collect();
     folders.sort_unstable();
     folders.dedup();
-    folders.into_iter().try_for_each(|folder| sync(folder))
+    folders.into_iter().try_for_each(&mut sync)
 }
 
 impl Work {
