@@ -15,7 +15,8 @@ use super::chain::wait_for;
 pub struct Pair {
     /// What `pair.json` says.
     pub facts: Facts,
-    process: Child,
+    // None if somebody else runs it.
+    process: Option<Child>,
 }
 
 /// The parts of `pair.json` a bench needs.
@@ -72,13 +73,21 @@ impl Pair {
             .with_context(|| format!("starting {}", binary.display()))?;
         wait_for("the pair", || Ok(ready.exists()))?;
         let facts = serde_json::from_slice(&fs::read(folder.join("pair.json"))?).context("reading pair.json")?;
-        Ok(Self { facts, process })
+        Ok(Self { facts, process: Some(process) })
+    }
+
+    /// One that runs already, by its `pair.json`.
+    pub fn running(json: &Path) -> Result<Self> {
+        let facts = serde_json::from_slice(&fs::read(json)?).context("reading pair.json")?;
+        Ok(Self { facts, process: None })
     }
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
-        let _ = self.process.wait();
+        if let Some(process) = &mut self.process {
+            let _ = Command::new("kill").args(["-INT", &process.id().to_string()]).status();
+            let _ = process.wait();
+        }
     }
 }

@@ -36,6 +36,9 @@ struct Arguments {
     /// The `pair` program.
     #[arg(long)]
     pair: Option<PathBuf>,
+    /// A pair that runs already, by its `pair.json` (for profiling).
+    #[arg(long)]
+    running: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -90,7 +93,10 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     let mut subjects = Vec::new();
     let pair_folder = folder.path().join("pair");
     std::fs::create_dir(&pair_folder)?;
-    let pair = wanted("pair").then(|| Pair::start(&binary, &pair_folder, RECIPIENT)).transpose()?;
+    let pair = match &arguments.running {
+        Some(json) => Some(Pair::running(json)?),
+        None => wanted("pair").then(|| Pair::start(&binary, &pair_folder, RECIPIENT)).transpose()?,
+    };
     if let Some(pair) = &pair {
         at_rest(pair)?;
         subjects.push(Subject {
