@@ -12,7 +12,7 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
-pub use self::client::{ClientExchange, SaslError};
+pub use self::client::{ClientExchange, ITERATIONS_MAX, SaslError};
 use self::scram::{ClientFinal, ClientFirst, ServerFirst};
 use crate::mail::directory::{LoginVerifier, ScramKeys};
 use crate::secret::Secret;

@@ -4,6 +4,7 @@
 //! until its answer comes; pipelined commands wait in the (bounded) buffer.
 
 mod commands;
+mod event;
 pub mod limits;
 mod phase;
 mod transaction;
@@ -13,9 +14,9 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use self::limits::Limits;
+pub use self::event::{AuthAnswer, Ending, Event, Profile};
 use self::phase::Phase;
 use super::body::{BodyFault, Decoded, Decoder};
 pub use super::command::{MailFrom, RcptTo};
@@ -23,96 +24,6 @@ use super::line::{LineError, LineReader};
 use super::sasl::Mechanism;
 use crate::machine::{Machine, Output, TlsFacts};
 use crate::mail::reply::{Class, Enhanced, Reply};
-use crate::secret::Secret;
-
-/// What this door offers.
-#[derive(Clone, Debug)]
-pub struct Profile {
-    /// Our name, in greeting and EHLO.
-    pub hostname: String,
-    /// STARTTLS is offered (25). On 465 TLS comes first: call [`Machine::secured`] before anything else.
-    pub starttls: bool,
-    /// Mechanisms offered, only under TLS. Empty: AUTH is not a command here. With any, MAIL wants a login.
-    pub mechanisms: Vec<Mechanism>,
-    /// `DSN` is offered (RFC 3461).
-    pub dsn: bool,
-    /// Bounds.
-    pub limits: Limits,
-}
-
-/// Questions and notices.
-#[derive(Debug)]
-pub enum Event {
-    /// Question: greet or refuse? [`Server::answer`] with 220, or 421/554 (which closes).
-    Connected,
-    /// Notice: EHLO or HELO was said and answered.
-    Hello {
-        /// The name given.
-        name: String,
-        /// EHLO.
-        extended: bool,
-    },
-    /// Question: a login begins. [`Server::answer_auth`].
-    Auth {
-        /// The mechanism, one of those offered.
-        mechanism: Mechanism,
-        /// Initial response, decoded.
-        initial: Option<Secret>,
-    },
-    /// Question: the client's response to the challenge, decoded. [`Server::answer_auth`].
-    AuthResponse(Secret),
-    /// Question: MAIL. Syntax, size and order were checked. [`Server::answer`].
-    Sender(MailFrom),
-    /// Question: RCPT. Syntax, count and order were checked. [`Server::answer`].
-    Recipient(RcptTo),
-    /// Question: DATA, with at least one accepted recipient. [`Server::answer`] with 354, or a refusal,
-    /// which ends the transaction.
-    Data,
-    /// Notice: the next bytes of the message, unstuffed, CRLF line ends kept. Never empty.
-    Body(Bytes),
-    /// Question: the message is whole. [`Server::answer`] with 250 or a refusal.
-    BodyEnd {
-        /// Octets that came as [`Event::Body`].
-        octets: u64,
-    },
-    /// Notice: the open transaction is over without an answer to its end (RSET, EHLO, a body the
-    /// machine itself refused, the connection ended). What came of it must be forgotten.
-    Reset,
-    /// Notice: the connection ends, and why; always last.
-    Closing(Ending),
-}
-
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// QUIT.
-    Quit,
-    /// The client hung up.
-    HungUp,
-    /// Idle or over time.
-    TimedOut,
-    /// Too many errors, or a protocol abuse such as a bare line end.
-    Abuse,
-    /// A 421 or a refusal of ours at the greeting.
-    Refused,
-}
-
-/// The answer to a turn of a login.
-#[derive(Debug)]
-pub enum AuthAnswer {
-    /// 334 with this challenge.
-    Challenge(Vec<u8>),
-    /// Logged in. With `last`, it is sent as a final challenge first, as RFC 4954 §4 wants; the machine
-    /// takes the client's empty response itself.
-    Success {
-        /// Who logged in.
-        login: String,
-        /// The mechanism's last word.
-        last: Option<Vec<u8>>,
-    },
-    /// 4yz or 5yz.
-    Failure(Reply),
-}
 
 /// The server's side of one connection.
 #[derive(Debug)]

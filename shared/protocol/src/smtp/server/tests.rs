@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::limits::Limits;
 use super::*;
 use crate::mail::address::ForwardPath;
 use crate::mail::directory::LoginVerifier;
+use crate::secret::Secret;
 use crate::smtp::sasl::{Exchange, Turn, check_password, derive_keys};
 
 fn profile(door: &str) -> Profile {
