@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use gatepost_protocol::tunnel::frame::{DIRECTORY_OCTETS_MAX, Frame, FrameError, RECORD_OCTETS_MAX};
+use gatepost_protocol::tunnel::frame::{DATA_OCTETS_MAX, DIRECTORY_OCTETS_MAX, Frame, FrameError, RECORD_OCTETS_MAX};
 use gatepost_protocol::tunnel::hello::Role;
 use gatepost_protocol::tunnel::verb::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -37,8 +37,8 @@ const MULTIPLEXER_STREAMS_MAX: usize = 3 * STREAMS_MAX;
 const WINDOW_OCTETS: usize = yamux::DEFAULT_CREDIT as usize;
 /// What all windows of a connection together may grow by.
 const WINDOW_GROWTH_OCTETS_MAX: usize = 16 * 1024 * 1024;
-/// Octets in one frame of the multiplexer.
-const MULTIPLEXER_FRAME_OCTETS: usize = 64 * 1024;
+/// Octets in one frame of the multiplexer: a whole chunk of data, and a little in front of it.
+const MULTIPLEXER_FRAME_OCTETS: usize = DATA_OCTETS_MAX + 1024;
 
 /// Which end of a connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,6 +297,7 @@ async fn own<IO: AsyncRead + AsyncWrite + Unpin>(
     arrivals: mpsc::Sender<Incoming>,
     mut pulse: JoinHandle<Stopped>,
 ) {
+    let over = Over(&link);
     let reason = serve(&mut multiplexer, &link, &arrivals, &mut pulse).await;
     drop(arrivals);
     link.end.set(reason);
@@ -305,10 +306,34 @@ async fn own<IO: AsyncRead + AsyncWrite + Unpin>(
         // Late or broken, it is over.
         let _ = link.clock.timeout(CLOSE_DEADLINE, close).await;
     }
-    // Whoever waits for a stream must not wait for ever; the ready ones go with the connection.
-    link.ready.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    link.outgoing.close();
-    link.refilled.notify_waiters();
+    drop(over);
+}
+
+/// The system's words, where the cause is the system.
+fn words(error: yamux::ConnectionError) -> String {
+    match error {
+        yamux::ConnectionError::Io(error) | yamux::ConnectionError::Decode(yamux::FrameDecodeError::Io(error)) => {
+            error.to_string()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// What has to happen when a connection's task is over, even by a panic.
+struct Over<'a>(&'a Link);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        let Self(link) = self;
+        if std::thread::panicking() {
+            tracing::error!(role = %link.role, "the task of a tunnel connection failed: this is a bug of ours");
+        }
+        link.end.set(TunnelError::Broken("its task failed".to_owned()));
+        // Whoever waits for a stream must not wait for ever; the ready ones go with the connection.
+        link.ready.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        link.outgoing.close();
+        link.refilled.notify_waiters();
+    }
 }
 
 /// Serves the multiplexer until the connection breaks or the session is over; says why.
@@ -331,7 +356,7 @@ async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
                     continue;
                 }
                 Some(Err(yamux::ConnectionError::Closed)) | None => "the other side closed it".to_owned(),
-                Some(Err(error)) => error.to_string(),
+                Some(Err(error)) => words(error),
             },
             stopped = &mut *pulse => return match stopped {
                 Ok(Stopped::Over(reason)) => reason,

@@ -81,12 +81,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> futures_util::io::AsyncRead for Wire<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // A blocked writing side must not keep us from reading: its waker is set, we go on.
-        if let Poll::Ready(Err(error)) = this.drain(cx) {
-            return Poll::Ready(Err(error));
-        }
+        // Neither a blocked nor a broken writing side keeps us from reading: the waker is set, and what
+        // still lies here may say why it broke.
+        let drained = this.drain(cx);
         let mut into = ReadBuf::new(into);
-        ready!(Pin::new(&mut this.io).poll_read(cx, &mut into))?;
+        match (Pin::new(&mut this.io).poll_read(cx, &mut into), drained) {
+            // A program that died did not end its TLS session in form. To us it is an end like any other:
+            // what must be whole says so itself.
+            (Poll::Ready(Err(error)), _) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
+            (Poll::Ready(read), _) => read?,
+            (Poll::Pending, Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
+            (Poll::Pending, _) => return Poll::Pending,
+        }
         let octets = into.filled().len();
         if octets > 0 {
             this.life.hear();

@@ -174,6 +174,43 @@ async fn garbage_for_tls_costs_nobody_else() {
 }
 
 #[tokio::test]
+async fn who_says_nothing_is_dropped_in_time() {
+    let log = Log::capture();
+    let clock = Clock::still(Duration::ZERO);
+    let edge = Edge::start(|_| true, &clock).await;
+    let mut tcp = TcpStream::connect(edge.address).await.expect("connected");
+    let turning = async {
+        loop {
+            clock.turn(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        }
+    };
+    let dropped = async {
+        tokio::select! { read = tcp.read_u8() => read, () = turning => Ok(0) }
+    };
+    soon(dropped).await.expect_err("closed without a word");
+    log.holds("no tunnel: TLS handshake failed: it took too long", 1).await;
+}
+
+#[tokio::test]
+async fn a_program_that_dies_ends_its_session_in_plain_words() {
+    let mut edge = Edge::start(|_| true, &Clock::real()).await;
+    let identity = Identity::throwaway();
+    // A runtime of its own, so that all of it can go at once and without a word.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+    let (address, key) = (edge.address.to_string(), edge.key);
+    let home = runtime.spawn(async move { dial(&identity, "home", &address, &[key], Clock::real()).await });
+    let (theirs, _incoming) = edge.session().await;
+    let home = soon(home).await.expect("no panic").expect("a session");
+    runtime.shutdown_background();
+    let reason = soon(theirs.ended()).await.to_string();
+    // By chance: what it had not read yet makes its end a reset.
+    let plain = ["the other side closed it", "Connection reset by peer (os error 104)", "Broken pipe (os error 32)"];
+    assert!(plain.map(|why| format!("the connection broke: {why}")).contains(&reason), "{reason}");
+    drop(home);
+}
+
+#[tokio::test]
 async fn who_speaks_tls_but_not_ours_is_refused() {
     let log = Log::capture();
     let edge = Edge::start(|_| true, &Clock::real()).await;

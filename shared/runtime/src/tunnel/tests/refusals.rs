@@ -258,3 +258,12 @@ async fn who_says_no_hello_is_dropped_in_time() {
     .await;
     log.holds("the other side said no hello in time", 1).await;
 }
+
+#[tokio::test]
+async fn sockets_send_at_once_and_give_up_after_a_minute() {
+    let edge = Edge::start(|_| true, &Clock::real()).await;
+    let io = raw(&edge, &Identity::throwaway()).await;
+    let tcp = io.get_ref().0.get_ref();
+    assert!(tcp.nodelay().expect("an option"));
+    assert_eq!(rustix::net::sockopt::tcp_user_timeout(tcp).expect("an option"), 60_000);
+}
