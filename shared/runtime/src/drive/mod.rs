@@ -206,7 +206,8 @@ impl<M: Machine> Connection<M> {
         }
         self.drained = wait.is_some();
         // Before an event nothing is written: the answer to it often completes what is to be said.
-        if self.event.is_none() && self.phase != Phase::Closed {
+        // Nor before the end, whose goodbye goes along.
+        if self.event.is_none() && self.is_open() {
             self.write_out().await?;
         }
         Ok(wait)
@@ -256,10 +257,8 @@ impl<M: Machine> Connection<M> {
 
     /// Flushes, says goodbye in TLS, closes.
     async fn close(&mut self) -> Result<(), DriveError> {
+        self.wire.say_goodbye(&mut self.output)?;
         self.write_out().await?;
-        if self.wire.say_goodbye() {
-            self.write_out().await?;
-        }
         self.wire.finish();
         self.phase = Phase::Closed;
         Ok(())

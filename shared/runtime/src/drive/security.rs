@@ -119,11 +119,10 @@ impl Session {
         Poll::Ready(Ok(()))
     }
 
-    /// Queues the goodbye; true if there is something to write.
-    pub(super) fn say_goodbye(&mut self) -> bool {
+    /// Queues the goodbye.
+    pub(super) fn say_goodbye(&mut self) {
         self.tls.send_close_notify();
         self.unhurried = false;
-        self.tls.wants_write()
     }
 }
 

@@ -139,9 +139,14 @@ impl Wire {
         }
     }
 
-    /// Queues the goodbye of TLS; true if there is one to write.
-    pub(super) fn say_goodbye(&mut self) -> bool {
-        self.session.as_mut().is_some_and(|session| session.say_goodbye())
+    /// Queues the last output and the goodbye of TLS behind it, for one write.
+    pub(super) fn say_goodbye(&mut self, output: &mut Vec<u8>) -> io::Result<()> {
+        if let Some(session) = &mut self.session {
+            session.encrypt(output)?;
+            release(output);
+            session.say_goodbye();
+        }
+        Ok(())
     }
 
     /// Ends our side. If the peer has sent what nobody will read, the system would reset the
