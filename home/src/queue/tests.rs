@@ -208,7 +208,7 @@ fn a_full_queue_takes_no_more() {
 }
 
 #[test]
-fn every_value_survives_the_disk_and_reads_well() {
+fn every_value_survives_the_disk_in_a_form_that_never_changes() {
     let mut new = new_entry(1, &["bob@example.com", "carol@example.net", "dave@example.net"]);
     new.envelope.recipients[0].notify = Notify::On { success: false, failure: true, delay: true };
     new.envelope.recipients[1].notify = Notify::Never;
@@ -243,10 +243,7 @@ fn every_value_survives_the_disk_and_reads_well() {
     let bytes = record::encode(&entry);
     assert_eq!(record::decode(&bytes).expect("whole"), entry);
     let text = String::from_utf8(bytes).expect("text");
-    for readable in ["\"2026-11-20T12:00:00.123Z\"", "\"vps1\"", "\"bob@example.com\"", "\"state\": \"failed\"", "550"]
-    {
-        assert!(text.contains(readable), "{readable} in {text}");
-    }
+    assert_eq!(text, include_str!("entry/record.json"), "what lies on disk must stay readable to a newer build");
 }
 
 #[test]

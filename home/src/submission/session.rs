@@ -150,12 +150,10 @@ impl Session {
         let answer = match step {
             Step::Challenge(challenge) => AuthAnswer::Challenge(challenge),
             Step::Granted { login, last } => {
-                tracing::info!(peer = %self.peer, login, "logged in");
                 self.login = None;
                 AuthAnswer::Success { login, last }
             }
             Step::Refused(reply) => {
-                tracing::info!(peer = %self.peer, %reply, "login refused");
                 self.login = None;
                 AuthAnswer::Failure(reply)
             }

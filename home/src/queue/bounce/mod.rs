@@ -26,7 +26,8 @@ const FOLD_OCTETS_MAX: usize = 900;
 pub struct Reporter<'a> {
     /// Our name.
     pub hostname: &'a str,
-    /// The address people may answer to.
+    /// Who reads what people answer. Bounces come from `postmaster` at its domain (RFC 5321 §4.5.1), which
+    /// reaches it and is nobody's own address.
     pub postmaster: &'a Address,
 }
 
@@ -104,7 +105,7 @@ fn head(
     };
     let _ = write!(
         text,
-        "From: Mail Delivery System <{postmaster}>\r\n\
+        "From: Mail Delivery System <postmaster@{}>\r\n\
          To: <{}>\r\n\
          Subject: {}\r\n\
          Date: {}\r\n\
@@ -113,6 +114,7 @@ fn head(
          MIME-Version: 1.0\r\n\
          Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\
          \r\n",
+        postmaster.domain(),
         entry.reverse_path,
         folded(&about, "Subject: ".len()),
         mail_date(bounce.made_unix_s),

@@ -24,7 +24,7 @@ fn fail(entry: &mut Entry, place: usize, reply: Reply, remote: Option<&str>) {
 }
 
 fn made(entry: &Entry, bounce: &OpenBounce, start: Option<&[u8]>) -> String {
-    let postmaster = address("postmaster@example.org");
+    let postmaster = address("alice@example.org");
     let reporter = Reporter { hostname: "home.example.org", postmaster: &postmaster };
     String::from_utf8(report(entry, bounce, reporter, start)).expect("UTF-8")
 }

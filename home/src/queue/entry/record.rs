@@ -126,7 +126,7 @@ struct RecordEdge {
 struct RecordBounce {
     id: String,
     trace: String,
-    made: i64,
+    made: String,
     recipients: Vec<usize>,
     attempts: u32,
     next: String,
@@ -221,7 +221,7 @@ impl From<&Entry> for Record {
             bounce: entry.bounce.as_ref().map(|bounce| RecordBounce {
                 id: bounce.id.to_string(),
                 trace: bounce.trace.to_string(),
-                made: bounce.made_unix_s,
+                made: time_text(bounce.made_unix_s.saturating_mul(1000)),
                 recipients: bounce.recipients.clone(),
                 attempts: bounce.attempts,
                 next: time_text(bounce.next_unix_ms),
@@ -318,7 +318,7 @@ impl TryFrom<Record> for Entry {
                 Some(bounce) => Some(OpenBounce {
                     id: TransferId::parse(&bounce.id).ok_or(Malformed("bounce"))?,
                     trace: TraceId::parse(&bounce.trace).ok_or(Malformed("bounce"))?,
-                    made_unix_s: bounce.made,
+                    made_unix_s: time(&bounce.made)?.div_euclid(1000),
                     recipients: bounce.recipients,
                     attempts: bounce.attempts,
                     next_unix_ms: time(&bounce.next)?,
