@@ -22,7 +22,7 @@ const FUNCTION_LINES_MAX: usize = 100;
 /// Longest `main.rs`.
 const MAIN_LINES_MAX: usize = 60;
 /// Files that were longer when the rule came: they may shrink, never grow.
-const LONG_FILES: [(&str, usize); 1] = [("shared/protocol/src/smtp/client/tests.rs", 780)];
+const LONG_FILES: [(&str, usize); 0] = [];
 /// Names that say nothing of what lives there.
 const EMPTY_NAMES: [&str; 10] =
     ["util", "utils", "helper", "helpers", "common", "misc", "types", "manager", "constants", "handy"];
