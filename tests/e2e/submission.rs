@@ -171,8 +171,15 @@ fn nobody_writes_in_anothers_name() {
     let pair = pair();
     for (server, password) in doors(&pair) {
         let mut client = logged_in(&pair, server, &password);
-        let answer = client.ask(&format!("MAIL FROM:<{BOB}>")).expect("answered");
-        assert_eq!(answer.code, 553, "envelope at {server}: {answer:?}");
+        // At MAIL where it can be known, else at the end.
+        let mut answer = client.ask(&format!("MAIL FROM:<{BOB}>")).expect("answered");
+        if answer.code == 250 {
+            client.say(&format!("RCPT TO:<{FRIEND}>"), 250).expect("RCPT");
+            client.say("DATA", 354).expect("DATA");
+            client.send(&message::stuffed(&message::numbered(3, ALICE, FRIEND, 500))).expect("sent");
+            answer = client.answer().expect("answered");
+        }
+        assert!((550..=553).contains(&answer.code), "envelope at {server}: {answer:?}");
         let forged = message::numbered(1, BOB, FRIEND, 500);
         let answer = client.deliver(ALICE, &[FRIEND], &forged).expect("answered");
         assert!((550..=554).contains(&answer.code), "From at {server}: {answer:?}");

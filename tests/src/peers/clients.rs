@@ -37,7 +37,8 @@ pub struct Submission<'a> {
 /// swaks, with PLAIN or LOGIN; gives the dialog.
 pub fn swaks(submission: Submission<'_>, mechanism: &str) -> anyhow::Result<Output> {
     let data = submission.scratch.join("swaks.eml");
-    fs::write(&data, submission.message)?;
+    // swaks ends the last line itself.
+    fs::write(&data, submission.message.strip_suffix(b"\r\n").unwrap_or(submission.message))?;
     let mut command = Command::new(program("swaks"));
     command
         .args(["--server", &submission.server.ip().to_string(), "--port", &submission.server.port().to_string()])
