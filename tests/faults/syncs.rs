@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use gatepost_tests::client::Client;
 use gatepost_tests::fault::strace::{self, Call};
 use gatepost_tests::observe;
@@ -27,13 +28,20 @@ fn watched() -> Watched {
     Watched { pair: started(&options), edge_log, home_log, _scratch: scratch }
 }
 
-/// Calls between the start of a message's data and the reply to it, and the write that carried that reply:
-/// the last one to the client's port.
-fn between(log: &PathBuf, port: u16, began: f64) -> (Vec<Call>, Option<Call>) {
-    let calls = strace::read(log).expect("a log");
-    let calls: Vec<Call> = calls.into_iter().filter(|call| call.began >= began).collect();
-    let reply = calls.iter().rfind(|call| call.sends_to(port)).cloned();
-    (calls, reply)
+/// Calls since the start of a message's data.
+fn since(log: &PathBuf, began: f64) -> Vec<Call> {
+    strace::read(log).expect("a log").into_iter().filter(|call| call.began >= began).collect()
+}
+
+/// The same, and the write that carried the reply: the last one to the client's port. The tracer writes
+/// its log a little later than things happen.
+fn up_to_reply(log: &PathBuf, port: u16, began: f64) -> (Vec<Call>, Call) {
+    observe::until_ok("the reply among the traced calls", || {
+        let calls = since(log, began);
+        let reply = calls.iter().rfind(|call| call.sends_to(port)).cloned();
+        let count = calls.len();
+        Ok((calls, reply.with_context(|| format!("{count} calls, none to port {port}"))?))
+    })
 }
 
 fn now() -> f64 {
@@ -61,10 +69,14 @@ fn inbound_is_in_the_maildir_before_its_250() {
     let watched = watched();
     let mut client = Client::greeted(watched.pair.edge().doors.smtp).expect("greeted");
     let (port, began) = send(&mut client, 1, STRANGER, ALICE);
-    let (_, reply) = between(&watched.edge_log, port, began);
-    let reply = reply.expect("the edge's reply");
+    let (_, reply) = up_to_reply(&watched.edge_log, port, began);
     assert!(reply.names("250 2"), "{reply:?}");
-    let (calls, _) = between(&watched.home_log, 0, began);
+    // The sync of the names comes last; when it is in the log, so is all that came before it.
+    let calls = observe::until(
+        "the home's syncs",
+        || since(&watched.home_log, began),
+        |calls| calls.iter().any(|call| call.is_sync() && call.names("/new>")),
+    );
     // The file by its name in tmp, the names by their directory.
     expect_synced(&calls, "/tmp/", &reply);
     expect_synced(&calls, "/new>", &reply);
@@ -86,8 +98,7 @@ fn a_sealed_message_is_in_the_spool_before_its_250() {
     watched.pair.wait_until_down();
     let mut client = Client::greeted(watched.pair.edge().doors.smtp).expect("greeted");
     let (port, began) = send(&mut client, 1, STRANGER, ALICE);
-    let (calls, reply) = between(&watched.edge_log, port, began);
-    let reply = reply.expect("the edge's reply");
+    let (calls, reply) = up_to_reply(&watched.edge_log, port, began);
     assert!(reply.names("250 2"), "{reply:?}");
     let syncs = calls.iter().filter(|call| call.is_sync() && call.names("spool") && call.ended <= reply.began).count();
     assert!(syncs >= 2, "the file and its directory: {calls:#?}");
@@ -108,9 +119,12 @@ fn a_submission_is_in_the_queue_before_its_250_at_either_door() {
         let mut client = Client::greeted_tls(server, &tls, "127.0.0.1").expect("greeted");
         assert_eq!(client.login(ALICE, password).expect("answered").code, 235);
         let (port, began) = send(&mut client, 1, ALICE, FRIEND);
-        let (_, reply) = between(log, port, began);
-        let reply = reply.expect("the reply");
-        let (calls, _) = between(&watched.home_log, 0, began);
+        let (_, reply) = up_to_reply(log, port, began);
+        let calls = observe::until(
+            "the home's syncs",
+            || since(&watched.home_log, began),
+            |calls| calls.iter().any(|call| call.is_sync() && call.names("/queue>")),
+        );
         expect_synced(&calls, "/queue/", &reply);
         expect_synced(&calls, "/queue>", &reply);
     }
@@ -126,13 +140,8 @@ fn an_attempt_is_noted_before_its_final_dot_and_its_reply_after() {
     assert_eq!(client.login(ALICE, &alice.password).expect("answered").code, 235);
     let (_, began) = send(&mut client, 1, ALICE, FRIEND);
     observe::until_delivered(pair.sink.maildir(), &[1]);
-    let (calls, last) = observe::until(
-        "the edge's calls",
-        || between(&watched.edge_log, pair.sink.address().port(), began),
-        |(calls, _)| calls.iter().any(|call| call.is_sync() && call.names("attempts")),
-    );
+    let (calls, last) = up_to_reply(&watched.edge_log, pair.sink.address().port(), began);
     let noted = calls.iter().find(|call| call.is_sync() && call.names("attempts")).expect("waited for");
     // The last write to the sink is QUIT or the final dot; either way the note was durable before it.
-    let last = last.expect("the edge wrote to the sink");
     assert!(noted.ended <= last.began, "{noted:?} {last:?}");
 }
