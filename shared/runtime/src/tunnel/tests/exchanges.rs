@@ -1,5 +1,8 @@
 //! What travels over a session.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::directory::{Directory, DomainPolicy};
@@ -7,8 +10,10 @@ use gatepost_protocol::tunnel::frame::Frame;
 use gatepost_protocol::tunnel::hello::Role;
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd};
 use gatepost_protocol::tunnel::wire::WireVerdict;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
+use crate::tunnel::connection::Side;
 
 #[tokio::test]
 async fn a_request_and_its_data_arrive_and_the_answer_comes_back() {
@@ -160,4 +165,78 @@ async fn opening_waits_while_too_many_are_open() {
     assert!(!waiting.is_finished());
     open.pop();
     assert_eq!(soon(waiting).await.expect("no panic"), Ok(()));
+}
+
+/// Counts what is written to it, write by write.
+struct Counting {
+    io: tokio::io::DuplexStream,
+    writes: Arc<Mutex<Vec<usize>>>,
+}
+
+impl AsyncRead for Counting {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Counting {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes.lock().expect("no panic").push(from.len());
+        Pin::new(&mut self.io).poll_write(cx, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_small_message_leaves_by_one_write_and_its_answer_by_another() {
+    let clock = Clock::still(Duration::ZERO);
+    let logs = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
+    let mut ends = (Vec::new(), Vec::new());
+    for _ in Role::ALL {
+        let (near, far) = tokio::io::duplex(1024 * 1024);
+        ends.0.push(Counting { io: near, writes: Arc::clone(&logs[0]) });
+        ends.1.push(Counting { io: far, writes: Arc::clone(&logs[1]) });
+    }
+    let three = |ends: Vec<Counting>| <[Counting; 3]>::try_from(ends).ok().expect("three");
+    let (edge, _incoming) = Session::start(three(ends.0), Side::Accepting, hostile::facts(), &clock);
+    let (_home, mut incoming) = Session::start(three(ends.1), Side::Dialling, hostile::facts(), &clock);
+    let exchange = async |incoming: &mut mpsc::Receiver<Incoming>| {
+        let mut stream = edge.open(&request(1)).await.expect("open");
+        stream.send_data(Bytes::from(vec![1; 4096])).await.expect("queued");
+        stream.send(&9u64).await.expect("queued");
+        stream.end_sending().await.expect("sent");
+        let mut served = soon(incoming.recv()).await.expect("an exchange");
+        while let Ok(Frame::Data(_)) = soon(served.stream.frame()).await {}
+        served.stream.send(&7u32).await.expect("queued");
+        served.stream.finish().await;
+        assert_eq!(soon(stream.record::<u32>()).await, Ok(7));
+    };
+    // The first one comes with the heartbeats' beginning and the multiplexer's own measuring.
+    exchange(&mut incoming).await;
+    soon(async {
+        while edge.round_trip().is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    for writes in &logs {
+        writes.lock().expect("no panic").clear();
+    }
+    exchange(&mut incoming).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let writes = logs.map(|writes| writes.lock().expect("no panic").clone());
+    assert!(matches!(writes[0][..], [4096..=4200]), "the edge wrote {:?}", writes[0]);
+    assert!(matches!(writes[1][..], [1..=60]), "the home wrote {:?}", writes[1]);
 }

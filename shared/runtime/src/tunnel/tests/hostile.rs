@@ -17,7 +17,7 @@ use crate::tunnel::connection::Side;
 
 type Raw = yamux::Connection<Compat<DuplexStream>>;
 
-fn facts() -> SessionFacts {
+pub(super) fn facts() -> SessionFacts {
     SessionFacts {
         peer: NodeKey::of_spki(b"home"),
         node: "home".into(),
