@@ -3,10 +3,10 @@
 //! be made right is refused with the reason. The body is looked at, never changed.
 
 use std::io;
-use std::ops::Range;
 
 use bytes::Bytes;
 use gatepost_protocol::mail::address::Address;
+use gatepost_protocol::mail::header::{self, Field};
 use gatepost_protocol::mail::received::{Received, TraceId};
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_runtime::clock::mail_date;
@@ -116,58 +116,21 @@ impl Lines {
 /// The fields of a header section.
 #[derive(Debug)]
 struct Fields<'a> {
-    header: &'a [u8],
+    octets: usize,
     fields: Vec<Field<'a>>,
-}
-
-/// One field.
-#[derive(Debug)]
-struct Field<'a> {
-    name: &'a [u8],
-    value: &'a [u8],
-    // With its name and its CRLF.
-    whole: Range<usize>,
-}
-
-impl Field<'_> {
-    fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name.as_bytes())
-    }
 }
 
 impl<'a> Fields<'a> {
     /// Splits the section; every line must belong to a field (RFC 5322 §2.2).
     fn of(header: &'a [u8]) -> Result<Self, Reply> {
-        let mut fields: Vec<Field<'a>> = Vec::new();
-        let mut start = 0;
-        let mut number = 0;
-        while start < header.len() {
-            number += 1;
-            let end = memchr::memchr(b'\n', &header[start..]).map_or(header.len(), |at| start + at + 1);
-            let line = &header[start..end];
-            if line == b"\r\n" {
-                break;
-            }
-            if matches!(line[0], b' ' | b'\t') {
-                let Some(field) = fields.last_mut() else { return Err(no_field(number)) };
-                field.whole.end = end;
-            } else {
-                let colon = memchr::memchr(b':', line).ok_or_else(|| no_field(number))?;
-                // White space before the colon is obsolete (RFC 5322 §4.5) and must not hide a field.
-                let name = line[..colon].trim_ascii_end();
-                if name.is_empty() || !name.iter().all(|byte| (33..=126).contains(byte)) {
-                    return Err(no_field(number));
-                }
-                fields.push(Field { name, value: &[], whole: start..end });
-            }
-            start = end;
+        let fields: Vec<Field<'a>> = header::fields(header).collect();
+        if let Some(wrong) = fields.iter().find(|field| field.name().is_empty()) {
+            let number = memchr::memchr_iter(b'\n', &header[..wrong.range().start]).count() + 1;
+            return Err(Reply::malformed_message(&format!(
+                "Line {number} of the message is no header field (RFC 5322, 2.2)"
+            )));
         }
-        for field in &mut fields {
-            let whole = &header[field.whole.clone()];
-            let colon = memchr::memchr(b':', whole).unwrap_or(whole.len() - 1);
-            field.value = whole[colon + 1..].trim_ascii();
-        }
-        Ok(Self { header, fields })
+        Ok(Self { octets: header.len(), fields })
     }
 
     /// The addresses of From, first, and of Sender.
@@ -206,11 +169,11 @@ impl<'a> Fields<'a> {
             date: &date,
         };
         let mut front = received.to_string().into_bytes();
-        front.reserve(self.header.len() + 256);
+        front.reserve(self.octets + 256);
         let mut dated = false;
         let mut named = false;
         for field in &self.fields {
-            let is_empty = field.value.is_empty();
+            let is_empty = field.value().trim_ascii().is_empty();
             if ["Bcc", "Resent-Bcc", "Return-Path"].iter().any(|name| field.is(name))
                 || (is_empty && (field.is("Date") || field.is("Message-ID")))
             {
@@ -218,7 +181,7 @@ impl<'a> Fields<'a> {
             }
             dated |= field.is("Date");
             named |= field.is("Message-ID");
-            front.extend_from_slice(&self.header[field.whole.clone()]);
+            front.extend_from_slice(field.raw());
         }
         if !front.ends_with(b"\r\n") {
             front.extend_from_slice(b"\r\n");
@@ -235,15 +198,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn no_field(number: usize) -> Reply {
-    Reply::malformed_message(&format!("Line {number} of the message is no header field (RFC 5322, 2.2)"))
-}
-
 /// Every address of an address field; none, or one that is no address, is an error.
 fn addresses(field: &Field<'_>) -> Result<Vec<Address>, Reply> {
-    let name = String::from_utf8_lossy(field.name).into_owned();
+    let name = String::from_utf8_lossy(field.name()).into_owned();
     let malformed = || Reply::malformed_message(&format!("The {name} field holds something that is no address"));
-    let alone = [b"From: ", field.value, b"\r\n\r\n"].concat();
+    let alone = [b"From: ", field.value().trim_ascii(), b"\r\n\r\n"].concat();
     let parsed = MessageParser::new().with_address_headers().parse_headers(&alone[..]).ok_or_else(malformed)?;
     let value = parsed.parts.first().and_then(|part| part.headers.first()).map(|header| &header.value);
     let Some(HeaderValue::Address(list)) = value else { return Err(malformed()) };
