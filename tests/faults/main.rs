@@ -6,6 +6,7 @@ mod cut;
 mod full_disk;
 mod killed;
 mod slow_peer;
+mod steps;
 mod syncs;
 
 use gatepost_tests::client::load::{Load, OnFailure, Outcome, PerConnection};

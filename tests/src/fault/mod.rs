@@ -1,5 +1,6 @@
 //! What can go wrong between and around the programs, and how to watch them in it.
 
+pub mod crash_point;
 pub mod lying_edge;
 pub mod proxy;
 pub mod small_disk;

@@ -251,6 +251,11 @@ impl Pair {
         });
     }
 
+    /// Whether the first edge has a session with the home.
+    pub fn is_connected(&self) -> anyhow::Result<bool> {
+        Ok(edge_is_connected(&self.edges[0].program.ask_json(&["status", "--json"])?))
+    }
+
     /// Messages sealed at the first edge now.
     pub fn spooled(&self) -> anyhow::Result<u64> {
         let status = self.edges[0].program.ask_json(&["status", "--json"])?;

@@ -1,0 +1,45 @@
+//! kill -9 at a chosen system call: the process dies as it enters that call, so everything before it has
+//! happened and nothing after it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context as _;
+
+use crate::peers;
+
+/// A tracer that waits for its moment. Dropped, it lets the process go on.
+pub struct CrashPoint {
+    tracer: Child,
+}
+
+impl CrashPoint {
+    /// Kills process `pid` as one of its threads enters `call` for the `nth` time from now.
+    pub fn arm(pid: u32, call: &str, nth: usize) -> anyhow::Result<Self> {
+        let mut tracer = Command::new(peers::program("strace"))
+            .args(["-f", "-p", &pid.to_string(), "-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={call}:signal=KILL:when={nth}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let said = tracer.stderr.take().context("its stderr was asked for")?;
+        let mut lines = BufReader::new(said);
+        let mut line = String::new();
+        while !line.contains("attached") {
+            line.clear();
+            anyhow::ensure!(lines.read_line(&mut line)? > 0, "the tracer can't attach to process {pid}");
+        }
+        // It must never wait for somebody to read.
+        std::thread::spawn(move || drop(lines.read_to_end(&mut Vec::new())));
+        Ok(Self { tracer })
+    }
+}
+
+impl Drop for CrashPoint {
+    fn drop(&mut self) {
+        // SIGTERM: it detaches and leaves the process running, if it still runs.
+        let _ = Command::new("kill").arg(self.tracer.id().to_string()).status();
+        let _ = self.tracer.wait();
+    }
+}
