@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::accounts::Accounts;
+use crate::accounts::addresses::Leads;
 use crate::administration;
 use crate::config::Config;
 use crate::database::Database;
@@ -135,6 +136,9 @@ impl Home {
         };
         let (store, config) = opening.await??;
         let store = Arc::new(store);
+        if store.accounts.lead(&config.postmaster) == Leads::Nowhere {
+            warn!(postmaster = %config.postmaster, "the postmaster has no account yet; make it, or nobody reads its mail");
+        }
         let identity = Arc::new(identity(&config.state)?);
         let incoming: Arc<Path> = config.state.join("incoming").into();
         durable::create_directory(&incoming)?;

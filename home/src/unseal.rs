@@ -216,33 +216,10 @@ pub mod tests {
 
     use super::*;
 
-    /// The system's randomness, in the form the sealer wants.
-    struct Random;
-
-    impl hpke::rand_core::TryRng for Random {
-        type Error = std::convert::Infallible;
-
-        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-            Ok(u32::from_be_bytes(random::bytes()))
-        }
-
-        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-            Ok(u64::from_be_bytes(random::bytes()))
-        }
-
-        fn try_fill_bytes(&mut self, into: &mut [u8]) -> Result<(), Self::Error> {
-            for byte in into {
-                [*byte] = random::bytes();
-            }
-            Ok(())
-        }
-    }
-
-    impl hpke::rand_core::TryCryptoRng for Random {}
-
     /// Seals these bytes as an edge does.
     pub fn seal(public: &[u8], transfer: TransferId, plain: &[u8]) -> Vec<u8> {
-        let (mut bytes, sealer) = Sealer::new(public, transfer, 1_800_000_000, &mut Random).expect("a good key");
+        let (mut bytes, sealer) =
+            Sealer::new(public, transfer, 1_800_000_000, &mut random::System).expect("a good key");
         sealer.finish(plain, &mut bytes);
         bytes
     }

@@ -34,6 +34,8 @@ const FRAME_WAIT_MAX: Duration = Duration::from_mins(2);
 const SEALED_OCTETS_MAX: u64 = 1100 * 1024 * 1024;
 /// Where that is put which can't be opened, inside the state directory.
 pub const DAMAGED: &str = "damaged";
+/// Files there; beyond them what can't be opened stays at its edge.
+const DAMAGED_MAX: usize = 1000;
 
 /// What fetching needs.
 #[derive(Clone, Debug)]
@@ -292,6 +294,9 @@ async fn acknowledge(edge: &ConnectedEdge, transfer: TransferId) -> Result<(), F
 fn set_aside(path: &Path, sealed: &Body) -> Result<(), FetchError> {
     let folder = path.parent().unwrap_or(path);
     durable::create_directory(folder)?;
+    if !path.exists() && std::fs::read_dir(folder)?.count() >= DAMAGED_MAX {
+        return Err(FetchError::Deferred(format!("{} is full: look at it, and empty it", folder.display())));
+    }
     let temporary = path.with_extension(format!("sealed{}", durable::DRAFT_SUFFIX));
     durable::remove(&temporary)?;
     let mut draft = Draft::create(&temporary)?;

@@ -1,0 +1,240 @@
+//! A played edge: the real accepting side of the tunnel over loopback, a directory it was told, a spool
+//! of prepared bytes. And the home that dials it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gatepost_home::administration::Request as Administration;
+use gatepost_home::config::Config;
+use gatepost_home::run::{self, Home, Store};
+use gatepost_protocol::mail::address::{Address, ReversePath};
+use gatepost_protocol::mail::directory::Directory;
+use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Recipient};
+use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferId, TransferOpen};
+use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::directory::DirectoryHeld;
+use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolEnd, SpoolItem, SpoolListing, SpoolRequest};
+use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireVerdict};
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::identity::Identity;
+use gatepost_runtime::tunnel::{Acceptor, Incoming, Session, Stream};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+pub const ALICE: &str = "alice@example.org";
+pub const PASSWORD: &str = "down the rabbit hole";
+pub const TEXT: &[u8] = b"From: alice@example.org\r\nSubject: Hi\r\n\r\nHello\r\n";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the played edge holds.
+#[derive(Default)]
+struct Held {
+    spool: BTreeMap<u8, Vec<u8>>,
+    acknowledged: Vec<TransferId>,
+}
+
+/// The played edge and the home that dials it.
+pub struct Played {
+    pub home: Option<Home>,
+    pub session: Session,
+    pub state: PathBuf,
+    directory: watch::Receiver<Option<Directory>>,
+    held: Arc<Mutex<Held>>,
+    sessions: mpsc::Receiver<(Session, mpsc::Receiver<Incoming>)>,
+    told: watch::Sender<Option<Directory>>,
+    _folder: tempfile::TempDir,
+}
+
+/// Makes alice's account, seals what `spool` prepares for this home, starts both.
+pub async fn play(spool: impl FnOnce(&[u8]) -> BTreeMap<u8, Vec<u8>> + Send + 'static) -> Played {
+    let folder = tempfile::tempdir().expect("a folder");
+    let edge_identity = Arc::new(Identity::load_or_create(&folder.path().join("edge.pem")).expect("made"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let state = folder.path().join("home");
+    let text = format!(
+        "hostname = \"home.example.org\"\ndomains = [\"example.org\"]\npostmaster = \"{ALICE}\"\nstate = \"{}\"\n[listen]\n\
+         submissions = \"off\"\n[[edge]]\nname = \"played\"\naddress = \"{address}\"\nkey = \"{}\"\n[dns]\nservers = \
+         [\"127.0.0.1:9\"]\n",
+        state.display(),
+        edge_identity.key()
+    );
+    let file = folder.path().join("home.toml");
+    std::fs::write(&file, text).expect("written");
+    let read = move || Config::read(&file, None).expect("good");
+    let config = read();
+    let (public, home_key) = tokio::task::spawn_blocking(move || prepare(&config)).await.expect("prepared");
+
+    let held = Arc::new(Mutex::new(Held { spool: spool(&public), ..Held::default() }));
+    let (sender, mut sessions) = mpsc::channel(4);
+    let paired = Arc::new(move |key| key == home_key);
+    let acceptor = Arc::new(Acceptor::new(edge_identity, "edge.example.org".into(), paired, sender, Clock::real()));
+    tokio::spawn(async move {
+        while let Ok((stream, peer)) = listener.accept().await {
+            let acceptor = Arc::clone(&acceptor);
+            tokio::spawn(async move { acceptor.accept(stream, peer).await });
+        }
+    });
+    let home = Home::start(read(), Clock::real()).await.expect("started");
+    let (told, directory) = watch::channel(None);
+    let (session, incoming) = next_session(&mut sessions).await;
+    tokio::spawn(serve(incoming, Arc::clone(&held), told.clone()));
+    Played { home: Some(home), session, state, directory, held, sessions, told, _folder: folder }
+}
+
+/// The home's sealing key and its node key, after making alice's account.
+fn prepare(config: &Config) -> (Vec<u8>, gatepost_protocol::pairing::NodeKey) {
+    let store = Store::open(config, &Clock::real()).expect("opened");
+    let request = Administration::AccountAdd { address: ALICE.into(), password: Some(PASSWORD.into()) };
+    store.administer(request).expect("an account");
+    (store.seal_key.public().to_vec(), run::identity(&config.state).expect("made").key())
+}
+
+async fn next_session(
+    sessions: &mut mpsc::Receiver<(Session, mpsc::Receiver<Incoming>)>,
+) -> (Session, mpsc::Receiver<Incoming>) {
+    tokio::time::timeout(PATIENCE, sessions.recv()).await.expect("in time").expect("a session")
+}
+
+async fn serve(mut incoming: mpsc::Receiver<Incoming>, held: Arc<Mutex<Held>>, told: watch::Sender<Option<Directory>>) {
+    while let Some(Incoming { request, mut stream, .. }) = incoming.recv().await {
+        match request {
+            Request::Directory(directory) => {
+                let version = directory.version();
+                told.send_replace(Some(Directory::try_from(*directory).expect("well formed")));
+                stream.send(&DirectoryHeld { version }).await.expect("sent");
+            }
+            Request::Spool(SpoolRequest::List) => {
+                let listing = {
+                    let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                    let item = |(n, bytes): (&u8, &Vec<u8>)| SpoolItem {
+                        transfer: TransferId([*n; 16]),
+                        octets: bytes.len() as u64,
+                        sealed_unix_s: 1_800_000_000,
+                    };
+                    let entries: Vec<SpoolItem> = held.spool.iter().map(item).collect();
+                    let total_octets = entries.iter().map(|item| item.octets).sum();
+                    SpoolListing { total: entries.len() as u64, total_octets, entries }
+                };
+                stream.send(&listing).await.expect("sent");
+            }
+            Request::Spool(SpoolRequest::Fetch(transfer)) => {
+                let bytes = {
+                    let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                    held.spool.get(&transfer.0[0]).cloned().unwrap_or_default()
+                };
+                let octets = bytes.len() as u64;
+                stream.send_data(Bytes::from(bytes)).await.expect("sent");
+                stream.send(&SpoolEnd::Whole { octets }).await.expect("sent");
+            }
+            Request::Spool(SpoolRequest::Acknowledge(transfer)) => {
+                {
+                    let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                    held.spool.remove(&transfer.0[0]);
+                    held.acknowledged.push(transfer);
+                }
+                stream.send(&SpoolDeleted).await.expect("sent");
+            }
+            other => panic!("the home asked {other:?}"),
+        }
+        stream.finish().await;
+    }
+}
+
+impl Played {
+    /// Waits for a directory that satisfies.
+    pub async fn directory(&self, wanted: impl Fn(&Directory) -> bool) -> Directory {
+        let mut directory = self.directory.clone();
+        let seen = directory.wait_for(|held| held.as_ref().is_some_and(&wanted));
+        let seen = tokio::time::timeout(PATIENCE, seen).await.expect("in time").expect("the edge is there");
+        seen.clone().expect("just seen")
+    }
+
+    /// Performs a command as the running home is asked to, over its control socket.
+    pub async fn administer(&self, request: Administration) -> serde_json::Value {
+        let state = self.state.clone();
+        let wire = serde_json::json!({ gatepost_home::administration::KEY: request });
+        let asked = tokio::task::spawn_blocking(move || gatepost_runtime::control::ask(&state, &wire));
+        asked.await.expect("no panic").expect("performed")
+    }
+
+    /// Begins an exchange.
+    pub async fn open(&self, request: Request) -> Stream {
+        self.session.open(&request).await.expect("opened")
+    }
+
+    /// Waits until the home has acknowledged so many entries; gives them, sorted.
+    pub async fn acknowledged(&self, count: usize) -> Vec<TransferId> {
+        let waiting = async {
+            loop {
+                {
+                    let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                    if held.acknowledged.len() >= count {
+                        let mut acknowledged = held.acknowledged.clone();
+                        acknowledged.sort();
+                        return acknowledged;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("in time")
+    }
+
+    /// Puts something into the spool again, as an edge does that lost an acknowledgement; then cuts the tunnel
+    /// and waits until the home is back.
+    pub async fn come_back_with(&mut self, n: u8, sealed: Vec<u8>) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).spool.insert(n, sealed);
+        self.session.close(gatepost_runtime::tunnel::TunnelError::Closed);
+        let (session, incoming) = next_session(&mut self.sessions).await;
+        tokio::spawn(serve(incoming, Arc::clone(&self.held), self.told.clone()));
+        self.session = session;
+    }
+
+    /// Messages in a folder's `new/`.
+    pub fn mail(&self, folder: &str) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.state.join("mail").join(folder).join("new")) else {
+            return Vec::new();
+        };
+        entries.map(|entry| std::fs::read_to_string(entry.expect("read").path()).expect("text")).collect()
+    }
+
+    /// Stops the home.
+    pub async fn stop(mut self) {
+        self.home.take().expect("running").stop().await;
+    }
+}
+
+pub fn opening(n: u8, sender: &str, recipients: &[&str]) -> TransferOpen {
+    let envelope = Envelope {
+        reverse_path: ReversePath::parse(sender).expect("valid"),
+        recipients: recipients.iter().map(|text| Recipient::plain(Address::parse(text).expect("valid"))).collect(),
+        body: BodyKind::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+    };
+    TransferOpen {
+        transfer: TransferId([n; 16]),
+        trace: [n; 10],
+        envelope: WireEnvelope::from(&envelope),
+        client: WireClient {
+            address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            helo: "client.example".into(),
+            with: "ESMTPS".into(),
+            tls: None,
+        },
+        received_unix_s: 1_800_000_000,
+    }
+}
+
+/// The end of these bytes, as an honest edge sends it.
+pub fn whole(bytes: &[u8]) -> TransferEnd {
+    let mut tally = Tally::default();
+    tally.add(bytes);
+    TransferEnd::Whole(tally.seal(WireVerdict::default(), b"X-Edge: played\r\n".to_vec()))
+}
