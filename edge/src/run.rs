@@ -33,6 +33,8 @@ use crate::status::{Doors, Status};
 pub const IDENTITY: &str = "identity.pem";
 /// What runs may finish in this time once we are told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// Time between looks for attempts nobody asks for any more.
+const SWEEP_EVERY: Duration = Duration::from_hours(24);
 /// Requests of homes waiting to be taken up; a home's next one waits beyond them.
 const ASKED_WAITING_MAX: usize = 32;
 
@@ -181,16 +183,30 @@ impl Parts {
             disk_reserve_octets: config.limits.disk_reserve_octets,
         };
         let spool = Spool::open(&config.state, names(), limits, clock.clone())?;
+        let attempts = Attempts::open(&config.state, names())?;
+        tokio::spawn(sweep_daily(attempts.clone(), clock.clone()));
         let sender = Sender::new(
             config.hostname.clone(),
             resolver::Resolver::new(&config.dns_servers)?,
-            Attempts::open(&config.state, names())?,
+            attempts,
             clock.clone(),
             config.outbound_ipv6,
             names(),
             config.limits.relays_max,
         );
         Ok(Self { homes, spool, sender })
+    }
+}
+
+/// Forgets attempts no home will ask for any more, at start and every day.
+async fn sweep_daily(attempts: Attempts, clock: Clock) {
+    loop {
+        let (swept, unix) = (attempts.clone(), clock.unix());
+        let forgotten = tokio::task::spawn_blocking(move || swept.sweep(unix)).await.unwrap_or(0);
+        if forgotten > 0 {
+            info!(forgotten, "forgot attempts no home has asked for in a month");
+        }
+        clock.sleep(SWEEP_EVERY).await;
     }
 }
 

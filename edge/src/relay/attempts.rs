@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use gatepost_protocol::tunnel::verb::relay::{AttemptId, AttemptState, RelayDone};
 use gatepost_runtime::durable::{self, DurableError};
@@ -17,6 +18,10 @@ use tracing::error;
 const FILE_VERSION: u8 = 1;
 /// Attempts remembered for one home; beyond them nothing more is sent for it until it forgets some.
 pub const ATTEMPTS_MAX: usize = 10_000;
+
+/// How long an outcome waits for its home. A queue entry lives for days: a home that has not asked in a
+/// month died between noting the outcome and letting us forget it.
+pub const KEPT_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// Why an attempt can't begin, or can't go on.
 #[derive(Debug, Error)]
@@ -86,6 +91,30 @@ impl Attempts {
         durable::remove(&self.path(home, attempt))?;
         self.set(home, attempt, None);
         Ok(())
+    }
+
+    /// Forgets what no home has asked for in [`KEPT_MAX`]; gives how many. `unix` is now, since 1970. Blocking.
+    pub fn sweep(&self, unix: Duration) -> usize {
+        let homes: Vec<String> = self.known().keys().cloned().collect();
+        homes.iter().map(|home| self.sweep_home(home, unix)).sum()
+    }
+
+    fn sweep_home(&self, home: &str, unix: Duration) -> usize {
+        let Ok(files) = std::fs::read_dir(self.0.folder.join(home)) else { return 0 };
+        let old = |file: &std::fs::DirEntry| {
+            let modified = file.metadata().and_then(|found| found.modified()).ok();
+            let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            since.is_some_and(|at| unix.saturating_sub(at) > KEPT_MAX)
+        };
+        let attempts = files.flatten().filter(old).filter_map(|file| parse_id(&file.file_name().to_string_lossy()));
+        let forgotten = attempts.filter(|attempt| match self.forget(home, *attempt) {
+            Ok(()) => true,
+            Err(error) => {
+                error!(%attempt, %error, "an old attempt can't be forgotten");
+                false
+            }
+        });
+        forgotten.count()
     }
 
     /// Begins an attempt.
@@ -238,6 +267,23 @@ mod tests {
         assert_eq!(open(state.path()).state(HOME, ID), AttemptState::InDoubt);
         drop(running);
         assert_eq!(attempts.state(HOME, ID), AttemptState::InDoubt);
+    }
+
+    #[test]
+    fn what_nobody_asked_for_in_a_month_is_forgotten() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let attempts = open(state.path());
+        let mut running = attempts.begin(HOME, ID).expect("new");
+        running.dot().expect("kept");
+        running.ended(&done());
+        let path = attempts.path(HOME, ID);
+        let written = path.metadata().and_then(|found| found.modified()).expect("there");
+        let written = written.duration_since(UNIX_EPOCH).expect("after 1970");
+        assert_eq!(attempts.sweep(written + KEPT_MAX), 0);
+        assert_eq!(attempts.state(HOME, ID), AttemptState::Ended(done()));
+        assert_eq!(attempts.sweep(written + KEPT_MAX + Duration::from_secs(1)), 1);
+        assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
+        assert!(!path.exists());
     }
 
     #[test]
