@@ -9,6 +9,7 @@ mod inbound;
 mod interop;
 mod local;
 mod lying_edge;
+mod pairing;
 mod relay;
 mod submission;
 
