@@ -22,6 +22,8 @@ const WRITER_CACHE_KIB: i32 = 2048;
 const READER_CACHE_KIB: i32 = 256;
 /// Reading connections kept open while nobody reads.
 const READERS_KEPT_MAX: usize = 2;
+/// Pages of log gathered before they are moved into the database, which makes writers wait: seldom, then.
+const CHECKPOINT_PAGES: i32 = 4000;
 /// How long to wait for another program that holds the database, in milliseconds.
 const BUSY_WAIT_MS: u64 = 5_000;
 
@@ -157,6 +159,7 @@ fn open_writer(path: &Path) -> Result<Connection, DatabaseError> {
     connection.busy_timeout(std::time::Duration::from_millis(BUSY_WAIT_MS))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(32);
