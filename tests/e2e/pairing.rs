@@ -22,7 +22,7 @@ fn key(program: &Program) -> String {
 /// The key of somebody else.
 fn strange_key(pair: &Pair) -> String {
     let mut program = Program::new("strange", &pair.edge().program.binary, pair.directory(), None, &[]);
-    program.config = pair.edge().program.config.clone();
+    program.config.clone_from(&pair.edge().program.config);
     key(&program)
 }
 

@@ -57,13 +57,13 @@ impl Authority {
     /// A certificate for these names, which may be addresses. The first names the files.
     pub fn issue(&self, names: &[&str]) -> anyhow::Result<Issued> {
         let first = names.first().context("a certificate needs a name")?;
-        let issued = Issued {
+        let files = Issued {
             certificate: self.directory.join(format!("{first}.pem")),
             key: self.directory.join(format!("{first}.key")),
         };
         let Some(issuer) = &self.issuer else {
-            anyhow::ensure!(issued.key.exists(), "{} has no certificate for {first}", self.directory.display());
-            return Ok(issued);
+            anyhow::ensure!(files.key.exists(), "{} has no certificate for {first}", self.directory.display());
+            return Ok(files);
         };
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
@@ -75,9 +75,9 @@ impl Authority {
         params.not_after = date_time_ymd(2044, 1, 1);
         let key = KeyPair::generate()?;
         let leaf = params.signed_by(&key, issuer)?;
-        fs::write(&issued.certificate, leaf.pem())?;
-        fs::write(&issued.key, key.serialize_pem())?;
-        Ok(issued)
+        fs::write(&files.certificate, leaf.pem())?;
+        fs::write(&files.key, key.serialize_pem())?;
+        Ok(files)
     }
 }
 
