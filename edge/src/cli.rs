@@ -107,6 +107,9 @@ impl Cli {
             Command::Spool { command: SpoolCommand::List } => {
                 let list = self.ask("spool-list")?;
                 self.show(&list, print_spool);
+                if !self.json {
+                    print_damaged(&self.ask("status")?);
+                }
                 Ok(())
             }
         }
@@ -176,7 +179,8 @@ fn print_status(status: &Value) {
         text(&status["sessions"]["smtp"]),
         text(&status["sessions"]["submissions"])
     );
-    let mut table = table(&["home", "connected since", "address", "round trip", "directory", "sealed", "octets"]);
+    let mut table =
+        table(&["home", "connected since", "address", "round trip", "directory", "sealed", "octets", "damaged"]);
     for home in status["homes"].as_array().into_iter().flatten() {
         let session = &home["session"];
         table.add_row([
@@ -187,9 +191,23 @@ fn print_status(status: &Value) {
             text(&home["directory_version"]),
             text(&home["spool"]["messages"]),
             text(&home["spool"]["octets"]),
+            text(&home["spool"]["damaged"]),
         ]);
     }
     println!("{table}");
+}
+
+/// A note, not data: what can't be listed, since it is out of the spool.
+fn print_damaged(status: &Value) {
+    for home in status["homes"].as_array().into_iter().flatten() {
+        let damaged = &home["spool"]["damaged"];
+        if damaged.as_u64().is_some_and(|count| count > 0) {
+            let name = text(&home["name"]);
+            eprintln!(
+                "note: {damaged} damaged file(s) of {name} were set aside in the state directory, spool/{name}/damaged"
+            );
+        }
+    }
 }
 
 fn print_spool(list: &Value) {

@@ -1,18 +1,48 @@
 //! What is held for one home: rebuilt from its directory at start, kept in memory from then on.
-//! A record that can't be used is set aside in `damaged/` and reported; the rest goes on.
+//! A record that is torn is set aside in `damaged/` and reported; the rest goes on. One that merely
+//! can't be read now (a right, a descriptor, the disk) is never moved: the start fails instead.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::durable::{self, DurableError};
+use thiserror::Error;
 use tracing::{error, info};
 
-use super::record::{self, RecordReader};
+use super::record::{self, RecordError, RecordReader};
 
 /// Where what can't be used is set aside.
 const DAMAGED: &str = "damaged";
+/// The system's numbers for: this process, or the whole system, has as many open files as it may.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
+/// Why the spool can't be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// A directory.
+    #[error(transparent)]
+    Disk(#[from] DurableError),
+    /// A sealed message that may be whole, but can't be read now.
+    #[error("can't read the sealed message {}: {source}; {}", path.display(), remedy(source))]
+    Record {
+        /// Its file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+/// Why a record does not become an entry.
+enum Unfit {
+    /// It never will.
+    Damaged(String),
+    /// It may, once the system lets us read it.
+    Unread(io::Error),
+}
 
 /// One sealed message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +70,12 @@ pub struct Inventory {
 
 impl Inventory {
     /// Reads a home's folder (made if missing); drafts a crash left behind are removed. Blocking.
-    pub fn open(folder: PathBuf) -> Result<Self, DurableError> {
+    pub fn open(folder: PathBuf) -> Result<Self, OpenError> {
+        Self::open_by(folder, |path| RecordReader::open(path).map(|reader| reader.octets()))
+    }
+
+    /// `measure` gives the sealed octets of a whole record.
+    fn open_by(folder: PathBuf, measure: impl Fn(&Path) -> Result<u64, RecordError>) -> Result<Self, OpenError> {
         durable::create_directory(&folder.join(DAMAGED))?;
         let failed = |source| DurableError { action: "read", path: folder.clone(), source };
         let swept = durable::sweep(&folder)?;
@@ -57,21 +92,29 @@ impl Inventory {
         }
         let mut inventory = Self { folder, entries: BTreeMap::new(), names: HashMap::new(), octets: 0, damaged };
         for name in names {
-            match inventory.examine(&name) {
+            match inventory.examine(&name, &measure) {
                 Ok(entry) => inventory.insert(entry),
-                Err(why) => inventory.set_aside(&name, &why),
+                Err(Unfit::Damaged(why)) => inventory.set_aside(&name, &why),
+                Err(Unfit::Unread(source)) => {
+                    return Err(OpenError::Record { path: inventory.folder.join(name), source });
+                }
             }
         }
         Ok(inventory)
     }
 
-    fn examine(&self, name: &str) -> Result<Entry, String> {
-        let (sealed_unix_ms, transfer) = record::parse_name(name).ok_or("its name is not one of ours")?;
+    fn examine(&self, name: &str, measure: impl Fn(&Path) -> Result<u64, RecordError>) -> Result<Entry, Unfit> {
+        let damaged = |why: &str| Unfit::Damaged(why.to_owned());
+        let (sealed_unix_ms, transfer) =
+            record::parse_name(name).ok_or_else(|| damaged("its name is not one of ours"))?;
         if self.names.contains_key(&transfer) {
-            return Err("another file holds the same transfer".into());
+            return Err(damaged("another file holds the same transfer"));
         }
-        let reader = RecordReader::open(&self.folder.join(name)).map_err(|error| error.to_string())?;
-        Ok(Entry { transfer, name: name.to_owned(), octets: reader.octets(), sealed_unix_ms })
+        let octets = measure(&self.folder.join(name)).map_err(|error| match error {
+            RecordError::Disk(source) => Unfit::Unread(source),
+            torn @ (RecordError::Torn(_) | RecordError::Changed) => Unfit::Damaged(torn.to_string()),
+        })?;
+        Ok(Entry { transfer, name: name.to_owned(), octets, sealed_unix_ms })
     }
 
     /// Adds an entry whose file is durable.
@@ -134,5 +177,42 @@ impl Inventory {
     /// Files set aside, ever.
     pub fn damaged(&self) -> u64 {
         self.damaged
+    }
+}
+
+/// What helps against a record that can't be read. It was answered 250: nothing here throws it away.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "give the whole state directory back to the user that gatepost-edge runs as (chown -R): it may have been run as root once"
+        }
+        _ if error.raw_os_error().is_some_and(|code| code == EMFILE || code == ENFILE) => {
+            "allow more open files (LimitNOFILE= in the systemd unit)"
+        }
+        _ => {
+            "see what the kernel says of the disk (dmesg); if the file is beyond help, move it out of the spool by hand"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mail_that_cannot_be_read_just_now_stays_where_it_is_and_fails_the_start() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let folder = state.path().join("cottage");
+        fs::create_dir(&folder).expect("made");
+        let file = folder.join(record::name(1000, 0, TransferId([7; 16])));
+        fs::write(&file, b"whole, for all we know").expect("written");
+        for (code, words) in [(13, "chown"), (EMFILE, "LimitNOFILE"), (5, "dmesg")] {
+            let unread = |_: &Path| Err(RecordError::Disk(io::Error::from_raw_os_error(code)));
+            let error = Inventory::open_by(folder.clone(), unread).expect_err("it can't be read").to_string();
+            assert!(error.contains(words) && error.contains(&file.display().to_string()), "{error}");
+            assert!(file.exists(), "it is still offered after the next start");
+        }
+        let torn = Inventory::open(folder).expect("what is torn does not hold up the rest");
+        assert_eq!((torn.count(), torn.damaged(), file.exists()), (0, 1, false));
     }
 }

@@ -18,7 +18,7 @@ use gatepost_runtime::durable::{self, DRAFT_SUFFIX, DurableError};
 use thiserror::Error;
 use tracing::error;
 
-use self::inventory::{Entry, Inventory};
+use self::inventory::{Entry, Inventory, OpenError};
 use self::record::{RecordError, RecordReader, RecordWriter};
 
 /// Without its home for so long (by the age of the oldest message held), the edge takes no more.
@@ -99,7 +99,7 @@ impl Spool {
         homes: impl IntoIterator<Item = &'a str>,
         limits: SpoolLimits,
         clock: Clock,
-    ) -> Result<Self, DurableError> {
+    ) -> Result<Self, OpenError> {
         let mut opened = HashMap::new();
         let folder = state.join("spool");
         for home in homes {

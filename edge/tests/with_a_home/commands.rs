@@ -52,11 +52,20 @@ fn what_is_wrong_ends_with_2_and_what_fails_with_1() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_and_spool_list_ask_the_running_edge() {
-    let world = World::start("60 s");
+    let mut world = World::start("60 s");
     let ask = |words: &[&str]| edge(&world.config(), &world.state(), words);
     let status: serde_json::Value = serde_json::from_str(stdout(&ask(&["status", "--json"]))).expect("JSON");
     assert_eq!(status["homes"][0]["connected"], false);
     assert_eq!(status["listen"]["smtp"], world.smtp().to_string());
     assert_eq!(stdout(&ask(&["spool", "list", "--json"])), "[]");
     assert!(stdout(&ask(&["status"])).contains("away"));
+
+    world.stop_edge().await;
+    std::fs::write(world.state().join("spool/cottage/stray.sealed"), b"?").expect("written");
+    world.start_edge();
+    let ask = |words: &[&str]| edge(&world.config(), &world.state(), words);
+    let status = ask(&["status"]);
+    assert!(stdout(&status).contains("damaged") && stdout(&status).ends_with('1'), "{}", stdout(&status));
+    let list = ask(&["spool", "list"]);
+    assert!(String::from_utf8_lossy(&list.stderr).contains("1 damaged file(s) of cottage"), "{list:?}");
 }
