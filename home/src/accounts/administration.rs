@@ -1,7 +1,7 @@
 //! What the owner changes: accounts, app passwords, aliases. Every function is durable when it
 //! returns, blocking, and tells the edges if they see a difference.
 
-use gatepost_protocol::mail::address::{Address, AddressError, Domain};
+use gatepost_protocol::mail::address::{Address, AddressError, Domain, OWN_LOCAL_PART_OCTETS_MAX};
 use gatepost_protocol::secret::Secret;
 use gatepost_protocol::smtp::sasl;
 use gatepost_runtime::random;
@@ -35,6 +35,9 @@ pub enum AdministrationError {
     /// An address of a domain that is not in the config.
     #[error("{0} is not in a domain of this home; domains stand in home.toml under `domains`")]
     ForeignDomain(String),
+    /// An address other hosts may not be able to write to.
+    #[error("the part before the @ of {0} is over the 64 octets every mail host can take; choose a shorter one")]
+    TooLong(String),
     /// It is there already.
     #[error("there is already an account {0}")]
     AccountExists(String),
@@ -363,11 +366,13 @@ impl Accounts {
 
     fn own_address(&self, text: &str) -> Result<Address, AdministrationError> {
         let address = parse(text)?;
-        if self.settings().domains.contains(address.domain()) {
-            Ok(address)
-        } else {
-            Err(AdministrationError::ForeignDomain(text.to_owned()))
+        if !self.settings().domains.contains(address.domain()) {
+            return Err(AdministrationError::ForeignDomain(text.to_owned()));
         }
+        if address.local().as_str().len() > OWN_LOCAL_PART_OCTETS_MAX {
+            return Err(AdministrationError::TooLong(text.to_owned()));
+        }
+        Ok(address)
     }
 
     fn alias_source(&self, text: &str) -> Result<String, AdministrationError> {

@@ -4,8 +4,9 @@ use gatepost_protocol::secret::Secret;
 use thiserror::Error;
 
 /// PBKDF2 iterations of every verifier. RFC 7677 §4 asks for 4096 at least. App passwords are random, so
-/// that no number of guesses finds one; only account passwords gain from more, their verifiers never
-/// leave the home, and each login costs this much on the home's small processor (about 10 ms).
+/// that no number of guesses finds one; only account passwords gain from more. Their verifiers never leave the
+/// home, though a taken edge that carried a SCRAM login may guess at what it saw, and each login costs this
+/// much on the home's small processor (about 10 ms).
 pub const ITERATIONS: u32 = 20_000;
 /// Octets of salt.
 pub const SALT_OCTETS: usize = 16;

@@ -52,6 +52,16 @@ fn directory(accounts: &Accounts) -> Directory {
     Directory::try_from(wire).expect("our own")
 }
 
+#[test]
+fn an_address_of_ours_is_one_every_host_can_write_to() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    let named = |octets: usize| format!("{}@example.org", "a".repeat(octets));
+    accounts.add_account(&named(64), None).expect("added");
+    let refused = accounts.add_account(&named(65), None);
+    assert!(matches!(refused, Err(AdministrationError::TooLong(_))), "{refused:?}");
+}
+
 async fn plain(accounts: &Accounts, place: Place, login: &str, password: &str) -> Step {
     let client = IpAddr::from(Ipv4Addr::LOCALHOST);
     let mut exchange = Login::new(accounts.clone(), place, Mechanism::Plain, None, client);

@@ -287,8 +287,9 @@ fn credential(octets: &[u8]) -> Option<&str> {
 }
 
 /// Checks a recorded exchange against a verifier: which key does its proof fit? Also checks that
-/// the channel binding data inside fit `exporter`. That an exchange was recorded says nothing of
-/// when: whoever asks must see to it that one is used once.
+/// the channel binding data inside fit `exporter`. It proves that the client
+/// knew the password, not when, nor for which message: whoever recorded it, and holds the verifier, could make
+/// more of its kind. So what such a password may do must be no more than that holder may be trusted with.
 pub fn verify_transcript(
     transcript: &Transcript,
     verifier: &LoginVerifier,
