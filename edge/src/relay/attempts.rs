@@ -18,6 +18,9 @@ use tracing::error;
 const FILE_VERSION: u8 = 1;
 /// Attempts remembered for one home; beyond them nothing more is sent for it until it forgets some.
 pub const ATTEMPTS_MAX: usize = 10_000;
+/// Octets of outcomes remembered for one home: beyond them nothing new is sent for it either, but what is
+/// under way may still add its own.
+pub const OUTCOMES_OCTETS_MAX: usize = 64 * 1024 * 1024;
 
 /// How long an outcome waits for its home. A queue entry lives for days: a home that has not asked in a
 /// month died between noting the outcome and letting us forget it.
@@ -53,7 +56,36 @@ pub struct Attempts(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     folder: PathBuf,
-    known: Mutex<HashMap<String, HashMap<AttemptId, AttemptState>>>,
+    known: Mutex<HashMap<String, Known>>,
+    outcomes_octets_max: usize,
+}
+
+/// What is remembered for one home.
+#[derive(Debug, Default)]
+struct Known {
+    states: HashMap<AttemptId, AttemptState>,
+    /// Of the outcomes among them, as they are written.
+    outcomes_octets: usize,
+}
+
+impl Known {
+    fn set(&mut self, attempt: AttemptId, state: Option<AttemptState>) {
+        let new = state.as_ref().map_or(0, octets);
+        let old = match state {
+            Some(state) => self.states.insert(attempt, state),
+            None => self.states.remove(&attempt),
+        };
+        self.outcomes_octets = self.outcomes_octets + new - old.as_ref().map_or(0, octets);
+    }
+}
+
+/// Octets of an outcome; what has none counts only as one of [`ATTEMPTS_MAX`].
+fn octets(state: &AttemptState) -> usize {
+    match state {
+        AttemptState::Ended(done) => postcard::serialize_with_flavor(done, postcard::ser_flavors::Size::default())
+            .expect("counting octets cannot run out of room, and every field has a form"),
+        AttemptState::Unknown | AttemptState::Running | AttemptState::InDoubt => 0,
+    }
 }
 
 /// An attempt under way. Dropped before its dot, it never was.
@@ -69,17 +101,25 @@ impl Attempts {
     /// Reads what is remembered. An attempt whose reply was not seen before the end is in doubt from
     /// now on. Blocking.
     pub fn open<'a>(state: &Path, homes: impl IntoIterator<Item = &'a str>) -> Result<Self, DurableError> {
+        Self::open_with(state, homes, OUTCOMES_OCTETS_MAX)
+    }
+
+    fn open_with<'a>(
+        state: &Path,
+        homes: impl IntoIterator<Item = &'a str>,
+        outcomes_octets_max: usize,
+    ) -> Result<Self, DurableError> {
         let folder = state.join("attempts");
         let mut known = HashMap::new();
         for home in homes {
             known.insert(home.to_owned(), load(&folder.join(home))?);
         }
-        Ok(Self(Arc::new(Inner { folder, known: Mutex::new(known) })))
+        Ok(Self(Arc::new(Inner { folder, known: Mutex::new(known), outcomes_octets_max })))
     }
 
     /// What became of an attempt.
     pub fn state(&self, home: &str, attempt: AttemptId) -> AttemptState {
-        self.known().get(home).and_then(|known| known.get(&attempt)).cloned().unwrap_or(AttemptState::Unknown)
+        self.known().get(home).and_then(|known| known.states.get(&attempt)).cloned().unwrap_or(AttemptState::Unknown)
     }
 
     /// The home has the outcome. One that runs is not forgotten. Blocking.
@@ -121,27 +161,23 @@ impl Attempts {
     pub fn begin(&self, home: &str, attempt: AttemptId) -> Result<Running, AttemptError> {
         let mut known = self.known();
         let of_home = known.entry(home.to_owned()).or_default();
-        if of_home.contains_key(&attempt) {
+        if of_home.states.contains_key(&attempt) {
             return Err(AttemptError::Known);
         }
-        if of_home.len() >= ATTEMPTS_MAX {
+        if of_home.states.len() >= ATTEMPTS_MAX || of_home.outcomes_octets >= self.0.outcomes_octets_max {
             return Err(AttemptError::TooMany);
         }
-        of_home.insert(attempt, AttemptState::Running);
+        of_home.set(attempt, Some(AttemptState::Running));
         Ok(Running { attempts: self.clone(), home: home.to_owned(), attempt, dot: false })
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, HashMap<AttemptId, AttemptState>>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, home: &str, attempt: AttemptId, state: Option<AttemptState>) {
         let mut known = self.known();
-        let of_home = known.entry(home.to_owned()).or_default();
-        match state {
-            Some(state) => of_home.insert(attempt, state),
-            None => of_home.remove(&attempt),
-        };
+        known.entry(home.to_owned()).or_default().set(attempt, state);
     }
 
     fn path(&self, home: &str, attempt: AttemptId) -> PathBuf {
@@ -191,11 +227,11 @@ impl Drop for Running {
     }
 }
 
-fn load(folder: &Path) -> Result<HashMap<AttemptId, AttemptState>, DurableError> {
+fn load(folder: &Path) -> Result<Known, DurableError> {
     durable::create_directory(folder)?;
     durable::sweep(folder)?;
     let failed = |source| DurableError { action: "read", path: folder.to_owned(), source };
-    let mut known = HashMap::new();
+    let mut known = Known::default();
     for found in std::fs::read_dir(folder).map_err(failed)? {
         let found = found.map_err(failed)?;
         let name = found.file_name().to_string_lossy().into_owned();
@@ -217,7 +253,7 @@ fn load(folder: &Path) -> Result<HashMap<AttemptId, AttemptState>, DurableError>
                 AttemptState::InDoubt
             }
         };
-        known.insert(attempt, state);
+        known.set(attempt, Some(state));
     }
     Ok(known)
 }
@@ -300,6 +336,27 @@ mod tests {
         attempts.forget(HOME, ID).expect("a repeat is harmless");
         for attempts in [&attempts, &open(state.path())] {
             assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
+        }
+    }
+
+    #[test]
+    fn outcomes_over_their_bound_stop_new_attempts_until_some_are_forgotten() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let octets = octets(&AttemptState::Ended(done()));
+        for bound in [octets + 1, octets] {
+            let attempts = Attempts::open_with(state.path(), [HOME], bound).expect("opened");
+            if attempts.state(HOME, ID) == AttemptState::Unknown {
+                let mut running = attempts.begin(HOME, ID).expect("new");
+                running.dot().expect("kept");
+                running.ended(&done());
+            }
+            let other = AttemptId([8; 16]);
+            assert_eq!(attempts.begin(HOME, other).is_ok(), bound > octets, "counted when set and when read");
+            attempts.begin("cabin", other).expect("another home has its own");
+            if bound == octets {
+                attempts.forget(HOME, ID).expect("forgotten");
+                attempts.begin(HOME, other).expect("room again");
+            }
         }
     }
 

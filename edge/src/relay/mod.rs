@@ -17,12 +17,12 @@ use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::secret::Secret;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, StartTls};
-use gatepost_protocol::tunnel::frame::{Frame, FrameError};
+use gatepost_protocol::tunnel::frame::{Frame, FrameError, RECORD_OCTETS_MAX};
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferError};
 use gatepost_protocol::tunnel::verb::relay::{
     AttemptRequest, AttemptState, Relay, RelayDone, RelayStep, WireHop, WireHopTls,
 };
-use gatepost_protocol::tunnel::wire::{WireOutcome, WireTls};
+use gatepost_protocol::tunnel::wire::{WireOutcome, WireReply, WireTls};
 use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::random;
@@ -42,6 +42,14 @@ const CONNECT_MAX: Duration = Duration::from_secs(30);
 const TRYING_MAX: Duration = Duration::from_mins(10);
 /// How long the home may take to send the next bytes of a message.
 const HOME_WAIT_MAX: Duration = Duration::from_mins(2);
+
+/// Octets of a `RelayDone` besides its outcomes, at most: where it was sent, TLS, and the record's own.
+const REST_OCTETS_MAX: usize = 4 * 1024;
+/// Octets of the host's name and address in it.
+const REMOTE_OCTETS_MAX: usize = 1024;
+/// Octets of one outcome besides its text: the judgement, codes of at most three octets each, their
+/// option, how many lines.
+const CODES_OCTETS_MAX: usize = 16;
 
 /// Sends mail into the world for homes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -166,7 +174,9 @@ impl Sender {
         };
         let mut attempt = match self.connect(hops).await {
             Ok(attempt) => attempt,
-            Err((reply, remote)) => return Ok(RelayDone { remote, ..all(&envelope, &reply) }),
+            Err((reply, remote)) => {
+                return Ok(fitted(&vec![Outcome::of(reply); envelope.recipients.len()], remote, None));
+            }
         };
         match attempt.start(envelope, relay.octets, relay.eight_bit).await {
             Started::Done(outcomes) => {
@@ -303,15 +313,65 @@ async fn ended(running: Running, done: RelayDone) -> Result<RelayDone, BrokenOff
 }
 
 fn done(outcomes: &[Outcome], attempt: &Attempt) -> RelayDone {
-    RelayDone {
-        outcomes: outcomes.iter().map(WireOutcome::from).collect(),
-        remote: Some(attempt.remote()),
-        tls: attempt.tls().map(WireTls::from),
-    }
+    fitted(outcomes, Some(attempt.remote()), attempt.tls().map(WireTls::from))
 }
 
 /// The same for every recipient.
 fn all(envelope: &Envelope, reply: &Reply) -> RelayDone {
-    let outcome = WireOutcome::from(&Outcome::of(reply.clone()));
-    RelayDone { outcomes: vec![outcome; envelope.recipients.len()], remote: None, tls: None }
+    fitted(&vec![Outcome::of(reply.clone()); envelope.recipients.len()], None, None)
+}
+
+/// Within the bound of a record for certain: one that is too big would never reach the home, which
+/// would ask for ever. Each reply keeps its codes and as much of its text as is its share.
+fn fitted(outcomes: &[Outcome], remote: Option<String>, tls: Option<WireTls>) -> RelayDone {
+    let share = (RECORD_OCTETS_MAX - REST_OCTETS_MAX) / outcomes.len().max(1);
+    let cut = |outcome: &Outcome| {
+        let cut = |reply: &Reply| WireReply::from(&reply.clone().cut(share.saturating_sub(CODES_OCTETS_MAX)));
+        match outcome {
+            Outcome::Accepted(reply) => WireOutcome::Accepted(cut(reply)),
+            Outcome::Deferred(reply) => WireOutcome::Deferred(cut(reply)),
+            Outcome::Refused(reply) => WireOutcome::Refused(cut(reply)),
+        }
+    };
+    let mut remote = remote;
+    if let Some(remote) = &mut remote {
+        remote.truncate(remote.floor_char_boundary(REMOTE_OCTETS_MAX));
+    }
+    RelayDone { outcomes: outcomes.iter().map(cut).collect(), remote, tls }
+}
+
+#[cfg(test)]
+mod tests {
+    use gatepost_protocol::mail::reply::{Enhanced, REPLY_LINES_MAX, REPLY_OCTETS_MAX};
+    use gatepost_protocol::tunnel::frame;
+    use gatepost_protocol::tunnel::verb::relay::AttemptState;
+    use gatepost_protocol::tunnel::wire::RECIPIENTS_MAX;
+
+    use super::*;
+
+    #[test]
+    fn whatever_the_remote_host_says_the_outcome_fits_a_record() {
+        let line = "\u{fc}".repeat(REPLY_OCTETS_MAX / REPLY_LINES_MAX / 2);
+        let long = Reply::new(599, Some(Enhanced(5, 999, 999)), vec![line; REPLY_LINES_MAX]);
+        for text in [long, Reply::new(550, Some(Enhanced(5, 999, 999)), vec![String::new(); REPLY_LINES_MAX])] {
+            for recipients in [1, 100, RECIPIENTS_MAX] {
+                let outcomes = vec![Outcome::of(text.clone()); recipients];
+                let name = || "x".repeat(64);
+                let tls = WireTls { version: name(), cipher: name(), group: name() };
+                let done = fitted(&outcomes, Some("h".repeat(RECORD_OCTETS_MAX)), Some(tls));
+                let mut record = bytes::BytesMut::new();
+                frame::put_record(&mut record, &AttemptState::Ended(done.clone()), RECORD_OCTETS_MAX).expect("fits");
+                let WireOutcome::Refused(reply) = done.outcomes[recipients - 1].clone() else { panic!("refused") };
+                assert_eq!(Reply::from(reply).code(), text.code());
+            }
+        }
+    }
+
+    #[test]
+    fn an_outcome_of_usual_size_is_kept_verbatim() {
+        let outcome = Outcome::of(Reply::new(550, None, vec!["x".repeat(200)]));
+        let done = fitted(&vec![outcome.clone(); RECIPIENTS_MAX], Some("mx [192.0.2.1]:25".into()), None);
+        assert_eq!(done.outcomes[0], WireOutcome::from(&outcome));
+        assert_eq!(done.remote.as_deref(), Some("mx [192.0.2.1]:25"));
+    }
 }

@@ -8,6 +8,9 @@ pub const REPLY_LINES_MAX: usize = 64;
 /// Most octets of text in a reply, over all lines.
 pub const REPLY_OCTETS_MAX: usize = 8 * 1024;
 
+/// What [`Reply::cut`] counts for each line besides its text, in octets.
+pub const LINE_OCTETS: usize = 5;
+
 /// What the first digit says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -108,6 +111,22 @@ impl Reply {
     /// True for 2yz.
     pub fn is_positive(&self) -> bool {
         self.class() == Class::Done
+    }
+
+    /// The codes and the first part of the text: at most `octets_max` of it, each line counted with
+    /// [`LINE_OCTETS`] more for what frames it.
+    #[must_use]
+    pub fn cut(mut self, octets_max: usize) -> Self {
+        let mut left = octets_max;
+        let mut kept = 0;
+        for line in &mut self.lines {
+            let Some(room) = left.checked_sub(LINE_OCTETS) else { break };
+            line.truncate(line.floor_char_boundary(room));
+            left = room - line.len();
+            kept += 1;
+        }
+        self.lines.truncate(kept);
+        self
     }
 
     /// The text as one line.
@@ -452,6 +471,15 @@ mod tests {
     fn a_reply_is_bounded() {
         let reply = Reply::new(250, None, vec!["x".repeat(1000); 1000]);
         assert_eq!(reply.lines().len(), 8);
+    }
+
+    #[test]
+    fn a_reply_is_cut_between_characters_and_keeps_its_codes() {
+        let reply = || Reply::new(550, Some(Enhanced(5, 7, 1)), vec!["first".into(), "zweite Zeile: ü".into()]);
+        assert_eq!(reply().cut(1000), reply());
+        assert_eq!(reply().cut(10 + 5 + 15).to_string(), "550 5.7.1 first zweite Zeile: ");
+        assert_eq!(reply().cut(10 + 4).to_string(), "550 5.7.1 first");
+        assert_eq!(reply().cut(0).to_string(), "550 5.7.1");
     }
 
     #[test]
