@@ -14,7 +14,7 @@ use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::received::TraceId;
-use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::reply::{Class, Reply};
 use gatepost_protocol::secret::Secret;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, StartTls};
 use gatepost_protocol::tunnel::frame::{Frame, FrameError, RECORD_OCTETS_MAX};
@@ -168,14 +168,16 @@ impl Sender {
         }
         let Some(places) = self.0.places.get(home.name()) else { return Err(BrokenOff::Ending) };
         let _place = places.acquire().await.map_err(|_| BrokenOff::Ending)?;
+        let named = matches!(relay.hop, WireHop::Host { .. });
         let hops = match self.hops(relay.hop).await {
             Ok(hops) => hops,
             Err(reply) => return Ok(all(&envelope, &reply)),
         };
         let mut attempt = match self.connect(hops).await {
             Ok(attempt) => attempt,
-            Err((reply, remote)) => {
-                return Ok(fitted(&vec![Outcome::of(reply); envelope.recipients.len()], remote, None));
+            Err(Unusable { reply, remote }) => {
+                let outcome = unusable(reply, named);
+                return Ok(fitted(&vec![outcome; envelope.recipients.len()], remote, None));
             }
         };
         match attempt.start(envelope, relay.octets, relay.eight_bit).await {
@@ -239,13 +241,15 @@ impl Sender {
         }
     }
 
-    /// Tries hosts in order until one greets; else the last one's reply, and which host that was.
-    async fn connect(&self, hops: Vec<Hop>) -> Result<Attempt, (Reply, Option<String>)> {
-        let mut last = (Reply::unreachable("No host to send to"), None);
+    /// Tries hosts in order until one greets; else the reply that decides, and which host's it was.
+    async fn connect(&self, hops: Vec<Hop>) -> Result<Attempt, Unusable> {
+        let mut decisive = Unusable { reply: Reply::unreachable("No host to send to"), remote: None };
+        let mut tried = 0;
         let begun = self.0.clock.now();
         for hop in hops {
             if self.0.clock.now().saturating_duration_since(begun) > TRYING_MAX {
-                break;
+                let late = Reply::unreachable("The hosts tried so far were not usable, the others are for later");
+                return Err(decisive.or(Unusable { reply: late, remote: None }, tried));
             }
             let config = ClientConfig {
                 helo: self.0.hostname.to_string(),
@@ -268,12 +272,34 @@ impl Sender {
                 Ok(attempt) => return Ok(attempt),
                 Err(failure) => {
                     info!(remote, stage = ?failure.stage, reply = %failure.reply, "a mail host was not usable");
-                    last = (failure.reply, Some(remote));
+                    decisive = decisive.or(Unusable { reply: failure.reply, remote: Some(remote) }, tried);
+                    tried += 1;
                 }
             }
         }
-        Err(last)
+        Err(decisive)
     }
+}
+
+/// No host of a message's was usable: the reply that decides, and whose it was.
+struct Unusable {
+    reply: Reply,
+    remote: Option<String>,
+}
+
+impl Unusable {
+    /// Of `tried` hosts so far `self` decides; now there is another. While one of them may still take
+    /// the message nothing is final (RFC 5321 §5.1), so the last temporary failure wins, else the last.
+    fn or(self, another: Self, tried: usize) -> Self {
+        let is_final = |one: &Self| one.reply.class() == Class::Permanent;
+        if tried > 0 && !is_final(&self) && is_final(&another) { self } else { another }
+    }
+}
+
+/// What a host's words before any transaction come to. A host the owner named speaks about the owner's
+/// config then: never the message's fault, so never final.
+fn unusable(reply: Reply, named: bool) -> Outcome {
+    if named { Outcome::Deferred(reply) } else { Outcome::of(reply) }
 }
 
 /// Passes the message on as it comes, at the pace of the slower side; returns when it was whole.
@@ -365,6 +391,22 @@ mod tests {
                 assert_eq!(Reply::from(reply).code(), text.code());
             }
         }
+    }
+
+    #[test]
+    fn one_host_that_may_still_take_it_keeps_the_rest_from_being_final() {
+        let (never, later) = (Reply::unknown_recipient(), Reply::no_room());
+        let decided = |replies: &[&Reply]| {
+            let mut decisive = Unusable { reply: Reply::unreachable("nobody asked yet"), remote: None };
+            for (tried, &reply) in replies.iter().enumerate() {
+                decisive = decisive.or(Unusable { reply: reply.clone(), remote: None }, tried);
+            }
+            decisive.reply
+        };
+        assert_eq!(decided(&[&later, &never]), later);
+        assert_eq!(decided(&[&never, &later, &never]), later);
+        assert_eq!(decided(&[&never, &never]), never);
+        assert_eq!(decided(&[&never]), never);
     }
 
     #[test]

@@ -169,3 +169,20 @@ async fn a_host_that_is_not_there_defers() {
     let RelayStep::Done(done) = stream.record().await.expect("a step") else { panic!("nobody is there") };
     assert!(matches!(done.outcomes.as_slice(), [WireOutcome::Deferred(_)]), "{done:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_host_that_refuses_at_the_greeting_only_defers() {
+    let world = World::start("60 s");
+    let home = Home::connect(&world).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        stream.write_all(b"554 5.7.1 not from there\r\n").await.expect("said");
+        let _ = BufReader::new(stream).read_line(&mut String::new()).await;
+    });
+    let mut stream = begin(&home, address, &["good@world.example"]).await;
+    let RelayStep::Done(done) = stream.record().await.expect("a step") else { panic!("it refused") };
+    let [WireOutcome::Deferred(reply)] = done.outcomes.as_slice() else { panic!("{done:?}") };
+    assert_eq!(Reply::from(reply.clone()).to_string(), "554 5.7.1 not from there");
+}
