@@ -43,6 +43,8 @@ const TRYING_MAX: Duration = Duration::from_mins(10);
 /// How long the home may take to send the next bytes of a message.
 const HOME_WAIT_MAX: Duration = Duration::from_mins(2);
 
+/// Messages of a home that may wait for each one that may be going out.
+const WAITING_PER_RUNNING: usize = 4;
 /// Octets of a `RelayDone` besides its outcomes, at most: where it was sent, TLS, and the record's own.
 const REST_OCTETS_MAX: usize = 4 * 1024;
 /// Octets of the host's name and address in it.
@@ -62,7 +64,14 @@ struct Inner {
     attempts: Attempts,
     clock: Clock,
     ipv6: bool,
-    places: HashMap<String, Semaphore>,
+    places: HashMap<String, Places>,
+}
+
+/// Room for the messages of one home.
+#[derive(Debug)]
+struct Places {
+    running: Semaphore,
+    waiting: Semaphore,
 }
 
 /// Why an attempt was broken off: no dot was sent, and the home is told nothing (it sees the stream end).
@@ -107,7 +116,11 @@ impl Sender {
         homes: impl IntoIterator<Item = &'a str>,
         relays_max: usize,
     ) -> Self {
-        let places = homes.into_iter().map(|home| (home.to_owned(), Semaphore::new(relays_max))).collect();
+        let places = || Places {
+            running: Semaphore::new(relays_max),
+            waiting: Semaphore::new(relays_max.saturating_mul(WAITING_PER_RUNNING)),
+        };
+        let places = homes.into_iter().map(|home| (home.to_owned(), places())).collect();
         Self(Arc::new(Inner { hostname, resolver, attempts, clock, ipv6, places }))
     }
 
@@ -167,20 +180,28 @@ impl Sender {
             return Ok(all(&envelope, &Reply::sender_not_of_home(&sender.to_string())));
         }
         let Some(places) = self.0.places.get(home.name()) else { return Err(BrokenOff::Ending) };
-        let _place = places.acquire().await.map_err(|_| BrokenOff::Ending)?;
+        let _place = match places.running.try_acquire() {
+            Ok(place) => place,
+            Err(_) => {
+                let Ok(_seat) = places.waiting.try_acquire() else {
+                    return Ok(all(&envelope, &Reply::too_many_relays()));
+                };
+                while_asked(stream, places.running.acquire()).await?.map_err(|_| BrokenOff::Ending)?
+            }
+        };
         let named = matches!(relay.hop, WireHop::Host { .. });
-        let hops = match self.hops(relay.hop).await {
+        let hops = match while_asked(stream, self.hops(relay.hop)).await? {
             Ok(hops) => hops,
             Err(reply) => return Ok(all(&envelope, &reply)),
         };
-        let mut attempt = match self.connect(hops).await {
+        let mut attempt = match while_asked(stream, self.connect(hops)).await? {
             Ok(attempt) => attempt,
             Err(Unusable { reply, remote }) => {
                 let outcome = unusable(reply, named);
                 return Ok(fitted(&vec![outcome; envelope.recipients.len()], remote, None));
             }
         };
-        match attempt.start(envelope, relay.octets, relay.eight_bit).await {
+        match while_asked(stream, attempt.start(envelope, relay.octets, relay.eight_bit)).await? {
             Started::Done(outcomes) => {
                 let done = done(&outcomes, &attempt);
                 tokio::spawn(attempt.quit());
@@ -300,6 +321,18 @@ impl Unusable {
 /// config then: never the message's fault, so never final.
 fn unusable(reply: Reply, named: bool) -> Outcome {
     if named { Outcome::Deferred(reply) } else { Outcome::of(reply) }
+}
+
+/// Does what comes before the message for as long as the home's stream is there: nobody is left to send
+/// for once it ended.
+async fn while_asked<T>(stream: &mut Stream, work: impl Future<Output = T>) -> Result<T, BrokenOff> {
+    tokio::select! {
+        frame = stream.frame() => match frame {
+            Ok(_) => Err(BrokenOff::Malformed("the message came before it was asked for")),
+            Err(error) => Err(error.into()),
+        },
+        done = work => Ok(done),
+    }
 }
 
 /// Passes the message on as it comes, at the pace of the slower side; returns when it was whole.

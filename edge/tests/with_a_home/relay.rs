@@ -14,10 +14,12 @@ use gatepost_runtime::tunnel::Stream;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::admission::envelope;
 use crate::client::message;
-use crate::edge::World;
+use crate::edge::{WAIT_MAX, World};
 use crate::home::Home;
 
 const ATTEMPT: AttemptId = AttemptId([3; 16]);
@@ -69,9 +71,13 @@ async fn converse(stream: TcpStream) -> Option<Vec<u8>> {
 }
 
 async fn begin(home: &Home, address: SocketAddr, to: &[&str]) -> Stream {
+    begin_as(ATTEMPT, home, address, to).await
+}
+
+async fn begin_as(attempt: AttemptId, home: &Home, address: SocketAddr, to: &[&str]) -> Stream {
     let hop = WireHop::Host { host: address.ip().to_string(), port: address.port(), tls: WireHopTls::Off, login: None };
     let request = Request::Relay(Box::new(Relay {
-        attempt: ATTEMPT,
+        attempt,
         trace: [1; 10],
         envelope: envelope("alice@example.org", to),
         octets: 1000,
@@ -98,7 +104,11 @@ fn tally(body: &[u8]) -> Tally {
 }
 
 async fn state(home: &Home) -> AttemptState {
-    home.ask(&Request::Attempt(AttemptRequest::State(ATTEMPT))).await.expect("answered")
+    state_of(ATTEMPT, home).await
+}
+
+async fn state_of(attempt: AttemptId, home: &Home) -> AttemptState {
+    home.ask(&Request::Attempt(AttemptRequest::State(attempt))).await.expect("answered")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,4 +195,32 @@ async fn a_named_host_that_refuses_at_the_greeting_only_defers() {
     let RelayStep::Done(done) = stream.record().await.expect("a step") else { panic!("it refused") };
     let [WireOutcome::Deferred(reply)] = done.outcomes.as_slice() else { panic!("{done:?}") };
     assert_eq!(Reply::from(reply.clone()).to_string(), "554 5.7.1 not from there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_messages_wait_and_none_outlives_its_session() {
+    let world = World::start_with("60 s", "relays = 1\n");
+    let mut home = Home::connect(&world).await;
+    // Takes connections and never greets.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let ids = [1, 2, 3, 4, 5, 6].map(|id| AttemptId([id; 16]));
+    let mut streams = JoinSet::new();
+    for id in ids {
+        let mut stream = begin_as(id, &home, address, &["good@world.example"]).await;
+        streams.spawn(async move { stream.record::<RelayStep>().await });
+    }
+    let first = timeout(WAIT_MAX, streams.join_next()).await.expect("in time").expect("one").expect("no panic");
+    let Ok(RelayStep::Done(done)) = first else { panic!("one goes out, four wait: {first:?}") };
+    let [WireOutcome::Deferred(reply)] = done.outcomes.as_slice() else { panic!("{done:?}") };
+    assert_eq!(Reply::from(reply.clone()), Reply::too_many_relays());
+
+    home.hang_up(&world).await;
+    home.reconnect(&world).await;
+    let all_gone = async {
+        for id in ids {
+            while state_of(id, &home).await != AttemptState::Unknown {}
+        }
+    };
+    timeout(WAIT_MAX, all_gone).await.expect("what nobody waits for is given up");
 }

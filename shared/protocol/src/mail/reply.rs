@@ -441,6 +441,10 @@ impl Reply {
     pub fn smarthost_login_failed(why: &str) -> Self {
         Self::one(451, (4, 7, 8), why)
     }
+    /// 451 4.3.2: as many messages of this home wait to go out as may.
+    pub fn too_many_relays() -> Self {
+        Self::one(451, (4, 3, 2), "As many messages of this home wait at the edge as may, try again later")
+    }
     /// 451 4.4.1: no edge is connected to send through.
     pub fn no_edge() -> Self {
         Self::one(451, (4, 4, 1), "No edge is connected")
