@@ -86,6 +86,8 @@ pub struct HomeConfig {
     pub keys: Vec<NodeKey>,
     /// Domains it may serve.
     pub domains: Vec<Domain>,
+    /// Whether its routes may lead to loopback, private and other addresses that are not public.
+    pub private_routes: bool,
 }
 
 #[derive(Deserialize)]
@@ -141,6 +143,7 @@ struct RawHome {
     name: Placed<String>,
     key: Placed<OneOrMore>,
     domains: Placed<Vec<Placed<String>>>,
+    private_routes: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -292,6 +295,8 @@ fn homes(source: &Source, hostname: &Placed<String>, raw: &[RawHome]) -> Result<
                 name: name.clone(),
                 keys: home_keys(source, &home.key, &mut keys)?,
                 domains: home_domains(source, &home.domains, &mut domains)?,
+                // A home alone is the owner's own; one of several may be a guest's.
+                private_routes: home.private_routes.unwrap_or(raw.len() == 1),
             })
         })
         .collect()
@@ -434,6 +439,19 @@ mod tests {
             assert!(error.contains(&format!("edge.toml:{line}")), "{error}\nfor line {line} of\n{text}");
             assert!(error.contains(words), "{error}\nlacks {words}");
         }
+    }
+
+    #[test]
+    fn only_a_home_alone_reaches_private_addresses_unasked() {
+        assert!(load(&whole("")).expect("good").homes[0].private_routes);
+        let second = format!("[[home]]\nname = \"cabin\"\nkey = \"{}\"\ndomains = [\"a.example\"]\n", key("b"));
+        let routes = |text: String| load(&text).expect("good").homes.iter().map(|home| home.private_routes).collect();
+        let shared: Vec<bool> = routes(whole("") + &second);
+        assert_eq!(shared, [false, false]);
+        let told: Vec<bool> = routes(whole("") + "private_routes = true\n" + &second);
+        assert_eq!(told, [true, false]);
+        let alone: Vec<bool> = routes(whole("") + "private_routes = false\n");
+        assert_eq!(alone, [false]);
     }
 
     #[test]

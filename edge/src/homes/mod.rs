@@ -23,6 +23,7 @@ use crate::config::HomeConfig;
 pub struct Home {
     name: String,
     domains: Vec<Domain>,
+    private_routes: bool,
     shelf: Shelf,
     live: RwLock<Option<Live>>,
 }
@@ -74,6 +75,7 @@ impl Homes {
             let home = Arc::new(Home {
                 name: config.name.clone(),
                 domains: config.domains.clone(),
+                private_routes: config.private_routes,
                 shelf,
                 live: RwLock::new(None),
             });
@@ -114,6 +116,11 @@ impl Home {
     /// True if this domain is one of its own.
     pub fn serves(&self, domain: &Domain) -> bool {
         self.domains.contains(domain)
+    }
+
+    /// Whether its routes may lead to addresses that are not public.
+    pub fn private_routes(&self) -> bool {
+        self.private_routes
     }
 
     /// What it last told us, cut down to its own domains; `None` if it never did.

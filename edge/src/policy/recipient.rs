@@ -103,6 +103,7 @@ mod tests {
             name: name.into(),
             keys: vec![NodeKey::of_spki(name.as_bytes())],
             domains: domains.iter().map(|name| domain(name)).collect(),
+            private_routes: false,
         };
         let directory = Directory {
             version: 1,

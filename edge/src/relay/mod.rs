@@ -190,7 +190,7 @@ impl Sender {
             }
         };
         let named = matches!(relay.hop, WireHop::Host { .. });
-        let hops = match while_asked(stream, self.hops(relay.hop)).await? {
+        let hops = match while_asked(stream, self.hops(home, relay.hop)).await? {
             Ok(hops) => hops,
             Err(reply) => return Ok(all(&envelope, &reply)),
         };
@@ -221,7 +221,7 @@ impl Sender {
         }
     }
 
-    async fn hops(&self, hop: WireHop) -> Result<Vec<Hop>, Reply> {
+    async fn hops(&self, home: &Home, hop: WireHop) -> Result<Vec<Hop>, Reply> {
         let inner = &self.0;
         match hop {
             WireHop::Domain(name) => {
@@ -235,7 +235,7 @@ impl Sender {
                 };
                 Ok(targets.into_iter().map(hop).collect())
             }
-            // Named by the owner: any address will do.
+            // Named by the home's owner.
             WireHop::Host { host, port, tls, login } => {
                 let mut addresses = if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
                     vec![ip]
@@ -245,6 +245,13 @@ impl Sender {
                 };
                 if addresses.is_empty() {
                     return Err(Reply::dns_failed(&format!("{host} has no address")));
+                }
+                if !home.private_routes() {
+                    // Beside other homes, it may be a guest's: this machine and its network are not theirs.
+                    addresses.retain(|ip| exchangers::is_public(*ip));
+                    if addresses.is_empty() {
+                        return Err(Reply::private_route(&host));
+                    }
                 }
                 // Whether this machine reaches IPv6 is what `outbound_ipv6` says; still, a host may have nothing else.
                 addresses.sort_by_key(|ip| ip.is_ipv6() && !inner.ipv6);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd};
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::relay::{
@@ -223,4 +224,17 @@ async fn few_messages_wait_and_none_outlives_its_session() {
         }
     };
     timeout(WAIT_MAX, all_gone).await.expect("what nobody waits for is given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guests_route_does_not_lead_into_the_edges_own_network() {
+    let key = NodeKey::of_spki(b"cabin");
+    let cabin = format!("[[home]]\nname = \"cabin\"\nkey = \"{key}\"\ndomains = [\"cabin.example\"]\n");
+    let world = World::start_with("60 s", &cabin);
+    let home = Home::connect(&world).await;
+    let (address, _) = host().await;
+    let mut stream = begin(&home, address, &["good@world.example"]).await;
+    let RelayStep::Done(done) = stream.record().await.expect("a step") else { panic!("it was connected") };
+    let [WireOutcome::Refused(reply)] = done.outcomes.as_slice() else { panic!("{done:?}") };
+    assert_eq!(Reply::from(reply.clone()), Reply::private_route("127.0.0.1"));
 }

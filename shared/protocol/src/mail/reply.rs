@@ -433,6 +433,16 @@ impl Reply {
     pub fn forbidden_target(domain: &str) -> Self {
         Self::one(550, (5, 4, 4), format!("The mail host of {domain} is at a private or loopback address"))
     }
+    /// 550 5.7.1: a home that is one of several names a host that is not on the public internet.
+    pub fn private_route(host: &str) -> Self {
+        Self::one(
+            550,
+            (5, 7, 1),
+            format!(
+                "This edge does not send to {host} for that home: it is at a private or loopback address, and the edge's owner allows that by private_routes = true in this home's table"
+            ),
+        )
+    }
     /// 550 5.4.7: retried until expiry; says how long that was.
     pub fn expired(after: &str) -> Self {
         Self::one(550, (5, 4, 7), format!("Given up after {after} of trying"))
