@@ -111,6 +111,9 @@ impl Edge {
             let Some(address) = address else { continue };
             let (listener, address) = listeners::open(address)?;
             *open = Some(address);
+            if door == Door::Smtp {
+                parts.sender.own_door(address);
+            }
             let (desk, certificate, count) = (desk.clone(), certificate.clone(), count.clone());
             tokio::spawn(mail::serve(door, listener, limits, desk, certificate, count, draining.clone()));
         }
@@ -191,7 +194,7 @@ impl Parts {
             attempts,
             clock.clone(),
             config.outbound_ipv6,
-            names(),
+            homes.clone(),
             config.limits.relays_max,
         );
         Ok(Self { homes, spool, sender })

@@ -24,17 +24,31 @@ pub struct Target {
     pub address: SocketAddr,
 }
 
-/// The hosts of a domain, in the order they are to be tried. An error is the reply for every
-/// recipient.
-pub async fn find(resolver: &Resolver, domain: &Domain, ours: &Domain, ipv6: bool) -> Result<Vec<Target>, Reply> {
+/// Why a domain has no host to send to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nowhere {
+    /// The domain's mail comes to this very edge.
+    Ourselves,
+    /// For this reason; the reply for every recipient.
+    Reply(Reply),
+}
+
+impl From<Reply> for Nowhere {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+/// The hosts of a domain, in the order they are to be tried.
+pub async fn find(resolver: &Resolver, domain: &Domain, ours: &Domain, ipv6: bool) -> Result<Vec<Target>, Nowhere> {
     let own = resolver.addresses(ours.as_str(), true).await.unwrap_or_default();
     let allowed = |ip: &IpAddr| is_public(*ip) && !own.contains(ip);
     if let Some(literal) = domain.literal() {
         // RFC 5321 §5.1: an address literal is its own exchanger.
         let target = Target { host: domain.to_string(), address: SocketAddr::new(literal, PORT) };
         return match literal {
-            ip if !allowed(&ip) => Err(Reply::forbidden_target(domain.as_str())),
-            IpAddr::V6(_) if !ipv6 => Err(Reply::unreachable("This host sends no mail over IPv6")),
+            ip if !allowed(&ip) => Err(Reply::forbidden_target(domain.as_str()).into()),
+            IpAddr::V6(_) if !ipv6 => Err(Reply::only_ipv6(domain.as_str()).into()),
             _ => Ok(vec![target]),
         };
     }
@@ -42,13 +56,18 @@ pub async fn find(resolver: &Resolver, domain: &Domain, ours: &Domain, ipv6: boo
     let answer = resolver.exchangers(domain).await.map_err(could_not_tell)?;
     let hosts = order(answer, domain, ours, random::bytes())?;
     let mut targets = Vec::new();
-    let mut forbidden = false;
+    let (mut forbidden, mut ourselves, mut only_ipv6) = (false, false, false);
     let mut failed = None;
     for host in hosts.iter().take(EXCHANGERS_MAX) {
         match resolver.addresses(host, ipv6).await {
             Ok(addresses) => {
                 let (good, bad): (Vec<_>, Vec<_>) = addresses.into_iter().partition(allowed);
                 forbidden |= !bad.is_empty();
+                ourselves |= bad.iter().any(|ip| own.contains(ip));
+                only_ipv6 |= !ipv6
+                    && good.is_empty()
+                    && bad.is_empty()
+                    && resolver.addresses(host, true).await.is_ok_and(|addresses| !addresses.is_empty());
                 let target = |ip| Target { host: host.clone(), address: SocketAddr::new(ip, PORT) };
                 targets.extend(good.into_iter().map(target));
             }
@@ -62,30 +81,38 @@ pub async fn find(resolver: &Resolver, domain: &Domain, ours: &Domain, ipv6: boo
     match (targets.is_empty(), failed) {
         (false, _) => Ok(targets),
         // A host that could not be looked up may be a good one.
-        (true, Some(reply)) => Err(reply),
-        (true, None) if forbidden => Err(Reply::forbidden_target(domain.as_str())),
-        (true, None) => Err(Reply::no_such_domain(domain.as_str())),
+        (true, Some(reply)) => Err(reply.into()),
+        (true, None) if ourselves => Err(Nowhere::Ourselves),
+        // The owner may yet turn IPv6 on.
+        (true, None) if only_ipv6 => Err(Reply::only_ipv6(domain.as_str()).into()),
+        (true, None) if forbidden => Err(Reply::forbidden_target(domain.as_str()).into()),
+        (true, None) => Err(Reply::no_such_domain(domain.as_str()).into()),
     }
 }
 
 /// Orders a domain's exchangers: by preference, equal ones shuffled by `chance` (RFC 5321 §5.1).
 /// If we are one of them, only those preferred to us remain: anything else would send in circles.
-pub fn order(answer: ExchangersAnswer, domain: &Domain, ours: &Domain, chance: [u8; 32]) -> Result<Vec<String>, Reply> {
+pub fn order(
+    answer: ExchangersAnswer,
+    domain: &Domain,
+    ours: &Domain,
+    chance: [u8; 32],
+) -> Result<Vec<String>, Nowhere> {
     let mut found = match answer {
-        ExchangersAnswer::NoSuchDomain => return Err(Reply::no_such_domain(domain.as_str())),
+        ExchangersAnswer::NoSuchDomain => return Err(Reply::no_such_domain(domain.as_str()).into()),
         ExchangersAnswer::None => return Ok(vec![domain.to_string()]),
         ExchangersAnswer::Found(found) => found,
     };
     if found.iter().all(|exchanger| exchanger.host.is_empty()) {
         // RFC 7505 §3: a single exchanger that is the root.
-        return Err(Reply::null_mx(domain.as_str()));
+        return Err(Reply::null_mx(domain.as_str()).into());
     }
     found.retain(|exchanger| !exchanger.host.is_empty());
     let is_ours = |exchanger: &&Exchanger| exchanger.host.eq_ignore_ascii_case(ours.as_str());
     if let Some(own) = found.iter().filter(is_ours).map(|exchanger| exchanger.preference).min() {
         found.retain(|exchanger| exchanger.preference < own);
         if found.is_empty() {
-            return Err(Reply::forbidden_target(domain.as_str()));
+            return Err(Nowhere::Ourselves);
         }
     }
     shuffle(&mut found, chance);
@@ -148,14 +175,14 @@ mod tests {
         ExchangersAnswer::Found(exchangers.iter().map(exchanger).collect())
     }
 
-    fn ordered(answer: ExchangersAnswer, chance: u8) -> Result<Vec<String>, Reply> {
+    fn ordered(answer: ExchangersAnswer, chance: u8) -> Result<Vec<String>, Nowhere> {
         order(answer, &domain("example.com"), &domain("mail.example.org"), [chance; 32])
     }
 
     #[test]
     fn null_missing_and_implicit() {
-        assert_eq!(ordered(found(&[(0, "")]), 0), Err(Reply::null_mx("example.com")));
-        assert_eq!(ordered(ExchangersAnswer::NoSuchDomain, 0), Err(Reply::no_such_domain("example.com")));
+        assert_eq!(ordered(found(&[(0, "")]), 0), Err(Reply::null_mx("example.com").into()));
+        assert_eq!(ordered(ExchangersAnswer::NoSuchDomain, 0), Err(Reply::no_such_domain("example.com").into()));
         assert_eq!(ordered(ExchangersAnswer::None, 0), Ok(vec!["example.com".to_owned()]));
         assert_eq!(ordered(found(&[(0, ""), (5, "a")]), 0), Ok(vec!["a".to_owned()]));
     }
@@ -177,7 +204,7 @@ mod tests {
         let answer = found(&[(10, "a"), (20, "MAIL.example.org"), (20, "b"), (30, "c")]);
         assert_eq!(ordered(answer, 1), Ok(vec!["a".to_owned()]));
         let only = found(&[(10, "mail.example.org"), (20, "c")]);
-        assert_eq!(ordered(only, 1), Err(Reply::forbidden_target("example.com")));
+        assert_eq!(ordered(only, 1), Err(Nowhere::Ourselves));
     }
 
     #[test]

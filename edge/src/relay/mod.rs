@@ -6,8 +6,8 @@ pub mod attempts;
 pub mod exchangers;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gatepost_protocol::mail::address::Domain;
@@ -34,7 +34,8 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use self::attempts::{AttemptError, Attempts, Running};
-use crate::homes::Home;
+use self::exchangers::Nowhere;
+use crate::homes::{Home, Homes};
 
 /// How long a host may take to accept a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(30);
@@ -65,6 +66,9 @@ struct Inner {
     clock: Clock,
     ipv6: bool,
     places: HashMap<String, Places>,
+    homes: Homes,
+    /// Where our own door 25 can be reached, if it is open.
+    own_door: OnceLock<SocketAddr>,
 }
 
 /// Room for the messages of one home.
@@ -107,21 +111,28 @@ struct Hop {
 
 impl Sender {
     /// Sends as `hostname`, at most `relays_max` messages at once for each home.
-    pub fn new<'a>(
+    pub fn new(
         hostname: Domain,
         resolver: Resolver,
         attempts: Attempts,
         clock: Clock,
         ipv6: bool,
-        homes: impl IntoIterator<Item = &'a str>,
+        homes: Homes,
         relays_max: usize,
     ) -> Self {
         let places = || Places {
             running: Semaphore::new(relays_max),
             waiting: Semaphore::new(relays_max.saturating_mul(WAITING_PER_RUNNING)),
         };
-        let places = homes.into_iter().map(|home| (home.to_owned(), places())).collect();
-        Self(Arc::new(Inner { hostname, resolver, attempts, clock, ipv6, places }))
+        let places = homes.all().iter().map(|home| (home.name().to_owned(), places())).collect();
+        let own_door = OnceLock::new();
+        Self(Arc::new(Inner { hostname, resolver, attempts, clock, ipv6, places, homes, own_door }))
+    }
+
+    /// Our own door 25 is open here: it takes what one of our homes sends to another. Said once.
+    pub fn own_door(&self, bound: SocketAddr) {
+        let ip = if bound.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { bound.ip() };
+        let _ = self.0.own_door.set(SocketAddr::new(ip, bound.port()));
     }
 
     /// Serves one `Relay`.
@@ -226,7 +237,11 @@ impl Sender {
         match hop {
             WireHop::Domain(name) => {
                 let domain = Domain::parse(&name).map_err(|_| Reply::no_such_domain(&name))?;
-                let targets = exchangers::find(&inner.resolver, &domain, &inner.hostname, inner.ipv6).await?;
+                let targets = match exchangers::find(&inner.resolver, &domain, &inner.hostname, inner.ipv6).await {
+                    Ok(targets) => targets,
+                    Err(Nowhere::Reply(reply)) => return Err(reply),
+                    Err(Nowhere::Ourselves) => vec![self.to_neighbour(home, &domain)?],
+                };
                 let hop = |target: exchangers::Target| Hop {
                     host: target.host,
                     address: target.address,
@@ -267,6 +282,17 @@ impl Sender {
                 Ok(addresses.into_iter().take(exchangers::TARGETS_MAX).map(hop).collect())
             }
         }
+    }
+
+    /// A domain whose mail comes to this edge: another home's goes in by our own door, like all mail from
+    /// the world; anybody else's would go in circles.
+    fn to_neighbour(&self, home: &Home, domain: &Domain) -> Result<exchangers::Target, Reply> {
+        let neighbour = self.0.homes.of_domain(domain).filter(|owner| owner.name() != home.name());
+        if neighbour.is_none() {
+            return Err(Reply::forbidden_target(domain.as_str()));
+        }
+        let address = self.0.own_door.get().ok_or_else(|| Reply::own_door_shut(domain.as_str()))?;
+        Ok(exchangers::Target { host: self.0.hostname.to_string(), address: *address })
     }
 
     /// Tries hosts in order until one greets; else the reply that decides, and which host's it was.

@@ -30,6 +30,11 @@ impl World {
 
     /// The same, with more limits.
     pub fn start_with(home_wait: &str, limits: &str) -> Self {
+        Self::start_asking(SocketAddr::from(([127, 0, 0, 1], 9)), home_wait, limits)
+    }
+
+    /// The same, with a DNS server to ask.
+    pub fn start_asking(dns: SocketAddr, home_wait: &str, limits: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("home.pem");
@@ -41,7 +46,7 @@ impl World {
             "hostname = \"mail.example.org\"\nstate = \"{state}\"\n\
              [listen]\nsmtp = \"127.0.0.1:0\"\nsubmissions = \"127.0.0.1:0\"\ntunnel = \"127.0.0.1:0\"\n\
              [tls]\ncertificate = \"{base}/cert.pem\"\nkey = \"{base}/key.pem\"\n\
-             [dns]\nservers = [\"127.0.0.1:9\"]\n\
+             [dns]\nservers = [\"{dns}\"]\n\
              [limits]\nhome_wait = \"{home_wait}\"\ndisk_reserve = 0\n{limits}\n\
              [[home]]\nname = \"cottage\"\nkey = \"{key}\"\ndomains = [\"example.org\"]\n",
             state = directory.path().join("state").display(),

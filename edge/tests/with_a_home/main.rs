@@ -9,5 +9,6 @@ mod home;
 mod admission;
 mod handover;
 mod relay;
+mod relay_by_mx;
 mod spool;
 mod submission;

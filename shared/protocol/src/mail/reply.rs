@@ -405,6 +405,18 @@ impl Reply {
     pub fn unreachable(why: &str) -> Self {
         Self::one(451, (4, 4, 1), why)
     }
+    /// 451 4.4.1: the mail hosts have IPv6 addresses only, and IPv6 is off; the owner may turn it on.
+    pub fn only_ipv6(domain: &str) -> Self {
+        Self::unreachable(&format!(
+            "The mail hosts of {domain} have only IPv6 addresses, and this edge sends over IPv4 only; outbound_ipv6 = true in edge.toml changes that"
+        ))
+    }
+    /// 451 4.4.1: the domain's mail comes to this edge, whose own door 25 is shut.
+    pub fn own_door_shut(domain: &str) -> Self {
+        Self::unreachable(&format!(
+            "The mail of {domain} comes to this edge, which takes none from the world now (listen.smtp)"
+        ))
+    }
     /// 451 4.4.2: the connection broke or went silent.
     pub fn connection_lost(why: &str) -> Self {
         Self::one(451, (4, 4, 2), why)
