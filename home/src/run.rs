@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::database::Database;
 use crate::delivery::maildir::Maildirs;
 use crate::edges::{Connected, Dialling, Edges};
-use crate::queue::{Bounce, Queue};
+use crate::queue::{self, Bounce, Queue};
 use crate::router::ledger::Ledger;
 use crate::router::promise::Promises;
 use crate::router::spool::{self, Fetcher};
@@ -77,8 +77,11 @@ impl Store {
         let database = Database::open(&config.state)?;
         let settings = config.accounts(seal_key.public().to_vec());
         let accounts = Accounts::open(database.clone(), settings, clock.clone())?;
-        let (queue, set_aside) =
-            Queue::open(&config.state, config.queue.clone(), config.routes.clone(), clock.clone())?;
+        let (queue, set_aside) = Queue::open(&config.state, config.queue.clone(), config.routes.clone(), clock.clone())
+            .context(
+                "the queue can't be read, and nothing starts without it; nothing of it is lost: make the file readable \
+                 (disk, permissions, open files), or move it away, and start again",
+            )?;
         for file in set_aside {
             error!(
                 file = file.name,
@@ -353,8 +356,11 @@ impl Desk {
             "submissions": self.submissions.map(|address| address.to_string()),
             "certificate_self_signed": self.served.is_self_signed(),
             "edges": self.edges.status(),
-            "queue": { "messages": self.store.queue.waiting() },
-            "damaged": damaged(&self.config.state),
+            "queue": {
+                "messages": self.store.queue.waiting(),
+                "damaged": files(&self.config.state.join(queue::DAMAGED)),
+            },
+            "damaged": files(&self.config.state.join(spool::DAMAGED)),
         })
     }
 
@@ -383,13 +389,13 @@ impl Desk {
                 Err(error) => json!({ "edge": settings.name, "error": error }),
             });
         }
-        json!({ "edges": edges, "damaged": damaged(&self.config.state) })
+        json!({ "edges": edges, "damaged": files(&self.config.state.join(spool::DAMAGED)) })
     }
 }
 
-/// What was set aside because it could not be opened.
-fn damaged(state: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(state.join(spool::DAMAGED)) else { return Vec::new() };
+/// What was set aside in a folder: the names, sorted.
+fn files(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut names: Vec<String> =
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();

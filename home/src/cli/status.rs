@@ -42,6 +42,9 @@ fn for_people(status: &Value) -> String {
     for name in list(status, "damaged").iter().filter_map(Value::as_str) {
         lines.push(format!("set aside    damaged/{name}: could not be opened"));
     }
+    for name in list(&status["queue"], "damaged").iter().filter_map(Value::as_str) {
+        lines.push(format!("set aside    queue/damaged/{name}: waited to be sent, and is damaged"));
+    }
     lines.push(String::new());
     lines.join("\n")
 }

@@ -40,6 +40,9 @@ use self::runner::Runner;
 use self::store::Drafts;
 use crate::message::Message;
 
+/// Where files are put that can't be used, inside the state directory.
+pub const DAMAGED: &str = "queue/damaged";
+
 /// Names one entry: file names begin with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId(pub [u8; 16]);
@@ -137,7 +140,7 @@ pub struct Prepared {
 
 impl Queue {
     /// Reads `queue/` in the state directory (made if missing). What is damaged is set aside, logged and
-    /// told; the rest goes on. Blocking.
+    /// told; the rest goes on. An error names a file that can't be read at all. Blocking.
     pub fn open(
         state: &Path,
         settings: Settings,

@@ -1,7 +1,8 @@
 //! The queue's files. An entry is two in `queue/`: `<id>.eml`, the message, and `<id>.json`, the
 //! rest ([`record`]). Both are written and synced as `….new` first. The JSON of an entry that is
 //! finished stays for a while without a message, so that a repeat is recognised. Files that can't
-//! be used go to `queue/damaged/`, never away. Blocking.
+//! be used go to `queue/damaged/`, never away; a file that only can't be read now is no such file.
+//! Blocking.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -65,6 +66,20 @@ pub struct Loaded {
     pub set_aside: Vec<SetAside>,
 }
 
+/// Why a record gives no entry.
+enum Unread {
+    /// What is wrong with it, for people.
+    Damaged(String),
+    /// The system can't read it, now.
+    Failed(DurableError),
+}
+
+/// True if an error of reading tells that the file is gone or torn. Any other (too many open files, no
+/// permission, a bad disk) says nothing of its contents: another time it may be read.
+pub fn tells_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+}
+
 /// Both files, synced, under temporary names. Dropped, they are removed.
 #[derive(Debug)]
 pub struct Drafts {
@@ -85,7 +100,8 @@ impl Store {
         self.directory.join(format!("{id}{}", part.suffix()))
     }
 
-    /// Reads everything, sets aside what can't be used, finishes removals a crash cut short.
+    /// Reads everything, sets aside what can't be used, finishes removals a crash cut short. An error is a file
+    /// that can't be read: what waits must not stay out of the queue unnoticed.
     pub fn load(&self) -> Result<Loaded, DurableError> {
         let mut loaded = Loaded::default();
         let mut found: BTreeMap<QueueId, BTreeSet<Part>> = BTreeMap::new();
@@ -104,12 +120,12 @@ impl Store {
             }
         }
         for (id, parts) in found {
-            self.load_one(id, &parts, &mut loaded);
+            self.load_one(id, &parts, &mut loaded)?;
         }
         Ok(loaded)
     }
 
-    fn load_one(&self, id: QueueId, parts: &BTreeSet<Part>, loaded: &mut Loaded) {
+    fn load_one(&self, id: QueueId, parts: &BTreeSet<Part>, loaded: &mut Loaded) -> Result<(), DurableError> {
         let has = |part| parts.contains(&part);
         let name = |part: Part| format!("{id}{}", part.suffix());
         if !has(Part::Record) {
@@ -118,7 +134,7 @@ impl Store {
             } else {
                 self.set_aside(&name(Part::Message), "nothing says who gets it", loaded);
             }
-            return;
+            return Ok(());
         }
         match self.read_record(id, Part::Record) {
             Ok(entry) if entry.finished_unix_ms.is_some() => {
@@ -135,17 +151,14 @@ impl Store {
                     self.set_aside(&name(Part::Record), &why, loaded);
                     self.set_aside(&name(Part::Message), "it is not whole", loaded);
                 }
+                Err(error) if !tells_damage(&error) => return Err(self.unreadable(id, Part::Message, error)),
                 Err(_) if has(Part::MessageNew) => {
                     loaded.unfinished.insert(id);
                 }
-                Err(error) => {
-                    self.set_aside(&name(Part::Record), &format!("its message can't be read: {error}"), loaded);
-                    if has(Part::Message) {
-                        self.set_aside(&name(Part::Message), "it can't be read", loaded);
-                    }
-                }
+                Err(_) => self.set_aside(&name(Part::Record), "its message is gone", loaded),
             },
-            Err(why) => {
+            Err(Unread::Failed(error)) => return Err(error),
+            Err(Unread::Damaged(why)) => {
                 self.set_aside(&name(Part::Record), &why, loaded);
                 for part in [Part::Message, Part::MessageNew] {
                     if has(part) {
@@ -154,6 +167,7 @@ impl Store {
                 }
             }
         }
+        Ok(())
     }
 
     /// Moves a file to `damaged/`, and says so.
@@ -220,13 +234,7 @@ impl Store {
     /// Finishes an entry whose files are whole, under whichever names; removes the remains of one whose files
     /// are not.
     pub fn settle(&self, id: QueueId) -> Result<Option<Entry>, DurableError> {
-        let whole = [Part::Record, Part::RecordNew].into_iter().find_map(|record| {
-            let entry = self.read_record(id, record).ok()?;
-            let message =
-                [Part::Message, Part::MessageNew].into_iter().find(|message| self.digest_fits(id, *message, &entry))?;
-            Some((entry, record, message))
-        });
-        let Some((entry, record, message)) = whole else {
+        let Some((entry, record, message)) = self.whole(id)? else {
             self.remove(id)?;
             return Ok(None);
         };
@@ -238,6 +246,23 @@ impl Store {
         }
         durable::sync_directory(&self.directory)?;
         Ok(Some(entry))
+    }
+
+    /// The first record of an entry that has its message, and the names of both.
+    fn whole(&self, id: QueueId) -> Result<Option<(Entry, Part, Part)>, DurableError> {
+        for record in [Part::Record, Part::RecordNew] {
+            let entry = match self.read_record(id, record) {
+                Ok(entry) => entry,
+                Err(Unread::Damaged(_)) => continue,
+                Err(Unread::Failed(error)) => return Err(error),
+            };
+            for message in [Part::Message, Part::MessageNew] {
+                if self.digest_fits(id, message, &entry)? {
+                    return Ok(Some((entry, record, message)));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Replaces the record. Durable when it returns.
@@ -279,19 +304,29 @@ impl Store {
         fs::metadata(self.path(id, part)).map(|metadata| metadata.len())
     }
 
-    fn digest_fits(&self, id: QueueId, part: Part, entry: &Entry) -> bool {
-        File::open(self.path(id, part))
-            .and_then(|file| facts(&file))
-            .is_ok_and(|facts| facts.octets == entry.octets && facts.sha256 == entry.sha256)
+    fn digest_fits(&self, id: QueueId, part: Part, entry: &Entry) -> Result<bool, DurableError> {
+        match File::open(self.path(id, part)).and_then(|file| facts(&file)) {
+            Ok(facts) => Ok(facts.octets == entry.octets && facts.sha256 == entry.sha256),
+            Err(error) if tells_damage(&error) => Ok(false),
+            Err(error) => Err(self.unreadable(id, part, error)),
+        }
     }
 
-    /// The record, or why there is none, for people.
-    fn read_record(&self, id: QueueId, part: Part) -> Result<Entry, String> {
-        let file = File::open(self.path(id, part)).map_err(|error| format!("it can't be read: {error}"))?;
+    fn read_record(&self, id: QueueId, part: Part) -> Result<Entry, Unread> {
         let mut bytes = Vec::new();
-        file.take(RECORD_OCTETS_MAX).read_to_end(&mut bytes).map_err(|error| format!("it can't be read: {error}"))?;
-        let entry = record::decode(&bytes).map_err(|error| error.to_string())?;
-        if entry.id == id { Ok(entry) } else { Err(format!("it is the record of {}", entry.id)) }
+        let read =
+            File::open(self.path(id, part)).and_then(|file| file.take(RECORD_OCTETS_MAX).read_to_end(&mut bytes));
+        match read {
+            Err(error) if tells_damage(&error) => return Err(Unread::Damaged(format!("it can't be read: {error}"))),
+            Err(error) => return Err(Unread::Failed(self.unreadable(id, part, error))),
+            Ok(_) => {}
+        }
+        let entry = record::decode(&bytes).map_err(|error| Unread::Damaged(error.to_string()))?;
+        if entry.id == id { Ok(entry) } else { Err(Unread::Damaged(format!("it is the record of {}", entry.id))) }
+    }
+
+    fn unreadable(&self, id: QueueId, part: Part, source: io::Error) -> DurableError {
+        DurableError { action: "read", path: self.path(id, part), source }
     }
 }
 

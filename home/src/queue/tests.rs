@@ -57,6 +57,27 @@ pub fn open(state: &Path) -> (Queue, Vec<SetAside>) {
     Queue::open(state, settings(), Routes::default(), clock()).expect("opened")
 }
 
+/// A file that every system refuses to open, whoever asks: a link to itself stands in its place.
+pub struct Unreadable {
+    path: std::path::PathBuf,
+    kept: tempfile::TempDir,
+}
+
+impl Unreadable {
+    pub fn make(path: std::path::PathBuf) -> Self {
+        let kept = tempfile::tempdir().expect("a folder");
+        fs::copy(&path, kept.path().join("file")).expect("copied");
+        fs::remove_file(&path).expect("removed");
+        std::os::unix::fs::symlink(&path, &path).expect("linked");
+        Self { path, kept }
+    }
+
+    pub fn undo(self) {
+        fs::remove_file(&self.path).expect("removed");
+        fs::copy(self.kept.path().join("file"), &self.path).expect("copied");
+    }
+}
+
 fn names(state: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(state.join("queue"))
         .expect("there")
@@ -195,6 +216,35 @@ fn damaged_files_are_set_aside_and_the_rest_goes_on() {
     assert_eq!(fs::read_dir(state.path().join("queue/damaged")).expect("there").count(), 8, "nothing is thrown away");
     let (queue, set_aside) = open(state.path());
     assert_eq!((queue.waiting(), set_aside.len()), (1, 0));
+}
+
+#[test]
+fn a_file_that_can_not_be_read_stops_the_start_and_stays_where_it_is() {
+    for suffix in ["json", "eml"] {
+        let state = tempfile::tempdir().expect("a folder");
+        let (queue, _) = open(state.path());
+        let entry = new_entry(1, &["bob@example.com"]);
+        queue.prepare(entry, &message()).expect("prepared").commit().expect("committed");
+        let away = Unreadable::make(state.path().join("queue").join(format!("{ID}.{suffix}")));
+        let failed = Queue::open(state.path(), settings(), Routes::default(), clock()).expect_err("can't be read");
+        assert!(failed.to_string().contains(&format!("{ID}.{suffix}")), "{failed}");
+        away.undo();
+        let (queue, set_aside) = open(state.path());
+        assert_eq!((queue.waiting(), set_aside.len()), (1, 0), "{suffix}");
+    }
+}
+
+#[test]
+fn what_can_not_be_read_while_it_is_settled_is_not_removed() {
+    for suffix in ["json.new", "eml.new"] {
+        let state = stopped("eml.new", "json.new");
+        let (queue, _) = open(state.path());
+        let away = Unreadable::make(state.path().join("queue").join(format!("{ID}.{suffix}")));
+        queue.settle(QueueId([1; 16])).expect_err("can't be read");
+        away.undo();
+        assert!(queue.settle(QueueId([1; 16])).expect("settled"), "{suffix}");
+        assert_eq!(queue.waiting(), 1);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::tunnel::verb::relay::AttemptId;
 use gatepost_runtime::random;
 
+use super::body::Unfit;
 use super::{Context, jitter};
 use crate::queue::entry::{Entry, OpenAttempt, Place};
 use crate::queue::next_hop::Hop;
@@ -108,6 +109,21 @@ pub async fn nothing(context: &Context, id: QueueId, attempt: AttemptId, why: Re
             rules.schedule.came_to_nothing(entry, attempt, why.clone(), now, jitter());
         })
         .await;
+}
+
+/// The message can't be sent as it lies on our disk. What is damaged leaves the queue, for its owner to look
+/// at; what only can't be read now is tried again.
+pub async fn unfit(context: &Context, id: QueueId, attempt: AttemptId, trace: TraceId, unfit: Unfit) {
+    match unfit {
+        Unfit::Damaged(why) => {
+            tracing::error!(%trace, queue = %id, why, "a queued message is damaged");
+            context.blocking(move |entries| entries.set_aside(id, &why)).await;
+        }
+        Unfit::Unreadable(error) => {
+            tracing::error!(%trace, queue = %id, %error, "a queued message can't be read now; it is tried again");
+            nothing(context, id, attempt, Reply::local_error()).await;
+        }
+    }
 }
 
 fn log(context: &Context, id: QueueId, attempt: AttemptId, outcomes: &[Outcome], remote: Option<&str>) {

@@ -12,9 +12,29 @@ use gatepost_protocol::tunnel::wire::WireVerdict;
 
 use super::Context;
 use crate::queue::QueueId;
+use crate::queue::store::tells_damage;
 
 /// Octets read at a time.
 const CHUNK_OCTETS: usize = 256 * 1024;
+
+/// Why a message can't be sent.
+#[derive(Debug)]
+pub enum Unfit {
+    /// It is not the one that was queued, and never will be: what is wrong with it, for people.
+    Damaged(String),
+    /// Our disk or our system can't read it now.
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for Unfit {
+    fn from(error: io::Error) -> Self {
+        if tells_damage(&error) {
+            Self::Damaged(format!("its message can't be read: {error}"))
+        } else {
+            Self::Unreadable(error)
+        }
+    }
+}
 
 /// A message being read.
 pub struct Reader {
@@ -26,13 +46,13 @@ pub struct Reader {
 
 impl Reader {
     /// Opens the message of an entry.
-    pub async fn open(context: &Context, id: QueueId, octets: u64, sha256: [u8; 32]) -> io::Result<Self> {
+    pub async fn open(context: &Context, id: QueueId, octets: u64, sha256: [u8; 32]) -> Result<Self, Unfit> {
         let file = context.blocking(move |entries| entries.store().message(id)).await?;
         Ok(Self { file: Arc::new(file), octets, sha256, tally: Tally::default() })
     }
 
     /// The next piece; `None` at the end.
-    pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Unfit> {
         let position = self.tally.octets();
         let left = self.octets.saturating_sub(position);
         if left == 0 {
@@ -52,8 +72,12 @@ impl Reader {
     }
 
     /// The end of the transfer, if what was read is what was queued.
-    pub fn seal(self) -> Option<TransferSeal> {
+    pub fn seal(self) -> Result<TransferSeal, Unfit> {
         let seal = self.tally.seal(WireVerdict::default(), Vec::new());
-        (seal.octets == self.octets && seal.sha256 == self.sha256).then_some(seal)
+        if seal.octets == self.octets && seal.sha256 == self.sha256 {
+            Ok(seal)
+        } else {
+            Err(Unfit::Damaged("its message is not the one that was queued".to_owned()))
+        }
     }
 }

@@ -11,7 +11,7 @@ use gatepost_runtime::random;
 
 use super::Context;
 use super::attempt::{self, Begun};
-use super::body::Reader;
+use super::body::{Reader, Unfit};
 use crate::queue::QueueId;
 use crate::queue::entry::Place;
 use crate::queue::next_hop::{Hop, Host};
@@ -34,17 +34,13 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane) {
     let (attempt, trace) = (begun.id, begun.trace);
     match perform(context, id, begun).await {
         Ok(Ended { outcomes, remote }) => attempt::end(context, id, attempt, outcomes, remote).await,
-        Err(why) => {
-            tracing::error!(%trace, queue = %id, why, "a queued message is damaged");
-            context.blocking(move |entries| entries.set_aside(id, &why)).await;
-        }
+        Err(unfit) => attempt::unfit(context, id, attempt, trace, unfit).await,
     }
 }
 
-/// An error is what is wrong with the message on our disk.
-async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<Ended, String> {
-    let unreadable = |error: std::io::Error| format!("its message can't be read: {error}");
-    let mut reader = Reader::open(context, id, begun.octets, begun.sha256).await.map_err(unreadable)?;
+/// An error is what is wrong with the message on our disk; the host then never saw its end.
+async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<Ended, Unfit> {
+    let mut reader = Reader::open(context, id, begun.octets, begun.sha256).await?;
     let recipients = begun.envelope.recipients.len();
     let deferred = |reply: Reply| Ended { outcomes: vec![Outcome::Deferred(reply); recipients], remote: None };
     let Hop::Host(host) = begun.hop else {
@@ -60,12 +56,10 @@ async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<Ended, 
     let outcomes = match connection.start(begun.envelope, begun.octets, begun.eight_bit).await {
         Started::Done(outcomes) => outcomes,
         Started::Body => {
-            while let Some(piece) = reader.next().await.map_err(unreadable)? {
+            while let Some(piece) = reader.next().await? {
                 connection.body(piece).await;
             }
-            if reader.seal().is_none() {
-                return Err("its message is not the one that was queued".to_owned());
-            }
+            reader.seal()?;
             connection.finish().await
         }
     };

@@ -13,7 +13,7 @@ use gatepost_runtime::attempt::Tls;
 use gatepost_runtime::tunnel::{Session, Stream, StreamError};
 
 use super::attempt::{self, Begun};
-use super::body::Reader;
+use super::body::{Reader, Unfit};
 use super::{Context, inquiry};
 use crate::queue::entry::Place;
 use crate::queue::next_hop::Hop;
@@ -32,8 +32,8 @@ enum Followed {
     Unsaid(StreamError),
     /// The tunnel broke: the edge must be asked.
     Lost(StreamError),
-    /// The message on our disk is not the one that was queued; the edge was told to forget it.
-    Damaged(String),
+    /// The message on our disk can't be sent; the edge never saw its end.
+    Unfit(Unfit),
 }
 
 /// Sends what is due in this lane through this edge.
@@ -61,9 +61,8 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane, edge: Connecte
             let schedule = context.entries.rules().schedule.clone();
             context.record(id, move |entry, now| schedule.lost(entry, attempt, now)).await;
         }
-        Followed::Damaged(why) => {
-            tracing::error!(%trace, queue = %id, why, "a queued message is damaged");
-            context.blocking(move |entries| entries.set_aside(id, &why)).await;
+        Followed::Unfit(unfit) => {
+            attempt::unfit(context, id, attempt, trace, unfit).await;
             inquiry::forget(context, &edge, attempt).await;
         }
     }
@@ -78,7 +77,7 @@ pub async fn end(context: &Context, id: QueueId, attempt: AttemptId, done: Relay
 async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session) -> Followed {
     let mut reader = match Reader::open(context, id, begun.octets, begun.sha256).await {
         Ok(reader) => reader,
-        Err(error) => return Followed::Damaged(format!("its message can't be read: {error}")),
+        Err(unfit) => return Followed::Unfit(unfit),
     };
     let request = Request::Relay(Box::new(Relay {
         attempt: begun.id,
@@ -102,12 +101,10 @@ async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session)
     }
     let sent = match send(&mut stream, &mut reader).await {
         Ok(()) => match reader.seal() {
-            Some(seal) => end_transfer(&mut stream, &TransferEnd::Whole(seal)).await,
-            None => return damaged(stream, "its message is not the one that was queued".to_owned()).await,
+            Ok(seal) => end_transfer(&mut stream, &TransferEnd::Whole(seal)).await,
+            Err(unfit) => return take_back(stream, unfit).await,
         },
-        Err(Sent::Unreadable(error)) => {
-            return damaged(stream, format!("its message can't be read: {error}")).await;
-        }
+        Err(Sent::Unfit(unfit)) => return take_back(stream, unfit).await,
         Err(Sent::Stream(error)) => Err(error),
     };
     // A remote that broke off early may have ended the attempt already: its words come first.
@@ -118,10 +115,10 @@ async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session)
     }
 }
 
-async fn damaged(mut stream: Stream, why: String) -> Followed {
+async fn take_back(mut stream: Stream, unfit: Unfit) -> Followed {
     // The edge forgets a message whose end it never sees, too.
     let _ = end_transfer(&mut stream, &TransferEnd::Abort).await;
-    Followed::Damaged(why)
+    Followed::Unfit(unfit)
 }
 
 async fn end_transfer(stream: &mut Stream, end: &TransferEnd) -> Result<(), StreamError> {
@@ -130,12 +127,12 @@ async fn end_transfer(stream: &mut Stream, end: &TransferEnd) -> Result<(), Stre
 }
 
 enum Sent {
-    Unreadable(std::io::Error),
+    Unfit(Unfit),
     Stream(StreamError),
 }
 
 async fn send(stream: &mut Stream, reader: &mut Reader) -> Result<(), Sent> {
-    while let Some(mut piece) = reader.next().await.map_err(Sent::Unreadable)? {
+    while let Some(mut piece) = reader.next().await.map_err(Sent::Unfit)? {
         while !piece.is_empty() {
             let chunk = piece.split_to(piece.len().min(DATA_OCTETS_MAX));
             stream.send_data(chunk).await.map_err(Sent::Stream)?;

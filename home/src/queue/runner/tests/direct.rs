@@ -9,7 +9,7 @@ use super::sink::{Sink, Taken, routes};
 use super::*;
 use crate::queue::command::{Command, Which};
 use crate::queue::entry::State;
-use crate::queue::tests::{TEXT, open};
+use crate::queue::tests::{TEXT, Unreadable, open};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -165,6 +165,25 @@ async fn a_message_damaged_on_disk_is_set_aside_and_never_sent() {
     for suffix in ["eml", "json"] {
         assert!(state.path().join("queue/damaged").join(format!("{ID}.{suffix}")).exists());
     }
+    running.kill().await;
+}
+
+#[tokio::test]
+async fn a_message_that_can_not_be_read_now_is_sent_later() {
+    let (state, sink) = (tempfile::tempdir().expect("a folder"), Sink::takes_all().await);
+    let (queue, _) = open(state.path());
+    queue.prepare(new_entry(1, &["bob@example.com"]), &message()).expect("prepared").commit().expect("committed");
+    drop(queue);
+    let (queue, _) = Queue::open(state.path(), settings(), sink.routes(), clock()).expect("opened");
+    let away = Unreadable::make(state.path().join("queue").join(format!("{ID}.eml")));
+    let running = Running::run(queue, clock());
+    running.until_deferred(1).await;
+    assert_eq!(*sink.taken.borrow(), []);
+    away.undo();
+    running.queue.command(Command::Retry(Which::All)).expect("sooner");
+    running.until_gone().await;
+    assert_eq!(sink.taken.borrow().len(), 1);
+    assert!(!state.path().join("queue/damaged").exists());
     running.kill().await;
 }
 

@@ -37,6 +37,10 @@ struct Running {
 impl Running {
     fn start(state: &Path, settings: Settings, routes: Routes, clock: Clock) -> Self {
         let (queue, _) = Queue::open(state, settings, routes, clock.clone()).expect("opened");
+        Self::run(queue, clock)
+    }
+
+    fn run(queue: Queue, clock: Clock) -> Self {
         let (edges, connected) = watch::channel(Vec::new());
         let (sender, bounces) = mpsc::channel(1);
         let (shutdown, signal) = Shutdown::new();
