@@ -139,15 +139,18 @@ impl Entries {
         Ok(())
     }
 
+    /// See [`super::Queue::has`].
+    pub fn has(&self, id: QueueId) -> bool {
+        let table = self.table();
+        table.live.contains_key(&id) || table.finished.contains_key(&id)
+    }
+
     /// See [`super::Queue::settle`].
     pub fn settle(&self, id: QueueId) -> Result<bool, DurableError> {
-        {
-            let mut table = self.table();
-            if table.live.contains_key(&id) || table.finished.contains_key(&id) {
-                return Ok(true);
-            }
-            table.unfinished.remove(&id);
+        if self.has(id) {
+            return Ok(true);
         }
+        self.table().unfinished.remove(&id);
         let Some(entry) = self.store.settle(id)? else { return Ok(false) };
         tracing::info!(trace = %entry.trace, queue = %id, "queued, finishing what a crash cut short");
         self.table().insert(entry);

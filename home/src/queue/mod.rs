@@ -169,6 +169,22 @@ impl Queue {
         self.entries.settle(id)
     }
 
+    /// Makes the temporary names of what was prepared durable: they are found, and can be settled, after a
+    /// crash. Blocking.
+    pub fn sync_prepared(&self) -> Result<(), DurableError> {
+        self.entries.store().sync()
+    }
+
+    /// True if this was committed, even if it is done by now.
+    pub fn has(&self, id: QueueId) -> bool {
+        self.entries.has(id)
+    }
+
+    /// Removes what a commit that failed left: nobody was told that it is here. Blocking.
+    pub fn withdraw(&self, id: QueueId) -> Result<(), DurableError> {
+        self.entries.store().remove(id)
+    }
+
     /// Sends what is due, until draining begins; then finishes what runs. Call it once, after every
     /// open intent was settled.
     pub async fn run(self, edges: Edges, bounces: mpsc::Sender<Bounce>, resolver: Resolver, signal: Signal) {
@@ -197,7 +213,8 @@ impl Queue {
 }
 
 impl Prepared {
-    /// Gives the files their names, syncs the directory, wakes the runner. Blocking.
+    /// Gives the files their names, syncs the directory, wakes the runner. If it fails, the files stay under
+    /// whichever names they have: for [`Queue::settle`] or [`Queue::withdraw`]. Blocking.
     pub fn commit(self) -> Result<(), DurableError> {
         self.entries.commit(self.entry, self.drafts)
     }

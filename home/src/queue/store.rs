@@ -80,7 +80,7 @@ pub fn tells_damage(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }
 
-/// Both files, synced, under temporary names. Dropped, they are removed.
+/// Both files, synced, under temporary names. Dropped before [`Store::commit`], they are removed.
 #[derive(Debug)]
 pub struct Drafts {
     message: Draft,
@@ -224,10 +224,17 @@ impl Store {
         }
     }
 
-    /// Gives both files their names. Durable when it returns.
+    /// Gives both files their names. Durable when it returns; if it fails, the files stay, to be settled.
     pub fn commit(&self, id: QueueId, drafts: Drafts) -> Result<(), DurableError> {
-        drafts.message.rename(&self.path(id, Part::Message))?;
-        drafts.record.rename(&self.path(id, Part::Record))?;
+        drafts.message.release();
+        drafts.record.release();
+        durable::rename(&self.path(id, Part::MessageNew), &self.path(id, Part::Message))?;
+        durable::rename(&self.path(id, Part::RecordNew), &self.path(id, Part::Record))?;
+        self.sync()
+    }
+
+    /// Makes the names in the directory durable.
+    pub fn sync(&self) -> Result<(), DurableError> {
         durable::sync_directory(&self.directory)
     }
 

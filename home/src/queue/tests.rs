@@ -58,6 +58,7 @@ pub fn open(state: &Path) -> (Queue, Vec<SetAside>) {
 }
 
 /// A file that every system refuses to open, whoever asks: a link to itself stands in its place.
+#[derive(Debug)]
 pub struct Unreadable {
     path: std::path::PathBuf,
     kept: tempfile::TempDir,

@@ -5,9 +5,10 @@
 //! write ──┴─> rename into new/ ─> sync directories ─> commit to the queue ─> 250, settle lazily
 //! ```
 //! No file is seen before the intent that names it is durable. A repeat, and every start, settles what was
-//! left open by looking for those names: if any is there, the rest is finished (all were written and
-//! synced before the first was renamed); if none is, nothing was promised and all is forgotten.
-//! Mailboxes come before the queue, so an entry that is queued tells that every copy is durable.
+//! left open by looking for those names: if any is there, or the queue has its part, the rest is finished
+//! (all were written and synced, with their temporary names, before the first was renamed); if none is,
+//! nothing was promised and all is forgotten. Once one copy is durable the answer is 250: the intent is
+//! too, so the others follow, and a sender who tried again would only double that one.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -100,6 +101,23 @@ pub struct Promises {
     unfinished: Mutex<Vec<Known>>,
 }
 
+/// How far carrying out a plan came.
+#[derive(Debug, Default)]
+struct Carried {
+    /// At least one copy, or the queue's part, is durable.
+    durable: bool,
+    /// At least one copy can be seen in its mailbox, or may be.
+    seen: bool,
+    /// What failed first.
+    failed: Option<PromiseError>,
+}
+
+impl Carried {
+    fn fails(&mut self, error: DurableError) {
+        self.failed.get_or_insert(error.into());
+    }
+}
+
 /// Written and synced, not seen yet.
 #[derive(Debug)]
 pub(super) struct Written {
@@ -190,31 +208,83 @@ impl Promises {
             // Nothing was renamed, so nothing was promised.
             Err(error) => return self.forget(&known, &plan).and(Err(error)),
         };
-        if let Err(error) = self.rename(&plan, written.drafts).and_then(|()| self.sync(&plan)) {
-            // What goes to the queue follows all the same: if any copy is delivered, all must be kept.
-            return match self.delivered(&plan) {
-                Ok(found) if !found.contains(&Found::Delivered) => self.forget(&known, &plan).and(Err(error.into())),
-                _ => {
-                    let queued = written.prepared.map_or(Ok(()), Prepared::commit);
-                    self.leave_unfinished(known, queued.err().unwrap_or(error).into())
-                }
-            };
+        if let Err(error) = self.release(&plan, written.drafts) {
+            return self.forget(&known, &plan).and(Err(error.into()));
         }
-        if let Err(error) = written.prepared.map_or(Ok(()), Prepared::commit) {
-            return self.leave_unfinished(known, error.into());
+        let Carried { durable, seen, failed } = self.carry_out(&plan, written.prepared);
+        let Some(error) = failed else {
+            self.ledger.settle_lazily(known.id);
+            return Ok(Kept::Now);
+        };
+        if durable {
+            tracing::error!(
+                trace = %known.trace, %error,
+                "some copies could not be kept with the others; they will be tried again"
+            );
+            self.unfinished().push(known);
+            return Ok(Kept::Now);
         }
-        self.ledger.settle_lazily(known.id);
-        Ok(Kept::Now)
+        if seen {
+            return self.leave_unfinished(known, error);
+        }
+        match self.withdraw(&known, &plan) {
+            Ok(_) => Err(error),
+            Err(_) => self.leave_unfinished(known, error),
+        }
     }
 
-    /// Step: the copies become visible, one by one. From here on they outlive this call.
-    pub(super) fn rename(&self, plan: &Plan, drafts: Vec<Draft>) -> Result<(), DurableError> {
+    /// Step: what was written outlives this call from here on, under its temporary names.
+    pub(super) fn release(&self, plan: &Plan, drafts: Vec<Draft>) -> Result<(), DurableError> {
         drafts.into_iter().for_each(Draft::release);
         if plan.parts() > 1 {
             // One that is delivered tells that the others can be finished: their names must outlive it.
             for_each_folder(plan, |folder| self.maildirs.sync_written(folder))?;
+            if plan.queue.is_some() {
+                self.queue.sync_prepared()?;
+            }
         }
-        plan.places.iter().try_for_each(|place| self.maildirs.deliver(place))
+        Ok(())
+    }
+
+    /// Steps: the copies become visible, one by one, their names durable, and the queue gets its part. What
+    /// fails keeps nothing else from being done, but for what nobody has seen yet: the first of all.
+    fn carry_out(&self, plan: &Plan, prepared: Option<Prepared>) -> Carried {
+        let mut carried = Carried::default();
+        let mut delivered: Vec<&Folder> = Vec::with_capacity(plan.places.len());
+        for place in &plan.places {
+            match self.maildirs.deliver(place) {
+                Ok(()) => delivered.push(&place.folder),
+                Err(error) => carried.fails(error),
+            }
+        }
+        // A rename that failed says nothing for sure: only a look does.
+        let is_seen = || self.delivered(plan).map_or(true, |found| found.contains(&Found::Delivered));
+        carried.seen = !delivered.is_empty() || (!plan.places.is_empty() && is_seen());
+        if !plan.places.is_empty() && !carried.seen {
+            return carried;
+        }
+        delivered.sort_unstable();
+        delivered.dedup();
+        for folder in delivered {
+            match self.maildirs.sync(folder) {
+                Ok(()) => carried.durable = true,
+                Err(error) => carried.fails(error),
+            }
+        }
+        match prepared.map(Prepared::commit) {
+            None => {}
+            Some(Ok(())) => carried.durable = true,
+            Some(Err(error)) => carried.fails(error),
+        }
+        carried
+    }
+
+    /// Takes back what nobody has seen.
+    fn withdraw(&self, known: &Known, plan: &Plan) -> Result<Settled, PromiseError> {
+        if let Some(id) = plan.queue {
+            self.queue.withdraw(id)?;
+        }
+        self.forget(known, plan)
     }
 
     /// Step: their names become durable.
@@ -240,7 +310,7 @@ impl Promises {
     pub fn settle(&self, known: &Known) -> Result<Settled, PromiseError> {
         let Some(plan) = &known.plan else { return Ok(Settled::Done) };
         let found = self.delivered(plan)?;
-        let seen = found.contains(&Found::Delivered);
+        let seen = found.contains(&Found::Delivered) || plan.queue.is_some_and(|id| self.queue.has(id));
         let only_queued = plan.places.is_empty();
         if !seen && !only_queued {
             return self.forget(known, plan);

@@ -182,22 +182,96 @@ fn what_can_not_be_written_leaves_nothing_and_is_taken_later() {
 }
 
 #[test]
-fn copies_that_can_not_be_delivered_follow_the_others_later() {
+fn copies_that_can_not_be_delivered_follow_the_others_under_the_same_250() {
+    for (broken, whole) in [(1, 0), (0, 1)] {
+        let state = tempfile::tempdir().expect("a folder");
+        let promises = open(state.path());
+        for mailbox in MAILBOXES {
+            promises.maildirs.ensure(&Folder::inbox(mailbox)).expect("made");
+        }
+        let new = state.path().join("mail").join(Folder::inbox(MAILBOXES[broken]).as_str()).join("new");
+        std::fs::remove_dir(&new).expect("removed");
+        assert_eq!(promises.keep(work(&promises, &MAILBOXES, Some(1))).ok(), Some(Kept::Now));
+        assert_eq!(count(state.path(), MAILBOXES[whole], "new"), 1);
+        assert_eq!(promises.queue.waiting(), 1);
+        // Neither does the home forget it when it stops first.
+        let promises = if broken == 0 { open(state.path()) } else { promises };
+        std::fs::create_dir(&new).expect("made");
+        promises.settle_all().expect("settled");
+        promises.finish_unfinished();
+        assert_eq!(MAILBOXES.map(|mailbox| count(state.path(), mailbox, "new")), [1, 1]);
+        assert_eq!(promises.queue.waiting(), 1);
+        let again = promises.keep(work(&promises, &MAILBOXES, Some(2)));
+        assert!(matches!(again, Ok(Kept::Before(_))));
+        assert_eq!(promises.queue.waiting(), 1);
+    }
+}
+
+/// Keeps an entry from being committed.
+fn in_the_way(state: &Path) -> std::path::PathBuf {
+    let path = state.join("queue").join(format!("{}.eml", QueueId([1; 16])));
+    std::fs::create_dir(&path).expect("made");
+    path
+}
+
+#[test]
+fn what_can_not_be_queued_follows_the_mailboxes_under_the_same_250() {
+    for restart in [false, true] {
+        let state = tempfile::tempdir().expect("a folder");
+        let promises = open(state.path());
+        let folder = in_the_way(state.path());
+        assert_eq!(promises.keep(work(&promises, &MAILBOXES, Some(1))).ok(), Some(Kept::Now));
+        assert_eq!(MAILBOXES.map(|mailbox| count(state.path(), mailbox, "new")), [1, 1]);
+        assert_eq!(promises.queue.waiting(), 0);
+        std::fs::remove_dir(folder).expect("removed");
+        let promises = if restart { open(state.path()) } else { promises };
+        promises.settle_all().expect("settled");
+        promises.finish_unfinished();
+        assert_eq!(promises.queue.waiting(), 1, "restart {restart}");
+    }
+}
+
+#[test]
+fn what_only_goes_to_the_queue_and_can_not_leaves_nothing() {
     let state = tempfile::tempdir().expect("a folder");
     let promises = open(state.path());
-    for mailbox in MAILBOXES {
-        promises.maildirs.ensure(&Folder::inbox(mailbox)).expect("made");
-    }
-    let new = state.path().join("mail").join(Folder::inbox(MAILBOXES[1]).as_str()).join("new");
-    std::fs::remove_dir(&new).expect("removed");
-    promises.keep(work(&promises, &MAILBOXES, Some(1))).expect_err("bob has no new/");
-    assert_eq!(count(state.path(), MAILBOXES[0], "new"), 1);
-    std::fs::create_dir(&new).expect("made");
+    let folder = state.path().join("queue").join(format!("{}.json", QueueId([1; 16])));
+    std::fs::create_dir(&folder).expect("made");
+    promises.keep(work(&promises, &[], Some(1))).expect_err("a folder is in the way");
+    std::fs::remove_dir(&folder).expect("removed");
     promises.finish_unfinished();
-    assert_eq!(MAILBOXES.map(|mailbox| count(state.path(), mailbox, "new")), [1, 1]);
+    assert_eq!(promises.queue.waiting(), 0);
+    assert_eq!(promises.keep(work(&promises, &[], Some(2))).ok(), Some(Kept::Now));
     assert_eq!(promises.queue.waiting(), 1);
+}
+
+#[test]
+fn nothing_is_seen_before_the_names_of_the_rest_are_durable() {
+    let state = tempfile::tempdir().expect("a folder");
+    let promises = open(state.path());
+    let mut work = work(&promises, &MAILBOXES, Some(1));
+    let plan = work.plan();
+    let Written { drafts, prepared } = promises.write(&mut work).expect("written");
+    let away = state.path().join("away");
+    gatepost_runtime::durable::rename(&state.path().join("queue"), &away).expect("moved");
+    promises.release(&plan, drafts).expect_err("the queue's folder can't be synced");
+    drop(prepared);
+}
+
+#[test]
+fn what_is_queued_tells_that_a_message_was_kept_even_if_its_copies_are_read_and_gone() {
+    let state = tempfile::tempdir().expect("a folder");
+    stop_after(state.path(), Step::Queue, &MAILBOXES, Some(1));
+    for mailbox in MAILBOXES {
+        let new = state.path().join("mail").join(Folder::inbox(mailbox).as_str()).join("new");
+        let name = std::fs::read_dir(&new).expect("read").next().expect("one").expect("read").path();
+        std::fs::remove_file(name).expect("removed");
+    }
+    let promises = open(state.path());
+    assert_eq!(promises.settle_all().expect("settled"), (1, 0));
     let again = promises.keep(work(&promises, &MAILBOXES, Some(2)));
-    assert!(matches!(again, Ok(Kept::Before(_))));
+    assert!(matches!(again, Ok(Kept::Before(_))), "{again:?}");
+    assert_eq!(MAILBOXES.map(|mailbox| count(state.path(), mailbox, "new")), [0, 0]);
     assert_eq!(promises.queue.waiting(), 1);
 }
 
