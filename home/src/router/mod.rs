@@ -244,7 +244,8 @@ impl Inner {
     /// What the world sent. Spooled: nobody can be refused any more.
     fn sort_from_world(&self, arrival: &Arrival, spooled: bool) -> Result<Destinations, Reply> {
         let octets_max = self.accounts.settings().message_octets_max;
-        let too_big = arrival.message.octets() > octets_max;
+        // What the edge put in front is not the sender's to answer for.
+        let too_big = arrival.message.body.octets() > octets_max;
         let sorted = recipients::sort(&self.accounts.book().addresses, &arrival.envelope.recipients);
         if !spooled {
             if too_big {
@@ -292,7 +293,7 @@ impl Inner {
             return Err(Reply::sender_not_yours(&sender.to_string()));
         }
         let octets_max = self.accounts.settings().message_octets_max;
-        if arrival.message.octets() > octets_max {
+        if arrival.message.body.octets() > octets_max {
             return Err(Reply::too_big(octets_max));
         }
         let sorted = recipients::sort(&self.accounts.book().addresses, &arrival.envelope.recipients);

@@ -158,6 +158,21 @@ async fn a_message_over_the_limit_is_refused_or_junk() {
 }
 
 #[tokio::test]
+async fn what_an_edge_puts_in_front_does_not_count_against_the_limit() {
+    let house = house();
+    let mut settings = crate::accounts::tests::settings();
+    settings.message_octets_max = TEXT.len() as u64;
+    house.accounts.refresh(Some(settings)).expect("read");
+    for origin in [world(1, false), world(2, true), account(3, false)] {
+        let mut brought = arrival(origin, "alice@example.org", &["alice@example.org"]);
+        brought.message.front = Bytes::from_static(b"Received: from the edge\r\n");
+        let reply = house.router.accept(brought).await;
+        assert_eq!(reply.code(), 250, "{reply}");
+    }
+    assert_eq!(house.counts(), [3, 0, 0, 0]);
+}
+
+#[tokio::test]
 async fn delivery_says_from_whom_and_to_whom() {
     let house = house();
     house.accounts.add_alias("team@example.org", &["bob@example.org".into()]).expect("made");
