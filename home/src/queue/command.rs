@@ -177,7 +177,7 @@ fn listed(entry: &Entry) -> Value {
         "received": pick("received"),
         "octets": entry.octets,
         "held": pick("held"),
-        "next": schedule::due(entry).map(|at| record::time_text(at.max(entry.received_unix_ms))),
+        "next": schedule::due(entry).map(|at| record::time_text(at.max(entry.queued_unix_ms))),
         "recipients": recipients,
     })
 }

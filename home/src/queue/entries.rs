@@ -120,7 +120,7 @@ impl Entries {
             let source = io::Error::new(io::ErrorKind::StorageFull, "the queue holds as many messages as it may");
             return Err(DurableError { action: "queue", path: new.id.to_string().into(), source });
         }
-        self.store.prepare(new, message)
+        self.store.prepare(new, message, self.now_unix_ms())
     }
 
     /// See [`super::Prepared::commit`].

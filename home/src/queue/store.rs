@@ -195,7 +195,12 @@ impl Store {
     }
 
     /// Writes and syncs both files under temporary names.
-    pub fn prepare(&self, new: NewEntry, message: &Message) -> Result<(Entry, Drafts), DurableError> {
+    pub fn prepare(
+        &self,
+        new: NewEntry,
+        message: &Message,
+        queued_unix_ms: i64,
+    ) -> Result<(Entry, Drafts), DurableError> {
         let id = new.id;
         let mut draft = self.draft(id, Part::MessageNew)?;
         message.write_to(&mut draft)?;
@@ -204,7 +209,7 @@ impl Store {
             path: self.path(id, Part::MessageNew),
             source,
         })?;
-        let entry = Entry::new(new, facts);
+        let entry = Entry::new(new, facts, queued_unix_ms);
         let mut record = self.draft(id, Part::RecordNew)?;
         record.write(&record::encode(&entry))?;
         draft.sync()?;

@@ -42,7 +42,11 @@ pub fn new_entry(n: u8, recipients: &[&str]) -> NewEntry {
 }
 
 pub fn entry(recipients: &[&str]) -> Entry {
-    Entry::new(new_entry(7, recipients), MessageFacts { octets: 100, eight_bit: false, sha256: [9; 32] })
+    Entry::new(
+        new_entry(7, recipients),
+        MessageFacts { octets: 100, eight_bit: false, sha256: [9; 32] },
+        RECEIVED_UNIX_S * 1000,
+    )
 }
 
 pub fn message() -> Message {
@@ -249,6 +253,24 @@ fn what_can_not_be_read_while_it_is_settled_is_not_removed() {
 }
 
 #[test]
+fn a_life_in_the_queue_begins_when_the_home_queues_it_whatever_the_edge_says() {
+    for edges_unix_s in [0, RECEIVED_UNIX_S - 7 * 86_400, RECEIVED_UNIX_S + 7 * 86_400] {
+        let state = tempfile::tempdir().expect("a folder");
+        let (queue, _) = open(state.path());
+        let new = NewEntry { received_unix_s: edges_unix_s, ..new_entry(1, &["bob@example.com"]) };
+        queue.prepare(new, &message()).expect("prepared").commit().expect("committed");
+        let (queue, _) = open(state.path());
+        let entry = queue.entries.entry(QueueId([1; 16])).expect("there");
+        let now = RECEIVED_UNIX_S * 1000;
+        assert_eq!(schedule::ready(&entry, now), [0], "due at once");
+        let schedule = &queue.entries.rules().schedule;
+        let expire = i64::try_from(schedule.expire.as_millis()).expect("small");
+        assert_eq!(schedule.expires_unix_ms(&entry), now + expire);
+        assert_eq!(entry.received_unix_ms, edges_unix_s * 1000);
+    }
+}
+
+#[test]
 fn a_full_queue_takes_no_more() {
     let state = tempfile::tempdir().expect("a folder");
     let full = Settings { messages_max: 1, ..settings() };
@@ -266,7 +288,8 @@ fn every_value_survives_the_disk_in_a_form_that_never_changes() {
     new.envelope.recipients[1].orcpt = Some("rfc822;c@example.net".into());
     new.envelope.ret = Some(Ret::Headers);
     new.envelope.envid = Some("x".into());
-    let mut entry = Entry::new(new, MessageFacts { octets: 3, eight_bit: true, sha256: [0xab; 32] });
+    let mut entry =
+        Entry::new(new, MessageFacts { octets: 3, eight_bit: true, sha256: [0xab; 32] }, RECEIVED_UNIX_S * 1000 + 1500);
     let last = entry::Final {
         reply: Reply::unknown_recipient(),
         remote: Some("mx.example.net [192.0.2.1]:25".into()),
@@ -295,6 +318,8 @@ fn every_value_survives_the_disk_in_a_form_that_never_changes() {
     assert_eq!(record::decode(&bytes).expect("whole"), entry);
     let text = String::from_utf8(bytes).expect("text");
     assert_eq!(text, include_str!("entry/record.json"), "what lies on disk must stay readable to a newer build");
+    let older = record::decode(include_bytes!("entry/record_without_queued.json")).expect("whole");
+    assert_eq!(older.queued_unix_ms, older.received_unix_ms);
 }
 
 #[test]

@@ -369,6 +369,7 @@ fn report(
         trace: refused.trace,
         login: None,
         received_unix_ms: refused.received_unix_s.saturating_mul(1000),
+        queued_unix_ms: now_unix_s.saturating_mul(1000),
         octets: refused.message.octets(),
         eight_bit: false,
         sha256: [0; 32],

@@ -22,8 +22,10 @@ pub struct Entry {
     pub trace: TraceId,
     /// The account it came from.
     pub login: Option<String>,
-    /// When it came.
+    /// When it came to whoever received it first, by that one's clock: for people and reports.
     pub received_unix_ms: i64,
+    /// When it was queued, by our own clock: what its schedule counts from.
+    pub queued_unix_ms: i64,
     /// Octets of the message.
     pub octets: u64,
     /// The message holds octets over 127.
@@ -175,17 +177,17 @@ impl Addressee {
 
 impl Entry {
     /// A message that was just taken: every recipient is due at once.
-    pub fn new(new: NewEntry, facts: MessageFacts) -> Self {
-        let received_unix_ms = new.received_unix_s.saturating_mul(1000);
+    pub fn new(new: NewEntry, facts: MessageFacts, queued_unix_ms: i64) -> Self {
         let waiting = |recipient| Addressee {
             recipient,
-            state: State::Waiting(Waiting { next_unix_ms: received_unix_ms, ..Waiting::default() }),
+            state: State::Waiting(Waiting { next_unix_ms: queued_unix_ms, ..Waiting::default() }),
         };
         Self {
             id: new.id,
             trace: new.trace,
             login: new.login,
-            received_unix_ms,
+            received_unix_ms: new.received_unix_s.saturating_mul(1000),
+            queued_unix_ms,
             octets: facts.octets,
             eight_bit: facts.eight_bit,
             sha256: facts.sha256,

@@ -80,7 +80,7 @@ pub fn ready(entry: &Entry, now_unix_ms: i64) -> Vec<usize> {
 impl Schedule {
     /// When an entry is given up.
     pub fn expires_unix_ms(&self, entry: &Entry) -> i64 {
-        entry.received_unix_ms.saturating_add(milliseconds(self.expire))
+        entry.queued_unix_ms.saturating_add(milliseconds(self.expire))
     }
 
     /// When to try again after the `attempts`th attempt, a tenth earlier or later as `jitter` says, but
