@@ -1,5 +1,5 @@
 //! Dialling one edge for ever, with full jitter between a quarter of a second and a minute, and
-//! telling it the directory: at once, and again after each change.
+//! telling it the directory: at once, after each change, and again while it did not take it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory};
 use gatepost_runtime::random;
 use gatepost_runtime::shutdown::Phase;
 use gatepost_runtime::tunnel::{self, Session, StreamError, TunnelError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::{Connected, Dialling, Inner};
 use crate::queue::ConnectedEdge;
@@ -22,6 +22,8 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 const GOOD_AFTER: Duration = Duration::from_mins(1);
 /// How long an edge may take to store the directory.
 const DIRECTORY_WAIT_MAX: Duration = Duration::from_mins(1);
+/// Wait before telling an edge again what it did not take; doubles up to [`WAIT_MAX`].
+const TELL_AGAIN_MIN: Duration = Duration::from_secs(1);
 
 /// Keeps a session with edge `index` until draining begins.
 pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, sessions: mpsc::Sender<Connected>) {
@@ -46,7 +48,7 @@ pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, se
                 if sessions.send(Connected { edge: up, incoming }).await.is_err() {
                     return;
                 }
-                let why = serve(&inner, index, &session, dialling.directory.clone(), &mut signal).await;
+                let why = serve(&inner, index, &session, &dialling, &mut signal).await;
                 inner.set_lost(index, why.to_string());
                 why
             }
@@ -63,7 +65,7 @@ pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, se
         let wait = wait(failures, u64::from_be_bytes(random::bytes()));
         tracing::warn!(edge = edge.name, address = edge.address, why = %why, again_in_ms = wait.as_millis(), "edge not connected");
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = dialling.clock.sleep(wait) => {}
             () = signal.draining() => return,
         }
     }
@@ -81,24 +83,44 @@ async fn serve(
     inner: &Inner,
     index: usize,
     session: &Session,
-    mut directory: watch::Receiver<Arc<WireDirectory>>,
+    dialling: &Dialling,
     signal: &mut gatepost_runtime::shutdown::Signal,
 ) -> TunnelError {
-    directory.mark_changed();
+    let (mut directory, clock) = (dialling.directory.clone(), &dialling.clock);
     let telling = async {
-        while directory.changed().await.is_ok() {
+        let mut again = TELL_AGAIN_MIN;
+        loop {
             let snapshot = Arc::clone(&directory.borrow_and_update());
             let edge = &inner.settings[index].name;
-            match tokio::time::timeout(DIRECTORY_WAIT_MAX, tell(session, &snapshot)).await {
-                Ok(Ok(held)) => {
+            let told = match clock.timeout(DIRECTORY_WAIT_MAX, tell(session, &snapshot)).await {
+                Some(Ok(held)) => {
                     inner.facts()[index].directory_held = Some(held);
                     tracing::info!(edge, version = held, "directory held by the edge");
+                    true
                 }
-                Ok(Err(error)) => tracing::warn!(edge, %error, "the edge did not take the directory"),
-                Err(_) => tracing::warn!(edge, "the edge took too long to store the directory"),
+                Some(Err(error)) => {
+                    tracing::warn!(edge, %error, "the edge did not take the directory");
+                    false
+                }
+                None => {
+                    tracing::warn!(edge, "the edge took too long to store the directory");
+                    false
+                }
+            };
+            let changed = if told {
+                again = TELL_AGAIN_MIN;
+                directory.changed().await
+            } else {
+                // A change comes with its turn: an edge that fails is not asked more often for it.
+                clock.sleep(again).await;
+                again = (again * 2).min(WAIT_MAX);
+                Ok(())
+            };
+            if changed.is_err() {
+                // Nothing will change any more.
+                std::future::pending::<()>().await;
             }
         }
-        std::future::pending::<()>().await;
     };
     tokio::select! {
         why = session.ended() => why,
@@ -121,7 +143,48 @@ async fn tell(session: &Session, directory: &WireDirectory) -> Result<u64, Strea
 
 #[cfg(test)]
 mod tests {
+    use gatepost_runtime::clock::Clock;
+    use gatepost_runtime::identity::Identity;
+    use gatepost_runtime::shutdown::Shutdown;
+
     use super::*;
+    use crate::edges::{EdgeSettings, Edges};
+
+    #[tokio::test]
+    async fn an_edge_that_fails_is_dialled_again_by_the_clock_it_was_given() {
+        let patience = Duration::from_secs(20);
+        let state = tempfile::tempdir().expect("a folder");
+        let identity = Arc::new(Identity::load_or_create(&state.path().join("key.pem")).expect("made"));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let settings = EdgeSettings {
+            name: "away".into(),
+            address: listener.local_addr().expect("bound").to_string(),
+            keys: vec![identity.key()],
+        };
+        let (shutdown, signal) = Shutdown::new();
+        let dialling = Dialling {
+            identity,
+            node: "home.example.org".into(),
+            directory: crate::accounts::tests::open(state.path()).directory(),
+            clock: Clock::still(Duration::ZERO),
+            signal,
+        };
+        let (_edges, _sessions) = Edges::start(vec![settings], &dialling);
+        // By any other clock so many waits take minutes.
+        for _ in 0..15 {
+            let dialled = async {
+                loop {
+                    tokio::select! {
+                        dialled = listener.accept() => break dialled,
+                        () = tokio::time::sleep(Duration::from_millis(2)) => dialling.clock.turn(WAIT_MAX),
+                    }
+                }
+            };
+            // It is let go of at once.
+            tokio::time::timeout(patience, dialled).await.expect("in time").expect("dialled");
+        }
+        shutdown.end();
+    }
 
     #[test]
     fn waits_stay_within_their_bounds_and_grow() {

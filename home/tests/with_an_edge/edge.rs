@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Held {
     spool: BTreeMap<u8, Vec<u8>>,
     acknowledged: Vec<TransferId>,
+    /// Directories still to be left without an answer.
+    deaf: usize,
 }
 
 /// The played edge and the home that dials it.
@@ -104,6 +106,16 @@ async fn serve(mut incoming: mpsc::Receiver<Incoming>, held: Arc<Mutex<Held>>, t
     while let Some(Incoming { request, mut stream, .. }) = incoming.recv().await {
         match request {
             Request::Directory(directory) => {
+                let deaf = {
+                    let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                    let deaf = held.deaf > 0;
+                    held.deaf = held.deaf.saturating_sub(1);
+                    deaf
+                };
+                if deaf {
+                    // Its disk is full: it breaks off.
+                    continue;
+                }
                 let version = directory.version();
                 told.send_replace(Some(Directory::try_from(*directory).expect("well formed")));
                 stream.send(&DirectoryHeld { version }).await.expect("sent");
@@ -152,6 +164,11 @@ impl Played {
         let seen = directory.wait_for(|held| held.as_ref().is_some_and(&wanted));
         let seen = tokio::time::timeout(PATIENCE, seen).await.expect("in time").expect("the edge is there");
         seen.clone().expect("just seen")
+    }
+
+    /// Leaves the next directory without an answer.
+    pub fn ignore_a_directory(&self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).deaf += 1;
     }
 
     /// Performs a command as the running home is asked to, over its control socket.

@@ -57,6 +57,17 @@ async fn an_edge_is_told_the_directory_and_every_change_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_directory_the_edge_did_not_take_is_told_again() {
+    let played = play(|_| BTreeMap::new()).await;
+    played.directory(|seen| seen.addresses.contains(ALICE)).await;
+    played.ignore_a_directory();
+    let add = Administration::AliasAdd { source: "team@example.org".into(), targets: vec![ALICE.into()] };
+    played.administer(add).await;
+    played.directory(|seen| seen.addresses.contains("team@example.org")).await;
+    played.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_arrives_whole_is_kept_once_and_what_does_not_never() {
     let played = play(|_| BTreeMap::new()).await;
     let code = async |n, recipients: &[&str], end| {
