@@ -5,9 +5,9 @@ use rusqlite::Connection;
 
 use super::DatabaseError;
 
-const STEPS: [&str; 1] = [
+const STEPS: [&str; 2] = [
     // Accounts and their passwords; aliases (source `@domain` is a catch-all); the ledger of hand-overs. The
-    // ledger's rows lie in the order of time, so that the oldest are found without an index.
+    // ledger's rows lie in the order of time as long as no clock is set back.
     "CREATE TABLE account (
         login       TEXT PRIMARY KEY NOT NULL,
         address     TEXT NOT NULL,
@@ -43,6 +43,8 @@ const STEPS: [&str; 1] = [
         plan        TEXT
     ) STRICT;
     CREATE INDEX ledger_open ON ledger (id) WHERE plan IS NOT NULL;",
+    // What is old is found by its time, whatever order it came in.
+    "CREATE INDEX ledger_at ON ledger (at);",
 ];
 
 /// Brings the tables up to this build's version; refuses a database of a newer one.

@@ -122,17 +122,26 @@ impl Ledger {
         })
     }
 
-    /// Forgets outcomes older than [`KEPT_S`], a bounded number at a time; gives how many. Blocking.
+    /// Forgets all outcomes older than [`KEPT_S`], a bounded number with each write, so that mail gets its turn
+    /// between them; gives how many. Blocking.
     pub fn prune(&self, now_unix_s: i64) -> Result<usize, DatabaseError> {
         let oldest = now_unix_s.saturating_sub(KEPT_S);
-        let pruned = self.database.write_statement(move |connection| {
-            connection.execute(
-                "DELETE FROM ledger WHERE plan IS NULL AND at < ?1
-                 AND id IN (SELECT id FROM ledger ORDER BY id LIMIT ?2)",
-                (oldest, i64::try_from(PRUNED_MAX).unwrap_or(i64::MAX)),
-            )
-        });
-        pruned.wait()
+        let mut pruned = 0;
+        loop {
+            let write = self.database.write_statement(move |connection| {
+                connection
+                    .prepare_cached(
+                        "DELETE FROM ledger WHERE id IN
+                         (SELECT id FROM ledger WHERE at < ?1 AND plan IS NULL ORDER BY at LIMIT ?2)",
+                    )?
+                    .execute((oldest, i64::try_from(PRUNED_MAX).unwrap_or(i64::MAX)))
+            });
+            let count = write.wait()?;
+            pruned += count;
+            if count < PRUNED_MAX {
+                return Ok(pruned);
+            }
+        }
     }
 }
 
@@ -245,6 +254,35 @@ mod tests {
         let Begun::New(id) = begin() else { panic!("known before it came") };
         ledger.forget(id).wait().expect("noted");
         assert!(matches!(begin(), Begun::New(_)));
+    }
+
+    #[test]
+    fn all_that_is_old_is_pruned_however_much_it_is() {
+        let state = tempfile::tempdir().expect("a folder");
+        let ledger = Ledger::new(Database::open(state.path()).expect("opened"));
+        let intent = |n: usize, at| {
+            let mut transfer = [0; 16];
+            transfer[..8].copy_from_slice(&n.to_be_bytes());
+            ledger.begin(HandOver::our_own(TransferId(transfer)), trace(), &Plan::default(), at)
+        };
+        // Open ones first: what is never pruned must not stand before what is.
+        let open: Vec<_> = (0..PRUNED_MAX).map(|n| intent(n, 0)).collect();
+        let old: Vec<_> = (PRUNED_MAX..PRUNED_MAX * 2 + 500).map(|n| intent(n, 1)).collect();
+        for pending in open {
+            pending.wait().expect("noted");
+        }
+        let settled: Vec<_> = old
+            .into_iter()
+            .map(|pending| {
+                let Begun::New(id) = pending.wait().expect("noted") else { panic!("known before it came") };
+                ledger.settle(id)
+            })
+            .collect();
+        for pending in settled {
+            pending.wait().expect("noted");
+        }
+        assert_eq!(ledger.prune(KEPT_S + 2).expect("pruned"), PRUNED_MAX + 500);
+        assert_eq!(ledger.open_intents().expect("read").len(), PRUNED_MAX);
     }
 
     #[test]
