@@ -8,8 +8,6 @@ use gatepost_protocol::mail::address::{Address, Domain};
 
 /// Aliases that lead to aliases are followed this far; a longer chain, or a circle, ends nowhere.
 pub const ALIAS_DEPTH_MAX: usize = 10;
-/// Mailboxes one address may lead to.
-pub const TARGETS_MAX: usize = 1000;
 
 /// Everything that decides where an address leads. Keys are [`Address::lookup_key`]s.
 #[derive(Clone, Debug, Default)]
@@ -47,12 +45,12 @@ impl Addresses {
         }
         let key = address.lookup_key();
         let mut found = BTreeSet::new();
-        self.follow(&key, ALIAS_DEPTH_MAX, &mut found);
+        self.follow(&key, &mut found);
         if let Some(base) = self.base(address).filter(|_| found.is_empty()) {
-            self.follow(&base, ALIAS_DEPTH_MAX, &mut found);
+            self.follow(&base, &mut found);
         }
         if found.is_empty() && is_postmaster(address) {
-            self.follow(&self.postmaster, ALIAS_DEPTH_MAX, &mut found);
+            self.follow(&self.postmaster, &mut found);
             if found.is_empty() {
                 // Every domain must take mail for it (RFC 5321 §4.5.1): its mailbox may wait for its account.
                 found.insert(self.postmaster.clone());
@@ -60,7 +58,7 @@ impl Addresses {
         }
         if let Some(targets) = self.catch_alls.get(address.domain()).filter(|_| found.is_empty()) {
             for target in targets {
-                self.follow(target, ALIAS_DEPTH_MAX, &mut found);
+                self.follow(target, &mut found);
             }
         }
         if found.is_empty() { Leads::Nowhere } else { Leads::Mailboxes(found.into_iter().collect()) }
@@ -88,7 +86,7 @@ impl Addresses {
         let mut known = self.mailboxes.clone();
         for source in self.aliases.keys() {
             let mut found = BTreeSet::new();
-            self.follow(source, ALIAS_DEPTH_MAX, &mut found);
+            self.follow(source, &mut found);
             if !found.is_empty() {
                 known.insert(source.clone());
             }
@@ -98,18 +96,24 @@ impl Addresses {
         known
     }
 
-    fn follow(&self, key: &str, depth: usize, found: &mut BTreeSet<String>) {
-        if found.len() >= TARGETS_MAX {
-            return;
-        }
-        if self.mailboxes.contains(key) {
-            found.insert(key.to_owned());
-        }
-        // An alias of an account's own name adds to it: `alice` may lead to alice and to bob.
-        if let (Some(targets), Some(depth)) = (self.aliases.get(key), depth.checked_sub(1)) {
-            for target in targets.iter().filter(|target| *target != key) {
-                self.follow(target, depth, found);
+    /// Nearest first, each address once, however many aliases lead there.
+    fn follow(&self, key: &str, found: &mut BTreeSet<String>) {
+        let mut seen = HashSet::from([key]);
+        let mut near = vec![key];
+        for depth in 0..=ALIAS_DEPTH_MAX {
+            let mut far = Vec::new();
+            for key in near {
+                if self.mailboxes.contains(key) {
+                    found.insert(key.to_owned());
+                }
+                // An alias of an account's own name adds to it: `alice` may lead to alice and to bob.
+                let targets = self.aliases.get(key).filter(|_| depth < ALIAS_DEPTH_MAX);
+                far.extend(targets.into_iter().flatten().map(String::as_str).filter(|target| seen.insert(target)));
             }
+            if far.is_empty() {
+                return;
+            }
+            near = far;
         }
     }
 }
@@ -213,6 +217,33 @@ pub mod tests {
         ] {
             assert_eq!(known.contains(key), expected, "{key}");
         }
+    }
+
+    #[test]
+    fn aliases_that_all_name_each_other_are_followed_once() {
+        let mut addresses = example();
+        let names: Vec<String> = (0..40).map(|n| format!("a{n}@example.org")).collect();
+        for name in &names {
+            let mut targets = names.clone();
+            targets.push("alice@example.org".to_owned());
+            addresses.aliases.insert(name.clone(), targets);
+        }
+        // One after the other this would take 40^10 steps.
+        let lead = addresses.lead(&Address::parse("a0@example.org").expect("valid"));
+        assert_eq!(lead, Leads::Mailboxes(vec!["alice@example.org".to_owned()]));
+    }
+
+    #[test]
+    fn an_alias_near_enough_by_one_way_is_followed_though_another_is_too_long() {
+        let mut addresses = example();
+        for n in 0..ALIAS_DEPTH_MAX {
+            addresses.aliases.insert(format!("a{n}@example.org"), vec![format!("a{}@example.org", n + 1)]);
+        }
+        let last = format!("a{}@example.org", ALIAS_DEPTH_MAX - 1);
+        addresses.aliases.get_mut("a0@example.org").expect("there").push(last.clone());
+        addresses.aliases.insert(last, vec!["team@example.org".to_owned()]);
+        let lead = addresses.lead(&Address::parse("a0@example.org").expect("valid"));
+        assert!(matches!(lead, Leads::Mailboxes(found) if found.len() == 2));
     }
 
     #[test]

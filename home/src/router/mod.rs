@@ -30,7 +30,7 @@ use self::completion::Submitted;
 use self::flights::Flights;
 use self::ledger::HandOver;
 use self::promise::{Kept, PromiseError, Promises, Work};
-use self::recipients::{LocalCopy, Sorted};
+use self::recipients::{COPIES_MAX, LocalCopy, Sorted};
 use crate::accounts::Accounts;
 use crate::accounts::addresses::Leads;
 use crate::delivery::maildir::{Folder, Place};
@@ -247,26 +247,33 @@ impl Inner {
         // What the edge put in front is not the sender's to answer for.
         let too_big = arrival.message.body.octets() > octets_max;
         let sorted = recipients::sort(&self.accounts.book().addresses, &arrival.envelope.recipients);
-        if !spooled {
-            if too_big {
-                return Err(Reply::too_big(octets_max));
-            }
-            if sorted.local.is_empty() {
-                let nobody = sorted.unknown.is_empty();
-                return Err(if nobody { Reply::relay_denied() } else { Reply::unknown_recipient() });
-            }
+        if too_big && !spooled {
+            return Err(Reply::too_big(octets_max));
         }
-        let mut destinations = self.kept_here(sorted);
+        let mut destinations = self.place_from_world(sorted, spooled)?;
         if too_big {
             destinations.junk = std::mem::take(&mut destinations.inbox);
         }
         Ok(destinations)
     }
 
-    /// Everything stays here; what has no mailbox goes to the postmaster.
+    fn place_from_world(&self, sorted: Sorted, spooled: bool) -> Result<Destinations, Reply> {
+        if !spooled {
+            if !sorted.beyond.is_empty() {
+                return Err(Reply::too_many_copies(COPIES_MAX));
+            }
+            if sorted.local.is_empty() {
+                let nobody = sorted.unknown.is_empty();
+                return Err(if nobody { Reply::relay_denied() } else { Reply::unknown_recipient() });
+            }
+        }
+        Ok(self.kept_here(sorted))
+    }
+
+    /// Everything stays here; what has no mailbox, or too many, goes to the postmaster.
     fn kept_here(&self, sorted: Sorted) -> Destinations {
         let mut inbox = sorted.local;
-        for recipient in sorted.unknown.into_iter().chain(sorted.remote) {
+        for recipient in sorted.unknown.into_iter().chain(sorted.remote).chain(sorted.beyond) {
             for mailbox in self.postmaster() {
                 if inbox.iter().all(|copy| copy.mailbox != mailbox) {
                     inbox.push(LocalCopy { mailbox, recipient: recipient.address.clone() });
@@ -299,6 +306,9 @@ impl Inner {
         let sorted = recipients::sort(&self.accounts.book().addresses, &arrival.envelope.recipients);
         if !sorted.unknown.is_empty() {
             return Err(Reply::unknown_recipient());
+        }
+        if !sorted.beyond.is_empty() {
+            return Err(Reply::too_many_copies(COPIES_MAX));
         }
         let submitted = Submitted {
             login,

@@ -5,7 +5,7 @@ use gatepost_protocol::mail::envelope::Recipient;
 
 use crate::accounts::addresses::{Addresses, Leads};
 
-/// Copies of one message, over all its recipients. What leads to more is cut off there.
+/// Copies of one message, over all its recipients. A message that leads to more is not for all of them.
 pub const COPIES_MAX: usize = 2000;
 
 /// An envelope's recipients, sorted.
@@ -17,6 +17,8 @@ pub struct Sorted {
     pub remote: Vec<Recipient>,
     /// Addresses of our domains that lead nowhere.
     pub unknown: Vec<Recipient>,
+    /// Recipients of whose mailboxes some are missing in `local`: they are over [`COPIES_MAX`].
+    pub beyond: Vec<Recipient>,
 }
 
 /// One mailbox that gets a copy.
@@ -38,9 +40,15 @@ pub fn sort(addresses: &Addresses, recipients: &[Recipient]) -> Sorted {
             Leads::Nowhere => sorted.unknown.push(recipient.clone()),
             Leads::Mailboxes(mailboxes) => {
                 for mailbox in mailboxes {
-                    if sorted.local.len() < COPIES_MAX && taken.insert(mailbox.clone()) {
-                        sorted.local.push(LocalCopy { mailbox, recipient: recipient.address.clone() });
+                    if taken.contains(&mailbox) {
+                        continue;
                     }
+                    if sorted.local.len() == COPIES_MAX {
+                        sorted.beyond.push(recipient.clone());
+                        break;
+                    }
+                    taken.insert(mailbox.clone());
+                    sorted.local.push(LocalCopy { mailbox, recipient: recipient.address.clone() });
                 }
             }
         }

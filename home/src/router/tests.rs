@@ -157,6 +157,31 @@ async fn a_message_over_the_limit_is_refused_or_junk() {
     assert_eq!(house.counts(), [0, 0, 1, 0]);
 }
 
+#[test]
+fn what_leads_to_too_many_mailboxes_is_refused_or_the_postmaster_hears_of_it() {
+    let house = house();
+    let mut addresses = house.accounts.book().addresses.clone();
+    let crowd: Vec<String> = (0..=COPIES_MAX).map(|n| format!("m{n:05}@example.org")).collect();
+    addresses.mailboxes.extend(crowd.iter().cloned());
+    addresses.aliases.insert("crowd@example.org".into(), crowd);
+    addresses.aliases.insert("one@example.org".into(), vec!["m00000@example.org".into()]);
+    let sort = |names: &[&str]| {
+        let list = envelope("", names).recipients;
+        recipients::sort(&addresses, &list)
+    };
+    let sorted = sort(&["crowd@example.org", "one@example.org", "bob@example.org"]);
+    assert_eq!(sorted.local.len(), COPIES_MAX);
+    let beyond: Vec<String> = sorted.beyond.iter().map(|recipient| recipient.address.to_string()).collect();
+    assert_eq!(beyond, ["crowd@example.org", "bob@example.org"], "one has its copy already");
+    assert_eq!(
+        house.router.inner.place_from_world(sort(&["crowd@example.org"]), false).err().map(|reply| reply.code()),
+        Some(554)
+    );
+    let kept = house.router.inner.place_from_world(sorted, true).expect("can't be refused any more");
+    assert_eq!(kept.inbox.len(), COPIES_MAX + 1);
+    assert_eq!(kept.inbox.last().map(|copy| copy.mailbox.as_str()), Some("alice@example.org"));
+}
+
 #[tokio::test]
 async fn what_an_edge_puts_in_front_does_not_count_against_the_limit() {
     let house = house();

@@ -313,6 +313,12 @@ impl Reply {
     pub fn too_big(octets_max: u64) -> Self {
         Self::one(552, (5, 3, 4), format!("Message over the limit of {octets_max} octets"))
     }
+    /// 554 5.5.3: lists and aliases lead to more mailboxes than one message may have; to send it again as it is
+    /// would change nothing.
+    pub fn too_many_copies(copies_max: usize) -> Self {
+        let text = format!("The recipients lead to more than {copies_max} mailboxes; send it to fewer at a time");
+        Self::one(554, (5, 5, 3), text)
+    }
     /// 452 4.5.3: too many recipients; the client sends the rest later (RFC 5321 §4.5.3.1.10).
     pub fn too_many_recipients() -> Self {
         Self::one(452, (4, 5, 3), "Too many recipients, send the others in another transaction")
