@@ -9,6 +9,7 @@ use gatepost_protocol::pairing::NodeKey;
 use gatepost_runtime::certificate::CertificateFiles;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::accounts;
 use crate::edges::EdgeSettings;
@@ -41,6 +42,7 @@ pub struct Raw {
     #[serde(default)]
     listen: RawListen,
     tls: Option<CertificateFiles>,
+    acme: Option<Placed<IgnoredAny>>,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -168,6 +170,13 @@ impl Config {
 }
 
 fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
+    if let Some(acme) = &raw.acme {
+        return Err(source.error(
+            acme,
+            "this version can't fetch certificates by ACME",
+            "name your own files in [tls] (certificate, key), or leave both out to serve a self-signed one",
+        ));
+    }
     let mut warnings = Vec::new();
     let hostname = host_name(&raw.hostname, source)?;
     let domains = domains(&raw.domains, source)?;
@@ -393,6 +402,7 @@ mod tests {
             (format!("{SMALLEST}{}", edge.replace("\"EDGEKEY\"", "\"gp2x\"")), 7, "gatepost-edge key"),
             (format!("{SMALLEST}{}", edge.replace(":10025", "")), 6, "not an address to dial"),
             (format!("{SMALLEST}postmastr = 1\n"), 4, "postmaster"),
+            (format!("{SMALLEST}acme = {{ email = \"you@example.org\" }}\n"), 4, "name your own files in [tls]"),
         ] {
             let error = read(&text).expect_err(&text).to_string();
             assert!(error.contains(says), "{error}\nsays {says}");
