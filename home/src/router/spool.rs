@@ -36,6 +36,8 @@ const SEALED_OCTETS_MAX: u64 = 1100 * 1024 * 1024;
 pub const DAMAGED: &str = "damaged";
 /// Files there; beyond them what can't be opened stays at its edge.
 const DAMAGED_MAX: usize = 1000;
+/// Octets there; beyond them it does, too. Room for the largest sealed message and some more.
+const DAMAGED_OCTETS_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
 /// What fetching needs.
 #[derive(Clone, Debug)]
@@ -83,6 +85,14 @@ pub enum FetchError {
     /// Not now.
     #[error("it can't be taken now: {0}")]
     Deferred(String),
+}
+
+/// What became of one entry of a listing.
+enum Item {
+    /// It is durable here now.
+    Taken,
+    /// There was nothing to take: it was here before, or the edge has it no more.
+    Known,
 }
 
 /// What a sealed message turned out to be.
@@ -135,7 +145,8 @@ impl Fetcher {
         }
     }
 
-    /// Lists, fetches and acknowledges once; true if there is more and this round got on.
+    /// Lists, fetches and acknowledges once; true if there is more and this round took something, and nothing
+    /// in it failed: whatever an edge lists, it is not asked for it again and again without a pause.
     async fn round(&self, edge: &ConnectedEdge) -> Result<bool, FetchError> {
         let listing = list(edge).await?;
         if listing.entries.is_empty() {
@@ -148,10 +159,10 @@ impl Fetcher {
             "fetching what the edge sealed"
         );
         let count = listing.entries.len();
-        let (mut done, mut running) = (0, JoinSet::new());
+        let (mut ended, mut running) = (Vec::with_capacity(count), JoinSet::new());
         for item in listing.entries {
             if running.len() == FETCHES_MAX {
-                done += usize::from(matches!(running.join_next().await, Some(Ok(true))));
+                ended.extend(running.join_next().await);
             }
             if self.signal.phase() > Phase::Running || !edge.session.is_alive() {
                 break;
@@ -159,26 +170,31 @@ impl Fetcher {
             let (fetcher, edge) = (self.clone(), edge.clone());
             running.spawn(async move {
                 match fetcher.item(&edge, item.transfer).await {
-                    Ok(()) => true,
+                    Ok(item) => Some(item),
                     Err(error) => {
                         tracing::warn!(edge = edge.name, transfer = %item.transfer, %error, "a sealed message stays at the edge for now");
-                        false
+                        None
                     }
                 }
             });
         }
         while let Some(result) = running.join_next().await {
-            done += usize::from(matches!(result, Ok(true)));
+            ended.push(result);
         }
-        Ok(done == count && listing.total > count as u64)
+        let good = ended.len() == count && ended.iter().all(|result| matches!(result, Ok(Some(_))));
+        let took = ended.iter().any(|result| matches!(result, Ok(Some(Item::Taken))));
+        Ok(good && took && listing.total > count as u64)
     }
 
-    async fn item(&self, edge: &ConnectedEdge, transfer: TransferId) -> Result<(), FetchError> {
-        if !self.router.is_kept(edge.key, transfer).await {
-            let Some(sealed) = self.fetch(edge, transfer).await? else { return Ok(()) };
-            self.take(edge, transfer, sealed).await?;
+    async fn item(&self, edge: &ConnectedEdge, transfer: TransferId) -> Result<Item, FetchError> {
+        if self.router.is_kept(edge.key, transfer).await {
+            acknowledge(edge, transfer).await?;
+            return Ok(Item::Known);
         }
-        acknowledge(edge, transfer).await
+        let Some(sealed) = self.fetch(edge, transfer).await? else { return Ok(Item::Known) };
+        self.take(edge, transfer, sealed).await?;
+        acknowledge(edge, transfer).await?;
+        Ok(Item::Taken)
     }
 
     /// The sealed bytes; `None` if the edge does not have them any more.
@@ -294,7 +310,14 @@ async fn acknowledge(edge: &ConnectedEdge, transfer: TransferId) -> Result<(), F
 fn set_aside(path: &Path, sealed: &Body) -> Result<(), FetchError> {
     let folder = path.parent().unwrap_or(path);
     durable::create_directory(folder)?;
-    if !path.exists() && std::fs::read_dir(folder)?.count() >= DAMAGED_MAX {
+    let (mut files, mut octets) = (0, sealed.octets());
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.path() != path {
+            (files, octets) = (files + 1, octets.saturating_add(entry.metadata()?.len()));
+        }
+    }
+    if files >= DAMAGED_MAX || octets > DAMAGED_OCTETS_MAX {
         return Err(FetchError::Deferred(format!("{} is full: look at it, and empty it", folder.display())));
     }
     let temporary = path.with_extension(format!("sealed{}", durable::DRAFT_SUFFIX));
@@ -313,5 +336,34 @@ async fn within<T>(next: impl Future<Output = Result<T, StreamError>>) -> Result
     match tokio::time::timeout(FRAME_WAIT_MAX, next).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(FetchError::Stalled),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(folder: &Path, n: usize, octets: u64) -> Result<(), FetchError> {
+        let sealed = Body::from(vec![1; usize::try_from(octets).expect("small")]);
+        set_aside(&folder.join(format!("vps1-{n}.sealed")), &sealed)
+    }
+
+    #[test]
+    fn what_is_set_aside_is_bounded_in_count_and_octets_and_a_repeat_always_has_its_place() {
+        let state = tempfile::tempdir().expect("a folder");
+        let folder = state.path().join(DAMAGED);
+        put(&folder, 0, 10).expect("room");
+        // Its octets are counted, not stored.
+        let large = std::fs::File::create(folder.join("vps1-1.sealed")).expect("made");
+        large.set_len(DAMAGED_OCTETS_MAX - 20).expect("sparse");
+        put(&folder, 0, 10).expect("in its own place");
+        put(&folder, 2, 10).expect("just enough room");
+        assert!(matches!(put(&folder, 3, 1), Err(FetchError::Deferred(why)) if why.contains("full")));
+        large.set_len(0).expect("emptied");
+        for n in 3..DAMAGED_MAX {
+            std::fs::write(folder.join(format!("vps1-{n}.sealed")), b"").expect("written");
+        }
+        assert!(matches!(put(&folder, DAMAGED_MAX, 1), Err(FetchError::Deferred(why)) if why.contains("full")));
+        put(&folder, 2, 10).expect("in its own place");
     }
 }

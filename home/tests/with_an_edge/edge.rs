@@ -37,6 +37,9 @@ struct Held {
     acknowledged: Vec<TransferId>,
     /// Directories still to be left without an answer.
     deaf: usize,
+    /// Entries that are listed and not there, of many more to come.
+    ghosts: bool,
+    listings: usize,
 }
 
 /// The played edge and the home that dials it.
@@ -122,26 +125,40 @@ async fn serve(mut incoming: mpsc::Receiver<Incoming>, held: Arc<Mutex<Held>>, t
             }
             Request::Spool(SpoolRequest::List) => {
                 let listing = {
-                    let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
                     let item = |(n, bytes): (&u8, &Vec<u8>)| SpoolItem {
                         transfer: TransferId([*n; 16]),
                         octets: bytes.len() as u64,
                         sealed_unix_s: 1_800_000_000,
                     };
-                    let entries: Vec<SpoolItem> = held.spool.iter().map(item).collect();
+                    let mut entries: Vec<SpoolItem> = held.spool.iter().map(item).collect();
                     let total_octets = entries.iter().map(|item| item.octets).sum();
-                    SpoolListing { total: entries.len() as u64, total_octets, entries }
+                    let mut total = entries.len() as u64;
+                    held.listings += 1;
+                    if held.ghosts {
+                        let transfer = TransferId([0xff; 16]);
+                        entries.push(SpoolItem { transfer, octets: 1, sealed_unix_s: 1_800_000_000 });
+                        total += 1000;
+                    }
+                    SpoolListing { total, total_octets, entries }
                 };
                 stream.send(&listing).await.expect("sent");
             }
             Request::Spool(SpoolRequest::Fetch(transfer)) => {
                 let bytes = {
                     let held = held.lock().unwrap_or_else(PoisonError::into_inner);
-                    held.spool.get(&transfer.0[0]).cloned().unwrap_or_default()
+                    held.spool.get(&transfer.0[0]).cloned()
                 };
-                let octets = bytes.len() as u64;
-                stream.send_data(Bytes::from(bytes)).await.expect("sent");
-                stream.send(&SpoolEnd::Whole { octets }).await.expect("sent");
+                let end = match bytes {
+                    Some(bytes) => {
+                        let octets = bytes.len() as u64;
+                        stream.send_data(Bytes::from(bytes)).await.expect("sent");
+                        SpoolEnd::Whole { octets }
+                    }
+                    None => SpoolEnd::Unknown,
+                };
+                // A home that is stopped or has seen enough hangs up.
+                let _ = stream.send(&end).await;
             }
             Request::Spool(SpoolRequest::Acknowledge(transfer)) => {
                 {
@@ -164,6 +181,22 @@ impl Played {
         let seen = directory.wait_for(|held| held.as_ref().is_some_and(&wanted));
         let seen = tokio::time::timeout(PATIENCE, seen).await.expect("in time").expect("the edge is there");
         seen.clone().expect("just seen")
+    }
+
+    /// From now on lists an entry that is not there, and tells of many more; gives how often it was listed in
+    /// the next second.
+    pub async fn haunt(&mut self) -> usize {
+        let count = |held: &Mutex<Held>| held.lock().unwrap_or_else(PoisonError::into_inner).listings;
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).ghosts = true;
+        let before = count(&self.held);
+        self.come_back().await;
+        let busy = async {
+            while count(&self.held) < before + 20 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), busy).await;
+        count(&self.held) - before
     }
 
     /// Leaves the next directory without an answer.
@@ -206,6 +239,10 @@ impl Played {
     /// and waits until the home is back.
     pub async fn come_back_with(&mut self, n: u8, sealed: Vec<u8>) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).spool.insert(n, sealed);
+        self.come_back().await;
+    }
+
+    async fn come_back(&mut self) {
         self.session.close(gatepost_runtime::tunnel::TunnelError::Closed);
         let (session, incoming) = next_session(&mut self.sessions).await;
         tokio::spawn(serve(incoming, Arc::clone(&self.held), self.told.clone()));

@@ -67,3 +67,11 @@ async fn sealed_mail_is_taken_once_and_what_can_not_be_opened_is_set_aside() {
     assert_eq!(played.mail("example.org/alice").len(), 2);
     played.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_lists_what_it_has_not_is_asked_again_only_after_a_pause() {
+    let mut played = play(|_| BTreeMap::new()).await;
+    let listed = played.haunt().await;
+    assert!(listed <= 2, "listed {listed} times within a second");
+    played.stop().await;
+}
