@@ -7,9 +7,10 @@ use gatepost_runtime::shutdown::Signal;
 use gatepost_runtime::tunnel::Acceptor;
 use tokio::net::TcpListener;
 
-/// Each home has three connections, twice that while it replaces a session; the rest is room for
-/// strangers, who are refused at once.
-pub const LIMITS: DoorLimits = DoorLimits { connections_max: 200, connections_per_address_max: 50 };
+/// Of connections that are not part of a session yet, for a session's leave these counts once it is whole.
+/// A home brings three, and may begin again before the first are given up; strangers may hold what they
+/// take for the time of a handshake, so one address gets few and there are many.
+pub const LIMITS: DoorLimits = DoorLimits { connections_max: 400, connections_per_address_max: 8 };
 
 /// Serves the tunnel's door until draining begins.
 pub async fn serve(listener: TcpListener, acceptor: Acceptor, signal: Signal) {

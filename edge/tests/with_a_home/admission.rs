@@ -1,5 +1,8 @@
 //! What a home may not do.
 
+use std::io::ErrorKind;
+
+use gatepost_edge::listeners::tunnel::LIMITS;
 use gatepost_protocol::mail::address::{Address, ReversePath};
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Recipient};
 use gatepost_protocol::mail::reply::Reply;
@@ -13,8 +16,11 @@ use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireOutcome};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::tunnel::{self, TunnelError};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::edge::World;
+use crate::edge::{WAIT_MAX, World};
 use crate::home::Home;
 
 pub fn envelope(from: &str, to: &[&str]) -> WireEnvelope {
@@ -82,5 +88,24 @@ async fn who_is_not_paired_is_told_so() {
     match dialled.map(|_| ()) {
         Err(TunnelError::Refused(Refusal::NotPaired { got })) => assert_eq!(&got, stranger.key().as_bytes()),
         other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_holds_few_places_before_it_is_known_and_none_by_its_sessions() {
+    let world = World::start("60 s");
+    let home = Home::connect(&world).await;
+    world.until_connected(true).await;
+    assert_eq!(home.list().await.total, 0, "its session is whole and counts no more");
+    // Who says nothing is held until the handshake's time is up; who is one too many is closed before.
+    let mut strangers = Vec::new();
+    for _ in 0..=LIMITS.connections_per_address_max {
+        strangers.push(TcpStream::connect(world.tunnel()).await.expect("connected"));
+    }
+    let mut last = strangers.pop().expect("one too many");
+    let _ = timeout(WAIT_MAX, last.read(&mut [0])).await.expect("turned away");
+    for stranger in strangers {
+        let held = stranger.try_read(&mut [0]);
+        assert!(held.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{held:?}");
     }
 }

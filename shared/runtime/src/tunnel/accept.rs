@@ -3,7 +3,7 @@
 //! connections.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,11 @@ const WHOLE_DEADLINE: Duration = Duration::from_secs(15);
 /// Sessions of one key that may be waiting for their other connections.
 const PARTIAL_PER_KEY_MAX: usize = 4;
 
+/// Refusals of one address are told once in this time.
+const REFUSALS_EVERY: Duration = Duration::from_mins(1);
+/// Addresses whose refusals are counted.
+const REFUSED_ADDRESSES_MAX: usize = 1024;
+
 type Paired = dyn Fn(NodeKey) -> bool + Send + Sync;
 
 /// The accepting side: gathers connections into sessions.
@@ -35,6 +40,7 @@ pub struct Acceptor {
     sessions: mpsc::Sender<(Session, mpsc::Receiver<Incoming>)>,
     clock: Clock,
     partial: Mutex<Vec<Partial>>,
+    refusals: Mutex<Refusals>,
     // The live session of each key. Held while a new one is announced, so that the last one
     // announced is the one that won.
     live: tokio::sync::Mutex<HashMap<NodeKey, Session>>,
@@ -56,6 +62,34 @@ struct Partial {
     facts: Option<SessionFacts>,
     /// Whole or dropped: its waiting connection task may go.
     settled: Arc<Notify>,
+}
+
+/// Refusals that were told, so that who tries all the time does not fill the log.
+#[derive(Default)]
+struct Refusals(HashMap<IpAddr, (Instant, u64)>);
+
+impl Refusals {
+    /// Counts one. `Some` if it is to be told now: with how many of this address went unsaid since the last.
+    fn note(&mut self, address: IpAddr, now: Instant) -> Option<u64> {
+        let recent = |told: Instant| now.saturating_duration_since(told) < REFUSALS_EVERY;
+        if let Some((told, unsaid)) = self.0.get_mut(&address) {
+            if recent(*told) {
+                *unsaid += 1;
+                return None;
+            }
+            *told = now;
+            return Some(std::mem::take(unsaid));
+        }
+        if self.0.len() >= REFUSED_ADDRESSES_MAX {
+            self.0.retain(|_, (told, _)| recent(*told));
+        }
+        // So many addresses within a minute: more lines would tell nothing more.
+        if self.0.len() >= REFUSED_ADDRESSES_MAX {
+            return None;
+        }
+        self.0.insert(address, (now, 0));
+        Some(0)
+    }
 }
 
 /// What a connection has made of its session.
@@ -87,7 +121,8 @@ impl Acceptor {
         sessions: mpsc::Sender<(Session, mpsc::Receiver<Incoming>)>,
         clock: Clock,
     ) -> Self {
-        Self { identity, node, paired, sessions, clock, partial: Mutex::default(), live: tokio::sync::Mutex::default() }
+        let live = tokio::sync::Mutex::default();
+        Self { identity, node, paired, sessions, clock, partial: Mutex::default(), refusals: Mutex::default(), live }
     }
 
     /// One accepted connection, until it has become part of a session or was refused. Bounded in time
@@ -96,7 +131,13 @@ impl Acceptor {
         // Boxed: a handshake's state is large.
         match Box::pin(self.greet(stream, peer)).await {
             Ok(joining) => self.join(joining).await,
-            Err(TunnelError::Refused(refusal)) => tracing::warn!(%peer, "no tunnel: {refusal}"),
+            Err(TunnelError::Refused(refusal)) => {
+                let told =
+                    self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(peer.ip(), self.clock.now());
+                if let Some(unsaid) = told {
+                    tracing::warn!(%peer, unsaid, "no tunnel: {refusal}");
+                }
+            }
             // Whoever scans ports ends here: worth a line to who looks for it.
             Err(error) => tracing::info!(%peer, "no tunnel: {error}"),
         }
@@ -226,5 +267,29 @@ fn make_room(partials: &mut Vec<Partial>, peer: NodeKey) {
     }
     if let Some(oldest) = mine().min_by_key(|(_, partial)| partial.until).map(|(place, _)| place) {
         partials.swap_remove(oldest).settled.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_once_a_minute_for_each_address() {
+        let mut refusals = Refusals::default();
+        let clock = Clock::still(Duration::ZERO);
+        let address = |bits: u32| IpAddr::from(Ipv4Addr::from_bits(bits));
+        assert_eq!(refusals.note(address(1), clock.now()), Some(0));
+        assert_eq!(refusals.note(address(1), clock.now()), None);
+        assert_eq!(refusals.note(address(1), clock.now()), None);
+        assert_eq!(refusals.note(address(2), clock.now()), Some(0));
+        clock.turn(REFUSALS_EVERY);
+        assert_eq!(refusals.note(address(1), clock.now()), Some(2));
+        let told = (0..2000).filter(|bits| refusals.note(address(10 + bits), clock.now()).is_some()).count();
+        assert_eq!((told, refusals.0.len()), (REFUSED_ADDRESSES_MAX - 1, REFUSED_ADDRESSES_MAX));
+        clock.turn(REFUSALS_EVERY);
+        assert_eq!(refusals.note(address(5), clock.now()), Some(0), "those of the last minute make room");
     }
 }
