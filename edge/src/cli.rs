@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::config::ConfigError;
-use gatepost_runtime::{control, log};
+use gatepost_runtime::{control, listen, log};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -118,6 +118,7 @@ impl Cli {
     fn run(&self) -> Result<(), Failure> {
         let config = self.load()?;
         log::start();
+        listen::raise_open_files();
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(workers)

@@ -20,7 +20,7 @@ use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::config::ConfigError;
 use gatepost_runtime::control::{self, ControlError};
-use gatepost_runtime::log;
+use gatepost_runtime::{listen, log};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -144,6 +144,7 @@ impl Context<'_> {
     fn run(&self) -> Result<(), Failure> {
         let config = self.load()?;
         log::start();
+        listen::raise_open_files();
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(workers)

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use rustix::io::Errno;
+use rustix::process::{self, Resource, Rlimit};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -59,6 +60,20 @@ pub struct BindError {
     pub remedy: String,
     /// The system's words.
     pub source: io::Error,
+}
+
+/// Lets this process open as many files and sockets as the system allows it: the usual soft limit, 1024,
+/// is less than full doors need. Gives the limit that holds now; `None` is none.
+pub fn raise_open_files() -> Option<u64> {
+    let limit = process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match process::setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(limit = limit.current, %error, "can't raise the limit of open files; full doors may run out of them");
+            limit.current
+        }
+    }
 }
 
 /// Opens a door. `[::]` takes IPv4 as well; where the machine has no IPv6 it is `0.0.0.0`. Must be
@@ -248,6 +263,15 @@ mod tests {
         assert_eq!(places.take(ip("192.0.2.3")).unwrap_err(), Turned::Full);
         drop(first);
         places.take(ip("192.0.2.1")).unwrap();
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_as_far_as_may_be() {
+        let before = process::getrlimit(Resource::Nofile);
+        let hard = before.maximum.unwrap_or(1 << 20);
+        process::setrlimit(Resource::Nofile, Rlimit { current: Some(hard - 1), ..before }).unwrap();
+        assert_eq!(raise_open_files(), before.maximum);
+        assert_eq!(process::getrlimit(Resource::Nofile).current, before.maximum);
     }
 
     #[test]
