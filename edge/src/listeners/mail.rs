@@ -57,9 +57,10 @@ pub async fn serve(
     let accept = move |admitted: Admitted| {
         let (desk, certificate, signal) = (desk.clone(), certificate.clone(), session_signal.clone());
         let entered = count.enter();
+        let crowded = is_crowded(count.now(), limits.connections_max);
         async move {
             let client = admitted.peer.ip();
-            if let Err(error) = session(door, admitted, &desk, &certificate, signal).await {
+            if let Err(error) = session(door, admitted, crowded, &desk, &certificate, signal).await {
                 debug!(%client, door = name, %error, "session broke");
             }
             drop(entered);
@@ -68,18 +69,36 @@ pub async fn serve(
     listen::serve(name, listener, limits, signal, refusal, accept).await;
 }
 
+/// True when at most a tenth of a door's places is free, the newest session counted.
+fn is_crowded(sessions: usize, connections_max: usize) -> bool {
+    sessions.saturating_mul(10) >= connections_max.saturating_mul(9)
+}
+
 async fn session(
     door: Door,
     admitted: Admitted,
+    crowded: bool,
     desk: &Desk,
     certificate: &Served,
     signal: Signal,
 ) -> Result<(), DriveError> {
     let client = admitted.peer.ip();
     let security = Security::Server(certificate.server_config());
-    let mut connection = Connection::new(admitted.stream, desk.server(door), security, desk.clock().clone());
+    let mut connection = Connection::new(admitted.stream, desk.server(door, crowded), security, desk.clock().clone());
     if door == Door::Submissions {
         connection.secure_first().await?;
     }
     session::run(desk, door, &mut connection, client, signal).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_is_crowded_from_nine_tenths_on() {
+        assert!(!is_crowded(449, 500));
+        assert!(is_crowded(450, 500));
+        assert!(is_crowded(1, 1));
+    }
 }

@@ -7,6 +7,7 @@ pub mod submission;
 pub mod transaction;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::reply::Reply;
@@ -24,6 +25,11 @@ use self::transaction::{ClientFacts, Transaction};
 use crate::handover::credential::CheckGate;
 use crate::handover::{Cargo, Handover};
 use crate::homes::Homes;
+
+/// Waiting for a command at a door that is nearly full.
+const CROWDED_COMMAND_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Waiting for the next bytes of a message there.
+const CROWDED_DATA_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What every session works with.
 #[derive(Debug)]
@@ -63,8 +69,8 @@ impl Desk {
         Self { hostname, homes, handover, clock, limits, gate: CheckGate::default(), decoy: random::bytes() }
     }
 
-    /// The machine for a new connection.
-    pub fn server(&self, door: Door) -> Server {
+    /// The machine for a new connection; at a door that is nearly full it waits less.
+    pub fn server(&self, door: Door, crowded: bool) -> Server {
         let profile = Profile {
             hostname: self.hostname.to_string(),
             starttls: door == Door::Smtp,
@@ -75,7 +81,7 @@ impl Desk {
                 }
             },
             dsn: door == Door::Submissions,
-            limits: self.limits,
+            limits: if crowded { hurried(self.limits) } else { self.limits },
         };
         Server::new(profile, self.clock.now())
     }
@@ -83,6 +89,15 @@ impl Desk {
     /// Time, for who accepts connections.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+}
+
+/// The same bounds with less patience: at a nearly full door who dawdles keeps others out.
+fn hurried(limits: Limits) -> Limits {
+    Limits {
+        command_wait_max: limits.command_wait_max.min(CROWDED_COMMAND_WAIT_MAX),
+        data_wait_max: limits.data_wait_max.min(CROWDED_DATA_WAIT_MAX),
+        ..limits
     }
 }
 
@@ -216,5 +231,20 @@ impl Session<'_> {
                 reply
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowded_door_waits_less_and_never_longer() {
+        let hurried_default = hurried(Limits::default());
+        assert_eq!(hurried_default.command_wait_max, CROWDED_COMMAND_WAIT_MAX);
+        assert_eq!(hurried_default.data_wait_max, CROWDED_DATA_WAIT_MAX);
+        let brief = Limits { command_wait_max: Duration::from_secs(1), ..Limits::default() };
+        assert_eq!(hurried(brief).command_wait_max, Duration::from_secs(1));
+        assert_eq!(hurried_default.session_max, Limits::default().session_max);
     }
 }
