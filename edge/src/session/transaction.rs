@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use gatepost_protocol::machine::TlsFacts;
 use gatepost_protocol::mail::address::ReversePath;
@@ -43,6 +44,8 @@ pub struct Transaction {
     mail: MailFrom,
     home: Option<Arc<Home>>,
     recipients: Vec<Recipient>,
+    /// When the message was announced by DATA.
+    begun: Option<Instant>,
     flow: Flow,
 }
 
@@ -74,6 +77,7 @@ impl Transaction {
             mail,
             home: None,
             recipients: Vec::new(),
+            begun: None,
             flow: Flow::Closed,
         }
     }
@@ -107,6 +111,7 @@ impl Transaction {
     /// DATA: opens the way to the home. An error is the reply, and the end of the transaction.
     pub async fn open(&mut self, desk: &Desk, cargo: Cargo, facts: ClientFacts) -> Result<(), Reply> {
         let home = self.home.clone().ok_or_else(Reply::no_recipients)?;
+        self.begun = Some(desk.clock.now());
         let received_unix_s = desk.clock.unix_s();
         let envelope = Envelope {
             reverse_path: self.mail.reverse_path.clone(),
@@ -175,8 +180,18 @@ impl Transaction {
             Flow::Refused(facts, reply) => (facts.address, 0, reply),
             Flow::Closed => return Reply::local_error(),
         };
-        let recipients = self.recipients.len();
-        info!(trace = %self.trace, client = %address, from = %self.mail.reverse_path, recipients, octets, %reply, "message");
+        let took = self.begun.map(|begun| desk.clock.now().saturating_duration_since(begun).as_millis());
+        info!(
+            trace = %self.trace,
+            home = self.home.as_ref().map(|home| home.name()),
+            client = %address,
+            from = %self.mail.reverse_path,
+            recipients = self.recipients.len(),
+            octets,
+            took_ms = took.and_then(|took| u64::try_from(took).ok()),
+            %reply,
+            "message"
+        );
         reply
     }
 }

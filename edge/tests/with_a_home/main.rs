@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod edge;
 mod home;
+mod log;
 
 mod admission;
 mod handover;
