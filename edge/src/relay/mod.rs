@@ -191,14 +191,13 @@ impl Sender {
             return Ok(all(&envelope, &Reply::sender_not_of_home(&sender.to_string())));
         }
         let Some(places) = self.0.places.get(home.name()) else { return Err(BrokenOff::Ending) };
-        let _place = match places.running.try_acquire() {
-            Ok(place) => place,
-            Err(_) => {
-                let Ok(_seat) = places.waiting.try_acquire() else {
-                    return Ok(all(&envelope, &Reply::too_many_relays()));
-                };
-                while_asked(stream, places.running.acquire()).await?.map_err(|_| BrokenOff::Ending)?
-            }
+        let _place = if let Ok(place) = places.running.try_acquire() {
+            place
+        } else {
+            let Ok(_seat) = places.waiting.try_acquire() else {
+                return Ok(all(&envelope, &Reply::too_many_relays()));
+            };
+            while_asked(stream, places.running.acquire()).await?.map_err(|_| BrokenOff::Ending)?
         };
         let named = matches!(relay.hop, WireHop::Host { .. });
         let hops = match while_asked(stream, self.hops(home, relay.hop)).await? {
