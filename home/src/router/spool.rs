@@ -314,7 +314,9 @@ fn set_aside(path: &Path, sealed: &Body) -> Result<(), FetchError> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         if entry.path() != path {
-            (files, octets) = (files + 1, octets.saturating_add(entry.metadata()?.len()));
+            // Others are set aside meanwhile: one that has just got its real name is gone under the other.
+            let found = entry.metadata().map_or(0, |metadata| metadata.len());
+            (files, octets) = (files + 1, octets.saturating_add(found));
         }
     }
     if files >= DAMAGED_MAX || octets > DAMAGED_OCTETS_MAX {
@@ -346,6 +348,26 @@ mod tests {
     fn put(folder: &Path, n: usize, octets: u64) -> Result<(), FetchError> {
         let sealed = Body::from(vec![1; usize::try_from(octets).expect("small")]);
         set_aside(&folder.join(format!("vps1-{n}.sealed")), &sealed)
+    }
+
+    #[test]
+    fn many_are_set_aside_at_once() {
+        let state = tempfile::tempdir().expect("a folder");
+        let folder = state.path().join(DAMAGED);
+        let one = |n: usize| (0..40).try_for_each(|k| put(&folder, n * 100 + k, 10));
+        let all = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..FETCHES_MAX)
+                .map(|n| {
+                    scope.spawn({
+                        let one = &one;
+                        move || one(n)
+                    })
+                })
+                .collect();
+            running.into_iter().all(|thread| thread.join().is_ok_and(|ended| ended.is_ok()))
+        });
+        assert!(all);
+        assert_eq!(std::fs::read_dir(&folder).expect("there").count(), FETCHES_MAX * 40);
     }
 
     #[test]
