@@ -48,3 +48,21 @@ fn for_people(status: &Value) -> String {
     lines.push(String::new());
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn people_see_every_file_that_was_set_aside_and_where() {
+        let shown = for_people(&json!({
+            "queue": { "messages": 1, "damaged": ["01.eml"] },
+            "damaged": ["vps1-02.sealed"],
+        }));
+        for name in [" queue/damaged/01.eml:", " damaged/vps1-02.sealed:"] {
+            assert!(shown.contains(name), "{shown}");
+        }
+    }
+}

@@ -206,8 +206,12 @@ impl Played {
 
     /// Performs a command as the running home is asked to, over its control socket.
     pub async fn administer(&self, request: Administration) -> serde_json::Value {
+        self.ask(serde_json::json!({ gatepost_home::administration::KEY: request })).await
+    }
+
+    /// Asks the running home over its control socket.
+    pub async fn ask(&self, wire: serde_json::Value) -> serde_json::Value {
         let state = self.state.clone();
-        let wire = serde_json::json!({ gatepost_home::administration::KEY: request });
         let asked = tokio::task::spawn_blocking(move || gatepost_runtime::control::ask(&state, &wire));
         asked.await.expect("no panic").expect("performed")
     }

@@ -68,6 +68,20 @@ async fn a_directory_the_edge_did_not_take_is_told_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn status_names_what_was_set_aside_of_the_spool_and_of_the_queue() {
+    let played = play(|_| BTreeMap::new()).await;
+    played.directory(|seen| seen.addresses.contains(ALICE)).await;
+    for folder in ["damaged", "queue/damaged"] {
+        let folder = played.state.join(folder);
+        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::write(folder.join("a file"), b"?").expect("written");
+    }
+    let status = played.ask(serde_json::json!({ "command": "status" })).await;
+    assert_eq!((&status["damaged"][0], &status["queue"]["damaged"][0]), (&"a file".into(), &"a file".into()));
+    played.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_arrives_whole_is_kept_once_and_what_does_not_never() {
     let played = play(|_| BTreeMap::new()).await;
     let code = async |n, recipients: &[&str], end| {
