@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use gatepost_protocol::pairing::NodeKey;
 
-use crate::edge::World;
+use crate::edge::{World, until};
 
 fn edge(config: &Path, state: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gatepost-edge"));
@@ -54,6 +54,8 @@ fn what_is_wrong_ends_with_2_and_what_fails_with_1() {
 async fn status_and_spool_list_ask_the_running_edge() {
     let mut world = World::start("60 s");
     let ask = |words: &[&str]| edge(&world.config(), &world.state(), words);
+    // The control socket opens a moment after the doors.
+    until(|| ask(&["status"]).status.success()).await;
     let status: serde_json::Value = serde_json::from_str(stdout(&ask(&["status", "--json"]))).expect("JSON");
     assert_eq!(status["homes"][0]["connected"], false);
     assert_eq!(status["listen"]["smtp"], world.smtp().to_string());
@@ -64,6 +66,7 @@ async fn status_and_spool_list_ask_the_running_edge() {
     std::fs::write(world.state().join("spool/cottage/stray.sealed"), b"?").expect("written");
     world.start_edge();
     let ask = |words: &[&str]| edge(&world.config(), &world.state(), words);
+    until(|| ask(&["status"]).status.success()).await;
     let status = ask(&["status"]);
     assert!(stdout(&status).contains("damaged") && stdout(&status).ends_with('1'), "{}", stdout(&status));
     let list = ask(&["spool", "list"]);
