@@ -6,7 +6,7 @@
 //! - [`peers`]: real programs at the other end
 //! - [`fault`]: what breaks between and around the programs
 //! - [`observe`]: waiting for a state
-//! - [`bench`]: the pair beside the stack people run today
+//! - [`mod@bench`]: the pair beside the stack people run today
 
 #![expect(missing_debug_implementations, reason = "processes and connections have nothing to show")]
 

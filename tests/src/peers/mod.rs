@@ -16,10 +16,12 @@ use anyhow::Context as _;
 
 use crate::pair::program::said;
 
+/// Programs that are the other end of a story, and not just a tool of it.
+const ENDS: [&str; 8] = ["curl", "dovecot", "master", "msmtp", "mutt", "openssl", "python3", "swaks"];
 /// Names the file uses are noted in.
 const LOG_VARIABLE: &str = "GATEPOST_FOREIGN_LOG";
 
-/// Where a program is; notes that the story that runs on this thread uses it.
+/// Where a program is. If it is an end of a story, notes that the story that runs on this thread has it.
 ///
 /// # Panics
 /// If it is not installed.
@@ -28,7 +30,9 @@ pub fn program(name: &str) -> PathBuf {
     let system = ["/usr/sbin", "/usr/lib/postfix/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
     let found = std::env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|file| file.is_file());
     let found = found.unwrap_or_else(|| panic!("{name} is missing; tests/install installs it"));
-    note(name);
+    if ENDS.contains(&name) {
+        note(if name == "master" { "postfix" } else { name });
+    }
     found
 }
 
