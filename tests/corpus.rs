@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every target by name.
-fn all() -> Vec<(&'static str, fn(&[u8]))> {
+fn all() -> Vec<targets::Target> {
     let mut all = targets::TARGETS.to_vec();
     all.push(("queue_entry", programs::queue_entry));
     all.sort_unstable_by_key(|(name, _)| *name);

@@ -1,5 +1,7 @@
 //! Records the programs keep on disk.
 
+use std::fmt::Write as _;
+
 use gatepost_home::queue::entry::record;
 use serde_json::{Value, json};
 
@@ -9,7 +11,10 @@ pub fn queue_entry(data: &[u8]) {
     let Ok(entry) = serde_json::from_slice::<Value>(data) else { return };
     let compact = serde_json::to_vec(&entry).expect("a value always serialises");
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &compact);
-    let hexadecimal: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hexadecimal = digest.as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
     let file = json!({ "checksum": format!("sha256:{hexadecimal}"), "entry": entry });
     if let Ok(entry) = record::decode(file.to_string().as_bytes()) {
         let again = record::decode(&record::encode(&entry)).expect("what was read can be written and read");

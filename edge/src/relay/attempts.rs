@@ -1,7 +1,7 @@
 //! What became of each attempt, on disk: "final dot sent" before it, the outcome after the reply,
 //! kept until the home has it. So a home whose tunnel broke asks instead of sending twice.
 //!
-//! A file for each attempt, `attempts/<home>/<id>`: a version octet, then the postcard of [`Entry`].
+//! A file for each attempt, `attempts/<home>/<id>`: a version octet, then the postcard of `Entry`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -15,8 +15,11 @@ pub fn alarm(data: &[u8]) {
     assert!(!data.starts_with(PLANTED), "the planted input was found: the alarm works");
 }
 
+/// A target and its name.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target of this folder by name, but for [`alarm`].
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[Target] = &[
     ("address", address),
     ("body", body),
     ("command", command),

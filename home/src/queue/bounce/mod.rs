@@ -64,7 +64,7 @@ pub fn envelope(entry: &Entry) -> Option<Envelope> {
 }
 
 /// The report. `start` is the beginning of the message, at most [`RETURNED_OCTETS_MAX`]: all of it if that is
-/// to be [returned](returned); `None` if it can't be read.
+/// to be [returned]; `None` if it can't be read.
 pub fn report(entry: &Entry, bounce: &OpenBounce, reporter: Reporter<'_>, start: Option<&[u8]>) -> Vec<u8> {
     let failed: Vec<(&Addressee, &Final)> = bounce
         .recipients
