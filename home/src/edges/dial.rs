@@ -18,8 +18,11 @@ use crate::queue::ConnectedEdge;
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// Longest wait before dialling again.
 const WAIT_MAX: Duration = Duration::from_mins(1);
-/// A session that lived this long was a good one: dial at once after it.
+/// A session that lived this long owes nothing to the failures before it.
 const GOOD_AFTER: Duration = Duration::from_mins(1);
+/// What a shorter one counts for at most, unless it ended in a refusal: an edge that was reached a moment ago
+/// is most likely being restarted, and mail waits for it.
+const BROKEN_COUNTS: u32 = 3;
 /// How long an edge may take to store the directory.
 const DIRECTORY_WAIT_MAX: Duration = Duration::from_mins(1);
 /// Wait before telling an edge again what it did not take; doubles up to [`WAIT_MAX`].
@@ -36,6 +39,7 @@ pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, se
             () = signal.draining() => return,
         };
         let begun = dialling.clock.now();
+        let reached = dialled.is_ok();
         let why = match dialled {
             Ok((session, incoming)) => {
                 let up = ConnectedEdge { name: edge.name.clone(), key: session.facts().peer, session: session.clone() };
@@ -61,7 +65,7 @@ pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, se
             return;
         }
         let lived = dialling.clock.now().saturating_duration_since(begun);
-        failures = if lived >= GOOD_AFTER { 0 } else { failures.saturating_add(1) };
+        failures = counted(failures, reached.then_some(lived), &why);
         let wait = wait(failures, u64::from_be_bytes(random::bytes()));
         tracing::warn!(edge = edge.name, address = edge.address, why = %why, again_in_ms = wait.as_millis(), "edge not connected");
         tokio::select! {
@@ -72,6 +76,15 @@ pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, se
 }
 
 /// Full jitter: anywhere between the shortest wait and one that doubles with each failure.
+/// Failures in a row, this one included. `lived` is how long its session lived, if there was one.
+fn counted(before: u32, lived: Option<Duration>, why: &TunnelError) -> u32 {
+    match lived {
+        Some(lived) if lived >= GOOD_AFTER => 0,
+        Some(_) if !matches!(why, TunnelError::Refused(_)) => before.saturating_add(1).min(BROKEN_COUNTS),
+        _ => before.saturating_add(1),
+    }
+}
+
 fn wait(failures: u32, random: u64) -> Duration {
     let most = WAIT_MIN.saturating_mul(1 << failures.min(16)).min(WAIT_MAX);
     let span = u64::try_from(most.saturating_sub(WAIT_MIN).as_millis()).unwrap_or(u64::MAX);
@@ -143,12 +156,32 @@ async fn tell(session: &Session, directory: &WireDirectory) -> Result<u64, Strea
 
 #[cfg(test)]
 mod tests {
+    use gatepost_protocol::tunnel::hello::Refusal;
     use gatepost_runtime::clock::Clock;
     use gatepost_runtime::identity::Identity;
     use gatepost_runtime::shutdown::Shutdown;
 
     use super::*;
     use crate::edges::{EdgeSettings, Edges};
+
+    #[test]
+    fn an_edge_that_was_reached_is_soon_dialled_again_and_one_that_refuses_is_not() {
+        let broken = TunnelError::Broken("reset".to_owned());
+        let replaced = TunnelError::Refused(Refusal::Replaced);
+        let moment = Some(Duration::from_secs(1));
+        for (before, lived, why, after) in [
+            (0, None, &broken, 1),
+            (9, None, &broken, 10),
+            (9, moment, &broken, BROKEN_COUNTS),
+            (0, moment, &broken, 1),
+            (9, moment, &replaced, 10),
+            (9, Some(GOOD_AFTER), &replaced, 0),
+            (9, Some(GOOD_AFTER), &broken, 0),
+        ] {
+            assert_eq!(counted(before, lived, why), after, "{before} {lived:?} {why}");
+        }
+        assert!(wait(BROKEN_COUNTS, u64::MAX) <= Duration::from_secs(2));
+    }
 
     #[tokio::test]
     async fn an_edge_that_fails_is_dialled_again_by_the_clock_it_was_given() {
