@@ -12,6 +12,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -53,11 +54,14 @@ pub async fn run(plan: &Plan) -> Result<Seen> {
     let clock = Clock::real();
     let next = Arc::new(AtomicUsize::new(0));
     let tls = TlsConnector::from(Arc::new(client_config()?));
-    let start = clock.now();
+    // Nobody starts before everybody has a message ready: making a large one takes longer than sending it.
+    let ready = Arc::new(Barrier::new(plan.sessions + 1));
     let mut clients = JoinSet::new();
     for _ in 0..plan.sessions {
-        clients.spawn(client(plan.clone(), Arc::clone(&next), tls.clone(), clock.clone()));
+        clients.spawn(client(plan.clone(), Arc::clone(&next), Arc::clone(&ready), tls.clone(), clock.clone()));
     }
+    ready.wait().await;
+    let start = clock.now();
     let mut seen = Seen::default();
     while let Some(done) = clients.join_next().await {
         let one = done??;
@@ -69,15 +73,22 @@ pub async fn run(plan: &Plan) -> Result<Seen> {
     Ok(seen)
 }
 
-async fn client(plan: Plan, next: Arc<AtomicUsize>, tls: TlsConnector, clock: Clock) -> Result<Seen> {
+async fn client(
+    plan: Plan,
+    next: Arc<AtomicUsize>,
+    ready: Arc<Barrier>,
+    tls: TlsConnector,
+    clock: Clock,
+) -> Result<Seen> {
     let mut seen = Seen::default();
     let mut connection: Option<Client> = None;
-    loop {
+    let take = || {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= plan.messages {
-            break;
-        }
-        let message = message(&plan, number);
+        (number < plan.messages).then(|| message(&plan, number))
+    };
+    let mut following = take();
+    ready.wait().await;
+    while let Some(message) = following {
         let start = clock.now();
         let mut client = match connection.take() {
             Some(client) => client,
@@ -90,6 +101,7 @@ async fn client(plan: Plan, next: Arc<AtomicUsize>, tls: TlsConnector, clock: Cl
         } else {
             connection = Some(client);
         }
+        following = take();
     }
     if let Some(mut client) = connection {
         client.quit().await?;

@@ -194,9 +194,7 @@ async fn small_messages(
 async fn big_messages(pair: &Pair, subject: &Subject<'_>) -> Result<()> {
     println!("\nbig messages: {BIG_OCTETS} octets");
     for (label, count) in [("one", 1), ("four at once", 4)] {
-        let clock = Clock::real();
-        let start = clock.now();
-        subject
+        let run = subject
             .run(Plan {
                 target: subject.target,
                 sessions: count,
@@ -207,7 +205,7 @@ async fn big_messages(pair: &Pair, subject: &Subject<'_>) -> Result<()> {
                 run: format!("big-{count}"),
             })
             .await?;
-        let elapsed = clock.now() - start;
+        let elapsed = run.seen.elapsed;
         let total = f64::from(u32::try_from(BIG_OCTETS * count)?);
         print!("{label}: {:.0} MB/s", total / elapsed.as_secs_f64() / 1e6);
         for (name, pid) in [("edge", pair.facts.edge.pid), ("home", pair.facts.home.pid)] {
