@@ -7,13 +7,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::directory::Directory;
-use gatepost_protocol::tunnel::verb::directory::WireDirectory;
+use gatepost_protocol::tunnel::verb::directory::{WireDirectory, WireDirectory2};
 use gatepost_runtime::durable::{self, DurableError};
 use thiserror::Error;
 use tracing::error;
 
-/// First octet of the file: how the rest is encoded.
-const FILE_VERSION: u8 = 1;
+/// First octet of the file: how the rest is encoded. 1 held a [`WireDirectory`].
+const FILE_VERSION: u8 = 2;
 /// PBKDF2 rounds of a verifier beyond which it is left out: a login must not cost seconds.
 const ITERATIONS_MAX: u32 = 1_000_000;
 
@@ -62,7 +62,7 @@ impl Shelf {
     }
 
     /// Takes a new snapshot: durable when this returns. Blocking.
-    pub fn put(&self, wire: WireDirectory) -> Result<u64, ShelfError> {
+    pub fn put(&self, wire: WireDirectory2) -> Result<u64, ShelfError> {
         let mut bytes = vec![FILE_VERSION];
         bytes = postcard::to_extend(&wire, bytes).map_err(|error| ShelfError::Malformed(error.to_string()))?;
         let directory = admit(wire, &self.domains)?;
@@ -73,21 +73,23 @@ impl Shelf {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<WireDirectory, ShelfError> {
+fn decode(bytes: &[u8]) -> Result<WireDirectory2, ShelfError> {
+    let malformed = |error: postcard::Error| ShelfError::Malformed(error.to_string());
     match bytes.split_first() {
-        Some((&FILE_VERSION, body)) => {
-            postcard::from_bytes(body).map_err(|error| ShelfError::Malformed(error.to_string()))
-        }
+        Some((&FILE_VERSION, body)) => postcard::from_bytes(body).map_err(malformed),
+        Some((&1, body)) => postcard::from_bytes::<WireDirectory>(body).map(Into::into).map_err(malformed),
         Some((version, _)) => Err(ShelfError::Malformed(format!("its version {version} is not known"))),
         None => Err(ShelfError::Malformed("it is empty".into())),
     }
 }
 
 /// What of a snapshot counts: nothing of a domain the config does not give this home.
-fn admit(wire: WireDirectory, domains: &[Domain]) -> Result<Directory, ShelfError> {
+fn admit(wire: WireDirectory2, domains: &[Domain]) -> Result<Directory, ShelfError> {
     let mut directory = Directory::try_from(wire).map_err(|error| ShelfError::Malformed(error.to_string()))?;
     directory.domains.retain(|domain, _| domains.contains(domain));
     directory.addresses.retain(|key| in_domains(key, domains));
+    directory.patterns.retain(|pattern| domains.contains(&pattern.domain));
+    directory.full.retain(|key| in_domains(key, domains));
     directory.verifiers.retain(|login, verifier| {
         in_domains(login, domains) && verifier.iterations <= ITERATIONS_MAX && verifier.iterations > 0
     });
@@ -109,9 +111,9 @@ mod tests {
         Domain::parse(text).expect("valid")
     }
 
-    fn snapshot(version: u64) -> WireDirectory {
+    fn snapshot(version: u64) -> WireDirectory2 {
         let domains = ["example.org", "stolen.example"].map(|name| (domain(name), DomainPolicy::default()));
-        WireDirectory::from(&Directory {
+        WireDirectory2::from(&Directory {
             version,
             domains: domains.into(),
             addresses: ["alice@example.org".to_owned(), "bob@stolen.example".to_owned()].into(),
@@ -119,6 +121,9 @@ mod tests {
             verifiers: std::collections::HashMap::new(),
             seal_key: vec![1; 10],
             message_octets_max: 1000,
+            patterns: Vec::new(),
+            full: std::collections::HashSet::new(),
+            srs: None,
         })
     }
 
@@ -142,6 +147,15 @@ mod tests {
         let wider = [domain("example.org"), domain("stolen.example")];
         let wider = Shelf::open(folder.path(), "cottage", &wider).expect("opened").directory().expect("held");
         assert_eq!(wider.lookup(&address("bob@stolen.example")), Lookup::Known);
+    }
+
+    #[test]
+    fn what_an_older_edge_kept_is_read() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let bytes = postcard::to_extend(snapshot(7).base(), vec![1]).expect("encoded");
+        std::fs::write(folder.path().join("cottage"), bytes).expect("written");
+        let shelf = Shelf::open(folder.path(), "cottage", &[domain("example.org")]).expect("opened");
+        assert_eq!(shelf.directory().expect("held").version, 7);
     }
 
     #[test]

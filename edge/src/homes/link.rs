@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gatepost_protocol::tunnel::hello::Refusal;
 use gatepost_protocol::tunnel::verb::Request;
-use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory};
+use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory2};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::tunnel::{Acceptor, Incoming, Session, Stream, TunnelError};
@@ -82,11 +82,8 @@ impl Link {
         let Incoming { role, request, stream } = incoming;
         let what = match request {
             request if request.role() != Some(role) => Err(request),
-            Request::Directory(wire) => {
-                let (link, newest) = (self.clone(), newest.clone());
-                tokio::spawn(async move { link.take_directory(*wire, &newest, stream).await });
-                return;
-            }
+            Request::Directory(wire) => return self.spawn_directory((*wire).into(), newest, stream),
+            Request::Directory2(wire) => return self.spawn_directory(*wire, newest, stream),
             Request::Relay(relay) => Ok(Ask::Relay(relay)),
             Request::Attempt(request) => Ok(Ask::Attempt(request)),
             Request::Spool(request) => Ok(Ask::Spool(request)),
@@ -101,9 +98,14 @@ impl Link {
         }
     }
 
+    fn spawn_directory(self: &Arc<Self>, wire: WireDirectory2, newest: &Arc<Mutex<u64>>, stream: Stream) {
+        let (link, newest) = (self.clone(), newest.clone());
+        tokio::spawn(async move { link.take_directory(wire, &newest, stream).await });
+    }
+
     /// Stores a snapshot and answers with the version now held. An older one that was overtaken in
     /// this session changes nothing.
-    async fn take_directory(&self, wire: WireDirectory, newest: &Mutex<u64>, mut stream: Stream) {
+    async fn take_directory(&self, wire: WireDirectory2, newest: &Mutex<u64>, mut stream: Stream) {
         let mut newest = newest.lock().await;
         let mut version = *newest;
         if wire.version() >= *newest {
@@ -133,12 +135,14 @@ impl Link {
 fn verb(request: &Request) -> &'static str {
     match request {
         Request::Heartbeat => "Heartbeat",
-        Request::Directory(_) => "Directory",
+        Request::Directory(_) | Request::Directory2(_) => "Directory",
         Request::Inbound(_) => "Inbound",
         Request::Submission(_) => "Submission",
         Request::Authenticate(_) => "Authenticate",
         Request::Relay(_) => "Relay",
         Request::Attempt(_) => "Attempt",
         Request::Spool(_) => "Spool",
+        Request::Events(_) => "Events",
+        Request::Admin(_) => "Admin",
     }
 }

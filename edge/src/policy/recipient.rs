@@ -88,7 +88,7 @@ mod tests {
     use gatepost_protocol::mail::address::Domain;
     use gatepost_protocol::mail::directory::{Directory, DomainPolicy};
     use gatepost_protocol::pairing::NodeKey;
-    use gatepost_protocol::tunnel::verb::directory::WireDirectory;
+    use gatepost_protocol::tunnel::verb::directory::WireDirectory2;
 
     use super::*;
     use crate::config::HomeConfig;
@@ -113,6 +113,9 @@ mod tests {
             verifiers: HashMap::new(),
             seal_key: Vec::new(),
             message_octets_max: 1000,
+            patterns: Vec::new(),
+            full: std::collections::HashSet::new(),
+            srs: None,
         };
         for name in ["cottage", "cabin"] {
             let mut directory = directory.clone();
@@ -121,7 +124,7 @@ mod tests {
             }
             let own: Vec<_> = directory.domains.keys().cloned().collect();
             let shelf = Shelf::open(&state.join("directory"), name, &own).expect("opened");
-            shelf.put(WireDirectory::from(&directory)).expect("kept");
+            shelf.put(WireDirectory2::from(&directory)).expect("kept");
         }
         let configs = [
             config("cottage", &["example.org", "later.example"]),

@@ -82,8 +82,10 @@ impl Known {
 /// Octets of an outcome; what has none counts only as one of [`ATTEMPTS_MAX`].
 fn octets(state: &AttemptState) -> usize {
     match state {
-        AttemptState::Ended(done) => postcard::serialize_with_flavor(done, postcard::ser_flavors::Size::default())
-            .expect("counting octets cannot run out of room, and every field has a form"),
+        AttemptState::Ended(done) | AttemptState::EndedWith(done, _) => {
+            postcard::serialize_with_flavor(done, postcard::ser_flavors::Size::default())
+                .expect("counting octets cannot run out of room, and every field has a form")
+        }
         AttemptState::Unknown | AttemptState::Running | AttemptState::InDoubt => 0,
     }
 }
@@ -126,7 +128,7 @@ impl Attempts {
     pub fn forget(&self, home: &str, attempt: AttemptId) -> Result<(), DurableError> {
         match self.state(home, attempt) {
             AttemptState::Unknown | AttemptState::Running => return Ok(()),
-            AttemptState::InDoubt | AttemptState::Ended(_) => {}
+            AttemptState::InDoubt | AttemptState::Ended(_) | AttemptState::EndedWith(..) => {}
         }
         durable::remove(&self.path(home, attempt))?;
         self.set(home, attempt, None);

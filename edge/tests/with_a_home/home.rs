@@ -87,6 +87,9 @@ impl Home {
             verifiers: self.verifiers.clone(),
             seal_key: self.public.clone(),
             message_octets_max: 60_000_000,
+            patterns: Vec::new(),
+            full: std::collections::HashSet::new(),
+            srs: None,
         };
         let request = Request::Directory(Box::new(WireDirectory::from(&directory)));
         let held: DirectoryHeld = self.ask(&request).await.expect("answered");

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use gatepost_protocol::mail::address::{Address, Domain};
-use gatepost_protocol::tunnel::verb::directory::WireDirectory;
+use gatepost_protocol::tunnel::verb::directory::WireDirectory2;
 use gatepost_runtime::clock::Clock;
 use rusqlite::OptionalExtension;
 use tokio::sync::{Semaphore, watch};
@@ -57,7 +57,7 @@ struct Inner {
     clock: Clock,
     settings: RwLock<Arc<Settings>>,
     book: RwLock<Arc<Book>>,
-    directory: watch::Sender<Arc<WireDirectory>>,
+    directory: watch::Sender<Arc<WireDirectory2>>,
     // Held while the book is read anew, so that an older reading never replaces a newer one.
     reading: Mutex<()>,
     // Permits for those who run and those who wait.
@@ -80,7 +80,7 @@ impl Accounts {
         let fake_secret = fake_secret(&database)?;
         let book = Arc::new(database.read(|connection| Book::read(connection, &settings))?);
         let version = next_version(&database, &clock)?;
-        let directory = WireDirectory::from(&snapshot::directory(&book, &settings, version));
+        let directory = WireDirectory2::from(&snapshot::directory(&book, &settings, version));
         Ok(Self {
             inner: Arc::new(Inner {
                 database,
@@ -108,7 +108,7 @@ impl Accounts {
     }
 
     /// The directory now, and every later one.
-    pub fn directory(&self) -> watch::Receiver<Arc<WireDirectory>> {
+    pub fn directory(&self) -> watch::Receiver<Arc<WireDirectory2>> {
         self.inner.directory.subscribe()
     }
 
@@ -137,11 +137,11 @@ impl Accounts {
         let settings = settings.map_or_else(|| self.settings(), Arc::new);
         let book = Arc::new(inner.database.read(|connection| Book::read(connection, &settings))?);
         let held = inner.directory.borrow().version();
-        let seen = WireDirectory::from(&snapshot::directory(&book, &settings, held));
+        let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held));
         let changed = seen != **inner.directory.borrow();
         let directory = if changed {
             let version = next_version(&inner.database, &inner.clock)?;
-            Some(WireDirectory::from(&snapshot::directory(&book, &settings, version)))
+            Some(WireDirectory2::from(&snapshot::directory(&book, &settings, version)))
         } else {
             None
         };

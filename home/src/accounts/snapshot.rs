@@ -29,5 +29,8 @@ pub fn directory(book: &Book, settings: &Settings, version: u64) -> Directory {
         verifiers: verifiers.collect(),
         seal_key: settings.seal_key.clone(),
         message_octets_max: settings.message_octets_max,
+        patterns: Vec::new(),
+        full: std::collections::HashSet::new(),
+        srs: None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatepost_protocol::tunnel::verb::Request;
-use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory};
+use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory2};
 use gatepost_runtime::random;
 use gatepost_runtime::shutdown::Phase;
 use gatepost_runtime::tunnel::{self, Session, StreamError, TunnelError};
@@ -146,8 +146,14 @@ async fn serve(
     }
 }
 
-async fn tell(session: &Session, directory: &WireDirectory) -> Result<u64, StreamError> {
-    let mut stream = session.open(&Request::Directory(Box::new(directory.clone()))).await?;
+async fn tell(session: &Session, directory: &WireDirectory2) -> Result<u64, StreamError> {
+    let request = Request::Directory2(Box::new(directory.clone()));
+    let request = if session.facts().version >= request.since() {
+        request
+    } else {
+        Request::Directory(Box::new(directory.base().clone()))
+    };
+    let mut stream = session.open(&request).await?;
     stream.flush().await?;
     let held: DirectoryHeld = stream.record().await?;
     stream.finish().await;

@@ -7,7 +7,7 @@ mod dial;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gatepost_protocol::pairing::NodeKey;
-use gatepost_protocol::tunnel::verb::directory::WireDirectory;
+use gatepost_protocol::tunnel::verb::directory::WireDirectory2;
 use gatepost_runtime::clock::{Clock, rfc3339};
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::shutdown::Signal;
@@ -70,7 +70,7 @@ pub struct Dialling {
     /// Our name, for people.
     pub node: String,
     /// What edges are told.
-    pub directory: watch::Receiver<Arc<WireDirectory>>,
+    pub directory: watch::Receiver<Arc<WireDirectory2>>,
     /// Time.
     pub clock: Clock,
     /// When to stop.

@@ -99,7 +99,10 @@ impl Server {
             | Request::Directory(_)
             | Request::Relay(_)
             | Request::Attempt(_)
-            | Request::Spool(_) => Err(ExchangeError::Verb),
+            | Request::Spool(_)
+            | Request::Directory2(_)
+            | Request::Events(_)
+            | Request::Admin(_) => Err(ExchangeError::Verb),
         }
     }
 

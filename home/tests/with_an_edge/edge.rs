@@ -108,7 +108,7 @@ async fn next_session(
 async fn serve(mut incoming: mpsc::Receiver<Incoming>, held: Arc<Mutex<Held>>, told: watch::Sender<Option<Directory>>) {
     while let Some(Incoming { request, mut stream, .. }) = incoming.recv().await {
         match request {
-            Request::Directory(directory) => {
+            Request::Directory2(directory) => {
                 let deaf = {
                     let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
                     let deaf = held.deaf > 0;

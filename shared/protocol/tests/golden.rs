@@ -14,7 +14,9 @@ use std::path::PathBuf;
 
 use bytes::BytesMut;
 use gatepost_protocol::mail::address::{Address, Domain, ReversePath};
-use gatepost_protocol::mail::directory::{Directory, DomainPolicy, LoginVerifier, ScramKeys};
+use gatepost_protocol::mail::directory::{
+    Directory, DomainPattern, DomainPolicy, LoginVerifier, ScramKeys, SrsVerifier,
+};
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::{Enhanced, Reply};
@@ -25,11 +27,13 @@ use gatepost_protocol::tunnel::heartbeat::Beat;
 use gatepost_protocol::tunnel::hello::{Hello, HelloAck, Opening, Refusal, Role};
 use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId, TransferOpen, TransferSeal};
 use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
 use gatepost_protocol::tunnel::verb::directory::DirectoryHeld;
+use gatepost_protocol::tunnel::verb::events::{EventBatch, EventsOpen, EventsTaken, WireEvent};
 use gatepost_protocol::tunnel::verb::inbound::{Credential, Handed, Inbound, Submission};
 use gatepost_protocol::tunnel::verb::relay::{
-    AttemptId, AttemptRequest, AttemptState, Relay, RelayDone, RelayStep, WireHop, WireHopTls,
+    AttemptId, AttemptRequest, AttemptState, Relay, RelayDone, RelayFacts, RelayStep, WireHop, WireHopTls,
 };
 use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolEnd, SpoolItem, SpoolListing, SpoolRequest};
 use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireOutcome, WireReply, WireTls};
@@ -103,6 +107,7 @@ fn every_record_has_the_bytes_it_always_had() {
     logins(&mut golden);
     relays(&mut golden);
     spool(&mut golden);
+    owners(&mut golden);
     golden.done();
 }
 
@@ -255,8 +260,21 @@ fn logins(golden: &mut Golden) {
         .into(),
         seal_key: vec![6; 8],
         message_octets_max: 52_428_800,
+        patterns: Vec::new(),
+        full: std::collections::HashSet::new(),
+        srs: None,
     };
     golden.record("request-directory", &Request::Directory(Box::new((&directory).into())));
+    let fuller = Directory {
+        patterns: vec![DomainPattern {
+            domain: Domain::parse("example.org").expect("valid"),
+            expression: "sales-.*".into(),
+        }],
+        full: ["bob@example.org".to_owned()].into(),
+        srs: Some(SrsVerifier { key: [4; 32] }),
+        ..directory
+    };
+    golden.record("request-directory2", &Request::Directory2(Box::new((&fuller).into())));
     golden.record("directory-held", &DirectoryHeld { version: 300 });
     let authenticate = Authenticate {
         mechanism: "SCRAM-SHA-256-PLUS".into(),
@@ -307,8 +325,27 @@ fn relays(golden: &mut Golden) {
     golden.record("attempt-state-unknown", &AttemptState::Unknown);
     golden.record("attempt-state-running", &AttemptState::Running);
     golden.record("attempt-state-in-doubt", &AttemptState::InDoubt);
+    let facts = RelayFacts { dsn: true, reused: true, exchanger: Some("example.net".into()) };
+    golden.record("relay-step-ended", &RelayStep::Ended(done.clone(), facts.clone()));
+    golden.record("attempt-state-ended-with", &AttemptState::EndedWith(done.clone(), facts));
     let unheard = RelayDone { remote: None, tls: None, ..done };
     golden.record("attempt-state-ended", &AttemptState::Ended(unheard));
+}
+
+fn owners(golden: &mut Golden) {
+    golden.record("request-events", &Request::Events(EventsOpen { oldest: 300, journal: [3; 16] }));
+    let event = WireEvent {
+        number: 300,
+        at_unix_ms: 1_795_176_000_123,
+        trace: Some([7; 10]),
+        what: "accepted".into(),
+        facts: vec![("recipient".into(), "alice@example.org".into())],
+    };
+    golden.record("event-batch", &EventBatch { events: vec![event] });
+    golden.record("events-taken", &EventsTaken { last: 300 });
+    golden.record("request-admin-status", &Request::Admin(AdminRequest::Status));
+    golden.record("admin-answer", &AdminAnswer::Answer("{}".into()));
+    golden.record("admin-refused", &AdminAnswer::Refused("no".into()));
 }
 
 fn spool(golden: &mut Golden) {

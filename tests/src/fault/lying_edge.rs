@@ -59,7 +59,7 @@ impl LyingEdge {
         let (session, mut asked) = self.runtime.block_on(self.sessions.recv()).context("no session")?;
         self.runtime.spawn(async move {
             while let Some(incoming) = asked.recv().await {
-                if let Request::Directory(directory) = incoming.request {
+                if let Request::Directory2(directory) = incoming.request {
                     let mut stream = incoming.stream;
                     let _ = stream.send(&DirectoryHeld { version: directory.version() }).await;
                     stream.finish().await;

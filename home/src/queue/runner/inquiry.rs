@@ -65,7 +65,7 @@ async fn ask_one(context: &Context, id: QueueId, entry: &Entry, attempt: Attempt
                 forget(context, edge, attempt).await;
             }
         }
-        AttemptState::Ended(done) => {
+        AttemptState::Ended(done) | AttemptState::EndedWith(done, _) => {
             relay::end(context, id, attempt, done).await;
             forget(context, edge, attempt).await;
         }

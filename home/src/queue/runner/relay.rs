@@ -96,7 +96,7 @@ async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session)
     }
     match stream.record::<RelayStep>().await {
         Ok(RelayStep::Ready) => {}
-        Ok(RelayStep::Done(done)) => return Followed::Done(done),
+        Ok(RelayStep::Done(done) | RelayStep::Ended(done, _)) => return Followed::Done(done),
         Err(error) => return Followed::Lost(error),
     }
     let sent = match send(&mut stream, &mut reader).await {
@@ -109,7 +109,7 @@ async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session)
     };
     // A remote that broke off early may have ended the attempt already: its words come first.
     match stream.record::<RelayStep>().await {
-        Ok(RelayStep::Done(done)) => Followed::Done(done),
+        Ok(RelayStep::Done(done) | RelayStep::Ended(done, _)) => Followed::Done(done),
         Ok(RelayStep::Ready) => Followed::Lost(StreamError::Broken("the edge said Ready twice".to_owned())),
         Err(error) => Followed::Lost(sent.err().unwrap_or(error)),
     }

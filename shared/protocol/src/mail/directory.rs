@@ -22,6 +22,34 @@ pub struct Directory {
     pub seal_key: Vec<u8>,
     /// Largest message the home takes, in octets.
     pub message_octets_max: u64,
+    /// Addresses that exist by pattern, in the order they are tried.
+    pub patterns: Vec<DomainPattern>,
+    /// Addresses, by [`Address::lookup_key`], all of whose mailboxes are over quota.
+    pub full: HashSet<String>,
+    /// What checks the return path of forwarded mail; none is forwarded without.
+    pub srs: Option<SrsVerifier>,
+}
+
+/// Addresses of one domain that exist because their local part fits an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainPattern {
+    /// Of this domain.
+    pub domain: Domain,
+    /// A regular expression over the whole local part, in lower case.
+    pub expression: String,
+}
+
+/// Checks the part of an SRS hash that is an edge's to check; it can't make one that the home forwards.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SrsVerifier {
+    /// Key of the edge's part of the hash.
+    pub key: [u8; 32],
+}
+
+impl std::fmt::Debug for SrsVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[srs verifier]")
+    }
 }
 
 /// What one domain does.
@@ -108,6 +136,9 @@ mod tests {
             verifiers: HashMap::new(),
             seal_key: Vec::new(),
             message_octets_max: 1,
+            patterns: Vec::new(),
+            full: HashSet::new(),
+            srs: None,
         }
     }
 

@@ -11,8 +11,9 @@ use crate::pairing::NodeKey;
 pub const ALPN: &[u8] = b"gatepost/1";
 /// Oldest protocol version this build speaks.
 pub const VERSION_MIN: u16 = 1;
-/// Newest protocol version this build speaks.
-pub const VERSION_MAX: u16 = 1;
+/// Newest protocol version this build speaks. 2 added `Directory2`, `Events`, `Admin`, `RelayStep::Ended`
+/// and `AttemptState::EndedWith`; each is said only where both sides speak 2.
+pub const VERSION_MAX: u16 = 2;
 /// Largest hello or acknowledgement, in octets.
 pub const HELLO_OCTETS_MAX: usize = 4 * 1024;
 

@@ -120,7 +120,7 @@ impl Link {
     /// Begins an exchange.
     pub(super) async fn open(&self, request: &Request) -> Result<Stream, StreamError> {
         let octets_max = match request {
-            Request::Directory(_) => DIRECTORY_OCTETS_MAX,
+            Request::Directory(_) | Request::Directory2(_) => DIRECTORY_OCTETS_MAX,
             _ => RECORD_OCTETS_MAX,
         };
         let place = Arc::clone(&self.outgoing).acquire_owned().await.map_err(|_| self.dead())?;
@@ -270,7 +270,7 @@ impl Link {
             }
             Some(role) if role == self.role => {
                 let big = matches!(frame, Frame::Record(body) if body.len() > RECORD_OCTETS_MAX);
-                if big && !matches!(request, Request::Directory(_)) {
+                if big && !matches!(request, Request::Directory(_) | Request::Directory2(_)) {
                     self.discard("its first record is too big for its verb");
                     return None;
                 }

@@ -73,6 +73,14 @@ pub enum StreamError {
     /// What came is no frame, or not the one due.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// The other side speaks an older version, which has no such verb.
+    #[error("the other side speaks version {spoken} of the tunnel's protocol, and this needs {needed}: upgrade it")]
+    TooOld {
+        /// Of this session.
+        spoken: u16,
+        /// Of the verb.
+        needed: u16,
+    },
     /// The other side ended the stream where a frame was due.
     #[error("the other side ended the exchange early")]
     Ended,

@@ -103,8 +103,13 @@ impl Session {
     }
 
     /// Begins an exchange on the verb's connection; the request goes out with the next flush. Waits
-    /// while [`super::STREAMS_MAX`] exchanges of ours are open there.
+    /// while [`super::STREAMS_MAX`] exchanges of ours are open there. A verb newer than the session's version is
+    /// [`StreamError::TooOld`].
     pub async fn open(&self, request: &Request) -> Result<Stream, StreamError> {
+        let (spoken, needed) = (self.0.facts.version, request.since());
+        if needed > spoken {
+            return Err(StreamError::TooOld { spoken, needed });
+        }
         let role = request.role().unwrap_or(Role::Control);
         self.0.links[role as usize].open(request).await
     }

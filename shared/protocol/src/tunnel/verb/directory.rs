@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::mail::address::Domain;
-use crate::mail::directory::{Directory, DomainPolicy, LoginVerifier, ScramKeys};
+use crate::mail::directory::{Directory, DomainPattern, DomainPolicy, LoginVerifier, ScramKeys, SrsVerifier};
 use crate::tunnel::wire::WireError;
 
 /// [`Directory`] as it travels and is stored at the edge.
@@ -32,6 +32,26 @@ impl std::fmt::Debug for WireVerifier {
     }
 }
 
+/// [`Directory`] as it travels and is stored since version 2.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireDirectory2 {
+    base: WireDirectory,
+    patterns: Vec<(String, String)>,
+    full: Vec<String>,
+    srs: Option<WireSrs>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct WireSrs {
+    key: [u8; 32],
+}
+
+impl std::fmt::Debug for WireSrs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WireSrs")
+    }
+}
+
 /// The edge's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectoryHeld {
@@ -43,6 +63,62 @@ impl WireDirectory {
     /// The snapshot's version.
     pub fn version(&self) -> u64 {
         self.version
+    }
+}
+
+impl WireDirectory2 {
+    /// The snapshot's version.
+    pub fn version(&self) -> u64 {
+        self.base.version
+    }
+
+    /// What an edge of protocol version 1 is told.
+    pub fn base(&self) -> &WireDirectory {
+        &self.base
+    }
+}
+
+impl From<WireDirectory> for WireDirectory2 {
+    fn from(base: WireDirectory) -> Self {
+        Self { base, patterns: Vec::new(), full: Vec::new(), srs: None }
+    }
+}
+
+impl From<&Directory> for WireDirectory2 {
+    /// Sorted, so that equal directories have equal bytes; patterns keep their order.
+    fn from(directory: &Directory) -> Self {
+        let mut full: Vec<_> = directory.full.iter().cloned().collect();
+        full.sort();
+        Self {
+            base: directory.into(),
+            patterns: directory
+                .patterns
+                .iter()
+                .map(|pattern| (pattern.domain.to_string(), pattern.expression.clone()))
+                .collect(),
+            full,
+            srs: directory.srs.as_ref().map(|srs| WireSrs { key: srs.key }),
+        }
+    }
+}
+
+impl TryFrom<WireDirectory2> for Directory {
+    type Error = WireError;
+
+    fn try_from(wire: WireDirectory2) -> Result<Self, WireError> {
+        let patterns = wire
+            .patterns
+            .into_iter()
+            .map(|(domain, expression)| {
+                Ok(DomainPattern { domain: Domain::parse(&domain).map_err(|_| WireError("domain"))?, expression })
+            })
+            .collect::<Result<_, WireError>>()?;
+        Ok(Self {
+            patterns,
+            full: wire.full.into_iter().collect(),
+            srs: wire.srs.map(|srs| SrsVerifier { key: srs.key }),
+            ..wire.base.try_into()?
+        })
     }
 }
 
@@ -102,6 +178,9 @@ impl TryFrom<WireDirectory> for Directory {
                 .collect(),
             seal_key: wire.seal_key,
             message_octets_max: wire.message_octets_max,
+            patterns: Vec::new(),
+            full: std::collections::HashSet::new(),
+            srs: None,
         })
     }
 }

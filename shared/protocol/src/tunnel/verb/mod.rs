@@ -1,8 +1,10 @@
 //! The verbs. Each exchange is a stream of its own, opened by the side that asks; its first record
 //! is a [`Request`], which names the verb and decides what follows.
 
+pub mod admin;
 pub mod authenticate;
 pub mod directory;
+pub mod events;
 pub mod inbound;
 pub mod relay;
 pub mod spool;
@@ -30,14 +32,37 @@ pub enum Request {
     Attempt(relay::AttemptRequest),
     /// Home to edge: list, fetch, acknowledge what was sealed.
     Spool(spool::SpoolRequest),
+    /// Home to edge: a new snapshot of the directory, since version 2.
+    Directory2(Box<directory::WireDirectory2>),
+    /// Edge to home: what it did and refused, since version 2.
+    Events(events::EventsOpen),
+    /// Home to edge: what its owner asks of it, since version 2.
+    Admin(admin::AdminRequest),
 }
 
 impl Request {
+    /// The protocol version this verb came with: it is never said on a session that speaks an older one.
+    pub fn since(&self) -> u16 {
+        match self {
+            Self::Heartbeat
+            | Self::Directory(_)
+            | Self::Inbound(_)
+            | Self::Submission(_)
+            | Self::Authenticate(_)
+            | Self::Relay(_)
+            | Self::Attempt(_)
+            | Self::Spool(_) => 1,
+            Self::Directory2(_) | Self::Events(_) | Self::Admin(_) => 2,
+        }
+    }
+
     /// The connection this verb belongs on. [`Request::Heartbeat`] belongs on each.
     pub fn role(&self) -> Option<Role> {
         match self {
             Self::Heartbeat => None,
-            Self::Directory(_) | Self::Authenticate(_) => Some(Role::Control),
+            Self::Directory(_) | Self::Directory2(_) | Self::Authenticate(_) | Self::Events(_) | Self::Admin(_) => {
+                Some(Role::Control)
+            }
             Self::Inbound(_) | Self::Submission(_) | Self::Relay(_) | Self::Attempt(_) | Self::Spool(_) => {
                 Some(Role::Mail)
             }

@@ -80,6 +80,8 @@ pub enum RelayStep {
     Ready,
     /// It is over.
     Done(RelayDone),
+    /// It is over, told in full: in place of `Done` since version 2.
+    Ended(RelayDone, RelayFacts),
 }
 
 /// How an attempt ended.
@@ -91,6 +93,17 @@ pub struct RelayDone {
     pub remote: Option<String>,
     /// The TLS spoken with it.
     pub tls: Option<WireTls>,
+}
+
+/// What else is known of an attempt, since version 2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayFacts {
+    /// The host offers DSN (RFC 3461): it reports on from there, so we do not.
+    pub dsn: bool,
+    /// It went over a connection that had carried a message before.
+    pub reused: bool,
+    /// The exchanger's domain or address range, by which a receiver throttles: for the home's pace.
+    pub exchanger: Option<String>,
 }
 
 /// Asks about an attempt, or lets it be forgotten.
@@ -113,4 +126,6 @@ pub enum AttemptState {
     InDoubt,
     /// It ended so.
     Ended(RelayDone),
+    /// It ended so, told in full: in place of `Ended` since version 2.
+    EndedWith(RelayDone, RelayFacts),
 }

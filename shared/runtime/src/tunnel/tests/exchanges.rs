@@ -125,6 +125,9 @@ async fn a_whole_directory_fits_and_only_a_directory_may_be_that_big() {
         verifiers: std::collections::HashMap::new(),
         seal_key: vec![0; 1216],
         message_octets_max: 1,
+        patterns: Vec::new(),
+        full: std::collections::HashSet::new(),
+        srs: None,
     };
     let request = Request::Directory(Box::new((&directory).into()));
     let mut stream = home.open(&request).await.expect("open");

@@ -1,0 +1,19 @@
+//! `Admin`: what the home's owner asks of an edge. One record back.
+
+use serde::{Deserialize, Serialize};
+
+/// What is asked. New requests are appended, never inserted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdminRequest {
+    /// Everything `gatepost-edge status` would show this home, and nothing of another.
+    Status,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdminAnswer {
+    /// JSON text.
+    Answer(String),
+    /// Not done, and why, for people.
+    Refused(String),
+}
