@@ -8,17 +8,13 @@ use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::config::ConfigError;
-use gatepost_runtime::{control, listen, log};
+use gatepost_runtime::{control, listen, log, program};
 use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::config::{CONFIG_PATH, Config};
 use crate::run;
 
-/// Threads that serve connections. An edge waits for others most of the time.
-const WORKERS_MAX: usize = 4;
-/// Stack of each thread, in octets. Sessions live on the heap.
-const STACK_OCTETS: usize = 1024 * 1024;
 /// Threads for blocking work: sealing, syncs, password checks.
 const BLOCKING_MAX: usize = 64;
 
@@ -119,19 +115,7 @@ impl Cli {
         let config = self.load()?;
         log::start();
         listen::raise_open_files();
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(workers)
-            .max_blocking_threads(BLOCKING_MAX)
-            .thread_stack_size(STACK_OCTETS)
-            .thread_name("edge")
-            .enable_all()
-            .build()
-            .map_err(anyhow::Error::from)?;
-        let done = runtime.block_on(run::run(config));
-        // Whoever was given up on in the drain must not hold the program.
-        runtime.shutdown_background();
-        Ok(done?)
+        Ok(program::run("edge", BLOCKING_MAX, run::run(config)).map_err(anyhow::Error::from)??)
     }
 
     fn check(&self) -> Result<(), Failure> {

@@ -20,7 +20,7 @@ use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::config::ConfigError;
 use gatepost_runtime::control::{self, ControlError};
-use gatepost_runtime::{listen, log};
+use gatepost_runtime::{listen, log, program};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -28,10 +28,6 @@ use crate::administration::{self, Request};
 use crate::config::{self, Config};
 use crate::run::{self, Store};
 
-/// Threads that serve connections. A home waits for others most of the time.
-const WORKERS_MAX: usize = 4;
-/// Stack of each thread, in octets. Sessions live on the heap.
-const STACK_OCTETS: usize = 1024 * 1024;
 /// Threads for blocking work other than deliveries, which have their own.
 const BLOCKING_MAX: usize = 32;
 
@@ -145,19 +141,7 @@ impl Context<'_> {
         let config = self.load()?;
         log::start();
         listen::raise_open_files();
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(workers)
-            .max_blocking_threads(BLOCKING_MAX)
-            .thread_stack_size(STACK_OCTETS)
-            .thread_name("home")
-            .enable_all()
-            .build()
-            .map_err(anyhow::Error::from)?;
-        let done = runtime.block_on(run::run(config));
-        // Whoever was given up on in the drain must not hold the program.
-        runtime.shutdown_background();
-        Ok(done?)
+        Ok(program::run("home", BLOCKING_MAX, run::run(config)).map_err(anyhow::Error::from)??)
     }
 
     fn check(&self) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ pub mod durable;
 pub mod identity;
 pub mod listen;
 pub mod log;
+pub mod program;
 pub mod random;
 pub mod resolver;
 pub mod shutdown;

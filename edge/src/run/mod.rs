@@ -1,0 +1,140 @@
+//! Builds the parts and wires them: only here are they all known.
+
+mod chores;
+mod control;
+mod doors;
+mod parts;
+mod requests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatepost_runtime::certificate::Served;
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::durable;
+use gatepost_runtime::identity::Identity;
+use gatepost_runtime::shutdown::Shutdown;
+use gatepost_runtime::tunnel::TunnelError;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use self::parts::Parts;
+use crate::config::Config;
+use crate::homes::link;
+use crate::listeners::mail::SessionCount;
+use crate::status::Status;
+
+/// Name of the key file in the state directory.
+pub const IDENTITY: &str = "identity.pem";
+/// What runs may finish in this time once we are told to stop.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// Requests of homes waiting to be taken up; a home's next one waits beyond them.
+const ASKED_WAITING_MAX: usize = 32;
+
+/// Loads the node's key, or makes it on first start. Blocking.
+pub fn identity(state: &Path) -> anyhow::Result<Identity> {
+    durable::create_directory(state)?;
+    Ok(Identity::load_or_create(&state.join(IDENTITY))?)
+}
+
+/// A running edge.
+#[derive(Debug)]
+pub struct Edge {
+    status: Arc<Status>,
+    shutdown: Shutdown,
+    control_shutdown: Shutdown,
+    control: JoinHandle<std::io::Result<()>>,
+    gate: JoinHandle<()>,
+    _lock: durable::StateLock,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let edge = Edge::start(config, &Clock::real())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    edge.stop().await;
+    Ok(())
+}
+
+impl Edge {
+    /// Opens state and doors; everything runs when this returns. To be called inside the runtime.
+    pub fn start(config: Config, clock: &Clock) -> anyhow::Result<Self> {
+        durable::create_directory(&config.state)?;
+        let lock = durable::StateLock::take(&config.state)?;
+        let identity = Arc::new(identity(&config.state)?);
+        let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str())?;
+        let parts = Parts::open(&config, clock)?;
+        info!(key = %identity.key(), hostname = %config.hostname, state = %config.state.display(), "edge starts");
+
+        let (shutdown, draining) = Shutdown::new();
+        let (asked, requests) = mpsc::channel(ASKED_WAITING_MAX);
+        let node = config.hostname.as_str();
+        let (acceptor, gate) = link::gate(&parts.homes, identity.clone(), node, asked, clock.clone());
+        let gate = tokio::spawn(gate);
+        tokio::spawn(requests::serve_homes(requests, parts.spool.clone(), parts.sender.clone(), draining.clone()));
+
+        let counts = [SessionCount::default(), SessionCount::default()];
+        let desk = Arc::new(parts::desk(&config, &parts, clock));
+        let doors = doors::open(&config, acceptor, &desk, &certificate, &counts, &draining)?;
+        if let Some(address) = doors.smtp {
+            parts.sender.own_door(address);
+        }
+
+        let [smtp, submissions] = counts;
+        let status = Arc::new(Status {
+            hostname: config.hostname,
+            key: identity.key(),
+            self_signed: certificate.is_self_signed(),
+            doors,
+            homes: parts.homes,
+            spool: parts.spool,
+            smtp,
+            submissions,
+        });
+        // Answers while the rest drains.
+        let (control_shutdown, control_signal) = Shutdown::new();
+        let shown = status.clone();
+        let control = tokio::spawn(async move {
+            gatepost_runtime::control::serve(&config.state, control_signal, move |request| {
+                std::future::ready(control::answer(&shown, &request))
+            })
+            .await
+        });
+        Ok(Self { status, shutdown, control_shutdown, control, gate, _lock: lock })
+    }
+
+    /// What it is doing.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Takes no new mail, lets what runs finish for a while, then ends.
+    pub async fn stop(self) {
+        info!("draining: no new mail is taken, what runs may finish");
+        self.shutdown.drain();
+        if timeout(DRAIN_MAX, self.shutdown.idle()).await.is_err() {
+            warn!("some sessions did not finish in time and are dropped; their clients try again");
+        }
+        self.shutdown.end();
+        self.control_shutdown.end();
+        self.gate.abort();
+        for home in self.status.homes.all() {
+            if let Some(session) = home.session() {
+                session.close(TunnelError::Closed);
+            }
+        }
+        if let Ok(Err(error)) = self.control.await {
+            error!(%error, "the control socket failed");
+        }
+        info!("edge ends");
+    }
+}

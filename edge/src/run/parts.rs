@@ -1,0 +1,56 @@
+//! The parts that outlive a signal to stop accepting, made from the config.
+
+use gatepost_protocol::smtp::server::limits::Limits;
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::resolver;
+
+use super::chores;
+use crate::config::Config;
+use crate::handover::Handover;
+use crate::homes::Homes;
+use crate::relay::Sender;
+use crate::relay::attempts::Attempts;
+use crate::session::Desk;
+use crate::spool::{Spool, SpoolLimits};
+
+/// The parts that outlive a signal to stop accepting.
+pub(super) struct Parts {
+    pub(super) homes: Homes,
+    pub(super) spool: Spool,
+    pub(super) sender: Sender,
+}
+
+impl Parts {
+    pub(super) fn open(config: &Config, clock: &Clock) -> anyhow::Result<Self> {
+        let names = || config.homes.iter().map(|home| home.name.as_str());
+        let homes = Homes::open(&config.state, &config.homes)?;
+        let limits = SpoolLimits {
+            home_octets_max: config.limits.spool_octets_max,
+            disk_reserve_octets: config.limits.disk_reserve_octets,
+        };
+        let spool = Spool::open(&config.state, names(), limits, clock.clone())?;
+        let attempts = Attempts::open(&config.state, names())?;
+        tokio::spawn(chores::sweep_daily(attempts.clone(), clock.clone()));
+        let sender = Sender::new(
+            config.hostname.clone(),
+            resolver::Resolver::new(&config.dns_servers)?,
+            attempts,
+            clock.clone(),
+            config.outbound_ipv6,
+            homes.clone(),
+            config.limits.relays_max,
+        );
+        Ok(Self { homes, spool, sender })
+    }
+}
+
+/// What every mail session works with.
+pub(super) fn desk(config: &Config, parts: &Parts, clock: &Clock) -> Desk {
+    let handover = Handover::new(parts.spool.clone(), clock.clone(), config.limits.home_wait_max);
+    let limits = Limits {
+        message_octets_max: config.limits.message_octets_max,
+        recipients_max: config.limits.recipients_max,
+        ..Limits::default()
+    };
+    Desk::new(config.hostname.clone(), parts.homes.clone(), handover, clock.clone(), limits)
+}

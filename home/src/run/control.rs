@@ -1,0 +1,38 @@
+//! What the commands ask the running home by the control socket.
+
+use std::sync::Arc;
+
+use gatepost_runtime::certificate::Served;
+use serde_json::Value;
+
+use super::Store;
+use crate::administration;
+use crate::config::Config;
+use crate::edges::Edges;
+
+/// What the control socket answers from.
+pub(super) struct Desk {
+    pub(super) store: Arc<Store>,
+    pub(super) edges: Edges,
+    pub(super) served: Served,
+    pub(super) key: String,
+    pub(super) submissions: Option<std::net::SocketAddr>,
+    pub(super) config: Config,
+}
+
+/// One request and its answer; an error is a text for people.
+pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value, String> {
+    if let Some(queue) = request.get_mut("queue") {
+        return desk.store.queue.control(queue.take()).await;
+    }
+    if let Some(request) = request.get_mut(administration::KEY) {
+        let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
+        let performed = tokio::task::spawn_blocking(move || desk.store.administer(request));
+        return performed.await.map_err(|error| error.to_string())?;
+    }
+    match request.get("command").and_then(Value::as_str) {
+        Some("status") => Ok(desk.status()),
+        Some("spool-list") => Ok(desk.spool().await),
+        _ => Err("the running home does not know this command; is it another version?".to_owned()),
+    }
+}

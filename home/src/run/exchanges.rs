@@ -1,0 +1,40 @@
+//! What comes from elsewhere, given to the part that serves it: sessions of edges, and bounces.
+
+use gatepost_runtime::shutdown::Signal;
+use tokio::sync::mpsc;
+
+use crate::edges::Connected;
+use crate::queue::Bounce;
+use crate::router::spool::Fetcher;
+use crate::router::streams::Server;
+use crate::router::{Arrival, Origin, Router};
+
+/// Each new session gets its server, and its spool is fetched.
+pub(super) async fn serve_edges(mut sessions: mpsc::Receiver<Connected>, server: Server, fetcher: Fetcher) {
+    let mut signal = server.signal.clone();
+    loop {
+        let connected = tokio::select! {
+            connected = sessions.recv() => connected,
+            () = signal.draining() => return,
+        };
+        let Some(connected) = connected else { return };
+        tokio::spawn(fetcher.clone().run(connected.edge.clone()));
+        tokio::spawn(server.clone().serve(connected));
+    }
+}
+
+/// Bounces come out of the queue and go in again like any other message.
+pub(super) async fn deliver_bounces(mut bounces: mpsc::Receiver<Bounce>, router: Router, signal: Signal) {
+    while let Some(bounce) = bounces.recv().await {
+        let arrival = Arrival {
+            origin: Origin::Bounce { transfer: bounce.id },
+            trace: bounce.trace,
+            envelope: bounce.envelope,
+            message: bounce.message,
+            received_unix_s: bounce.made_unix_s,
+        };
+        // Who asked may have stopped; the same bounce comes again then.
+        let _ = bounce.accepted.send(router.accept(arrival).await);
+    }
+    drop(signal);
+}

@@ -1,0 +1,69 @@
+//! What is stored, opened alone: for the program that runs, and for commands while none does.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::durable;
+use serde_json::Value;
+use tracing::{error, info};
+
+use crate::accounts::Accounts;
+use crate::administration;
+use crate::config::Config;
+use crate::database::Database;
+use crate::delivery::maildir::Maildirs;
+use crate::queue::Queue;
+use crate::router::ledger::Ledger;
+use crate::router::promise::Promises;
+use crate::unseal::SealKey;
+
+/// The parts that hold what is stored.
+#[derive(Debug)]
+pub struct Store {
+    /// The accounts.
+    pub accounts: Accounts,
+    /// The promises, over mailboxes, ledger and queue.
+    pub promises: Arc<Promises>,
+    /// The outbound queue.
+    pub queue: Queue,
+    /// What opens sealed mail.
+    pub seal_key: Arc<SealKey>,
+    _lock: durable::StateLock,
+}
+
+impl Store {
+    /// Opens everything in the state directory, alone, and settles what the last stop left open. Blocking.
+    pub fn open(config: &Config, clock: &Clock) -> anyhow::Result<Self> {
+        durable::create_directory(&config.state)?;
+        let lock = durable::StateLock::take(&config.state)?;
+        let seal_key = Arc::new(SealKey::load_or_create(&config.state)?);
+        let database = Database::open(&config.state)?;
+        let settings = config.accounts(seal_key.public().to_vec());
+        let accounts = Accounts::open(database.clone(), settings, clock.clone())?;
+        let (queue, set_aside) = Queue::open(&config.state, config.queue.clone(), config.routes.clone(), clock.clone())
+            .context(
+                "the queue can't be read, and nothing starts without it; nothing of it is lost: make the file readable \
+                 (disk, permissions, open files), or move it away, and start again",
+            )?;
+        for file in set_aside {
+            error!(
+                file = file.name,
+                why = file.why,
+                "a file of the queue can't be used; it is set aside in queue/damaged"
+            );
+        }
+        let maildirs = Maildirs::new(&config.state, &config.hostname, clock.clone());
+        let promises = Promises::new(maildirs, Ledger::new(database), queue.clone(), clock.clone());
+        let (finished, forgotten) = promises.settle_all()?;
+        if finished + forgotten > 0 {
+            info!(finished, forgotten, "settled what the last stop left open");
+        }
+        Ok(Self { accounts, promises: Arc::new(promises), queue, seal_key, _lock: lock })
+    }
+
+    /// Performs what the owner asks for. Blocking; an error is a text for people.
+    pub fn administer(&self, request: administration::Request) -> Result<Value, String> {
+        administration::perform(&self.accounts, self.promises.maildirs(), request)
+    }
+}
