@@ -5,10 +5,11 @@ use gatepost_tests::client::load::{Load, OnFailure, PerConnection};
 use gatepost_tests::observe;
 use gatepost_tests::pair::options::{Options, Outbound};
 use gatepost_tests::pair::program::said;
-use gatepost_tests::peers::clients;
 use gatepost_tests::peers::dovecot::Dovecot;
+use gatepost_tests::peers::exim::Exim;
 use gatepost_tests::peers::mutt;
-use gatepost_tests::peers::postfix::{Postfix, PostfixOptions};
+use gatepost_tests::peers::postfix::Postfix;
+use gatepost_tests::peers::{ServerOptions, clients};
 use gatepost_tests::world::authority::Authority;
 use gatepost_tests::world::{message, ports};
 
@@ -19,7 +20,7 @@ fn a_postfix_delivers_through_the_edge_with_a_certificate_it_trusts() {
     let pair = pair();
     let scratch = tempfile::tempdir().expect("a directory");
     let own = Authority::new(scratch.path()).expect("a CA").issue(&["mx.world.example"]).expect("a certificate");
-    let postfix = Postfix::start(&PostfixOptions {
+    let postfix = Postfix::start(&ServerOptions {
         hostname: "mx.world.example",
         domain: "world.example",
         routes: &[("example.org", pair.edge().doors.smtp)],
@@ -59,7 +60,7 @@ fn a_postfix_receives_from_the_edge_with_starttls() {
     let scratch = tempfile::tempdir().expect("a directory");
     let authority = Authority::new(scratch.path()).expect("a CA");
     let certificate = authority.issue(&["mx.world.example", "127.0.0.1"]).expect("a certificate");
-    let postfix = Postfix::start(&PostfixOptions {
+    let postfix = Postfix::start(&ServerOptions {
         hostname: "mx.world.example",
         domain: "world.example",
         routes: &[],
@@ -91,6 +92,78 @@ fn a_postfix_receives_from_the_edge_with_starttls() {
     let report = only_message(&pair, ALICE);
     assert!(report.contains("Final-Recipient: rfc822; nobody@world.example"), "{report}");
     assert!(report.contains("Status: 5.1.1"), "{report}");
+}
+
+#[test]
+fn an_exim_delivers_through_the_edge_and_receives_from_it() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new(scratch.path()).expect("a CA");
+    let certificate = authority.issue(&["mx.island.example"]).expect("a certificate");
+    let doors = ports::free();
+    let mut options = Options::story().edge_set(&format!("listen.smtp={doors}"));
+    let exim = {
+        let routes = [("example.org", doors)];
+        let server = ServerOptions {
+            hostname: "mx.island.example",
+            domain: "island.example",
+            routes: &routes,
+            certificate: &certificate,
+            ca: &authority.certificate(),
+        };
+        Exim::start(&server).expect("Exim starts")
+    };
+    options.outbound = Outbound::Routes(vec![("island.example".to_owned(), exim.smtp.to_string())]);
+    let pair = started(&options);
+    let load = Load {
+        address: exim.smtp,
+        sessions: 4,
+        first: 1,
+        messages: 20,
+        octets: 4096,
+        from: "user@island.example".to_owned(),
+        to: ALICE.to_owned(),
+        tls: None,
+        per_connection: PerConnection::Many,
+        on_failure: OnFailure::Stop,
+    };
+    assert_eq!(load.run().expect("Exim takes them").accepted.len(), 20);
+    expect_delivered(&pair, ALICE, &(1..=20).collect::<Vec<_>>());
+    let stored = std::fs::read_to_string(&message::files(&pair.maildir(ALICE))[0]).expect("readable");
+    let received = fields(&stored.replace("\r\n", "\n"));
+    let received = values(&received, "Received")[0];
+    assert!(received.contains("with ESMTPS") && received.contains("mx.island.example"), "{received}");
+    // What the edge refuses, Exim reports to its own user.
+    let load = Load { first: 100, messages: 1, sessions: 1, to: "nobody@example.org".to_owned(), ..load };
+    assert_eq!(load.run().expect("Exim takes it").accepted.len(), 1);
+    observe::until("Exim's bounce", || exim.said(), |log| log.contains("550 5.1.1"));
+
+    let alice = pair.account(ALICE);
+    let tls = pair.tls().expect("a CA");
+    let mut client = Client::greeted_tls(pair.edge().doors.submissions, &tls, "127.0.0.1").expect("greeted");
+    assert_eq!(client.login(ALICE, &alice.submission_password).expect("answered").code, 235);
+    let before = message::files(&exim.maildir()).len();
+    for number in 201..=205 {
+        let sent = message::numbered(number, ALICE, "user@island.example", 4096);
+        assert_eq!(client.deliver(ALICE, &["user@island.example"], &sent).expect("answered").code, 250);
+    }
+    let arrived = || {
+        let files = message::files(&exim.maildir());
+        let numbers =
+            files.iter().filter_map(|file| std::fs::read(file).ok().and_then(|bytes| message::check(&bytes).ok()));
+        numbers.filter(|number| *number > 200).count()
+    };
+    observe::until("Exim's mailbox", arrived, |count| *count == 5);
+    assert!(message::files(&exim.maildir()).len() > before);
+    // What Exim refuses comes back to Alice.
+    let sent = message::numbered(209, ALICE, "nobody@island.example", 500);
+    assert_eq!(client.deliver(ALICE, &["nobody@island.example"], &sent).expect("answered").code, 250);
+    let reported = || {
+        let files = message::files(&pair.maildir(ALICE));
+        files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).find(|text| text.contains("Final-Recipient"))
+    };
+    observe::until("the report", reported, Option::is_some);
+    let report = reported().expect("there");
+    assert!(report.contains("nobody@island.example") && report.contains("Status: 5.1.1"), "{report}");
 }
 
 #[test]

@@ -3,23 +3,43 @@
 
 pub mod clients;
 pub mod dovecot;
+pub mod exim;
 pub mod mutt;
 pub mod openssl;
 pub mod postfix;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::Context as _;
 
 use crate::pair::program::said;
+use crate::world::authority::Issued;
 
 /// Programs that are the other end of a story, and not just a tool of it.
-const ENDS: [&str; 8] = ["curl", "dovecot", "master", "msmtp", "mutt", "openssl", "python3", "swaks"];
+const ENDS: [&str; 9] = ["curl", "dovecot", "exim4", "master", "msmtp", "mutt", "openssl", "python3", "swaks"];
+/// Where `tests/install` unpacks Exim: its package would put Postfix away.
+const EXIM_FOLDER: &str = "/opt/gatepost-tests/exim/usr/sbin";
 /// Names the file uses are noted in.
 const LOG_VARIABLE: &str = "GATEPOST_FOREIGN_LOG";
+
+/// What a mail server at the other end is for.
+#[derive(Clone, Debug)]
+pub struct ServerOptions<'a> {
+    /// Its name.
+    pub hostname: &'a str,
+    /// The domain it keeps mail for, every address of it in one Maildir; `nobody@` does not exist.
+    pub domain: &'a str,
+    /// Domains it sends elsewhere: name and address of the next hop.
+    pub routes: &'a [(&'a str, SocketAddr)],
+    /// Its certificate.
+    pub certificate: &'a Issued,
+    /// The CA it trusts.
+    pub ca: &'a Path,
+}
 
 /// Where a program is. If it is an end of a story, notes that the story that runs on this thread has it.
 ///
@@ -27,7 +47,7 @@ const LOG_VARIABLE: &str = "GATEPOST_FOREIGN_LOG";
 /// If it is not installed.
 pub fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/usr/lib/postfix/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let system = ["/usr/sbin", "/usr/lib/postfix/sbin", "/sbin", "/usr/local/sbin", EXIM_FOLDER].map(PathBuf::from);
     let found = std::env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|file| file.is_file());
     let found = found.unwrap_or_else(|| panic!("{name} is missing; tests/install installs it"));
     if ENDS.contains(&name) {

@@ -9,25 +9,9 @@ use std::process::{Child, Stdio};
 
 use anyhow::Context as _;
 
-use super::{privileged, run};
+use super::{ServerOptions, privileged, run};
 use crate::observe;
-use crate::world::authority::Issued;
 use crate::world::ports;
-
-/// What this Postfix is for.
-#[derive(Clone, Debug)]
-pub struct PostfixOptions<'a> {
-    /// Its name.
-    pub hostname: &'a str,
-    /// The domain it keeps mail for, every address of it in one Maildir; `nobody@` does not exist.
-    pub domain: &'a str,
-    /// Domains it sends elsewhere: name and address of the next hop.
-    pub routes: &'a [(&'a str, SocketAddr)],
-    /// Its certificate.
-    pub certificate: &'a Issued,
-    /// The CA it trusts.
-    pub ca: &'a Path,
-}
 
 /// Runs until dropped.
 pub struct Postfix {
@@ -39,7 +23,7 @@ pub struct Postfix {
 
 impl Postfix {
     /// Starts it and waits for its greeting.
-    pub fn start(options: &PostfixOptions<'_>) -> anyhow::Result<Self> {
+    pub fn start(options: &ServerOptions<'_>) -> anyhow::Result<Self> {
         let smtp = ports::free();
         let base = tempfile::Builder::new().prefix("gatepost-postfix-").tempdir()?;
         fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755))?;
@@ -100,7 +84,7 @@ impl Drop for Postfix {
     }
 }
 
-fn main_cf(options: &PostfixOptions<'_>, base: &Path) -> String {
+fn main_cf(options: &ServerOptions<'_>, base: &Path) -> String {
     let b = base.display();
     let transports: Vec<String> =
         options.routes.iter().map(|(domain, hop)| format!("{{{domain}=smtp:[{}]:{}}}", hop.ip(), hop.port())).collect();
