@@ -4,7 +4,9 @@
 
 mod trust;
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,10 +17,10 @@ use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::client::{Client, ClientConfig, Event, Failure, Stage, StartTls};
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::clock::Clock;
-use crate::drive::{Connection, DriveError, Security};
+use crate::drive::{Connection, DriveError, Security, Socket};
 
 /// How long a host gets to answer QUIT.
 const QUIT_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -92,12 +94,30 @@ impl Attempt {
         }
     }
 
+    /// The same with a local server, whose socket has this path: without TLS. Connecting may take this long.
+    pub async fn connect_local(
+        path: &Path,
+        connect_wait_max: Duration,
+        config: ClientConfig,
+        clock: Clock,
+    ) -> Result<Self, Failure> {
+        let remote = format!("unix:{}", path.display());
+        let stream = open(UnixStream::connect(path), &remote, connect_wait_max, &clock).await?;
+        let config = ClientConfig { starttls: StartTls::Never, ..config };
+        Self::greet(stream.into(), Security::None, config, clock, remote, false).await
+    }
+
+    /// Whether the server has hung up, or said something unasked, since the last transaction. Never waits.
+    pub fn is_over(&mut self) -> bool {
+        self.connection.next().now_or_never().is_some()
+    }
+
     /// MAIL, RCPT…, DATA.
     pub async fn start(&mut self, envelope: Envelope, octets: u64, eight_bit: bool) -> Started {
         self.recipients = envelope.recipients.len();
         self.over = None;
         // The host may have hung up since the last transaction.
-        if self.connection.next().now_or_never().is_some() {
+        if self.is_over() {
             return Started::Done(self.lost());
         }
         let now = self.clock.now();
@@ -142,7 +162,16 @@ impl Attempt {
         }
     }
 
-    /// `name [address]:port`.
+    /// What broke the connection after a final dot: whoever has it for an outcome of [`Attempt::finish`] may
+    /// have the message all the same (RFC 1047). `None` after any other end.
+    pub fn doubt(&mut self) -> Option<Reply> {
+        match self.connection.next().now_or_never() {
+            Some(Ok(Some(Event::Failed(failure)))) if failure.stage == Stage::Final => Some(failure.reply),
+            _ => None,
+        }
+    }
+
+    /// `name [address]:port`, or `unix:path`.
     pub fn remote(&self) -> String {
         self.remote.clone()
     }
@@ -161,19 +190,24 @@ impl Attempt {
     }
 
     async fn try_once(target: &Target, config: ClientConfig, clock: Clock) -> Result<Self, Failure> {
-        let unreachable = |why: &dyn std::fmt::Display| Failure {
-            stage: Stage::Hello,
-            reply: Reply::unreachable(&format!("Can't reach {}: {why}", remote(target))),
-        };
-        let stream = match clock.timeout(target.connect_wait_max, TcpStream::connect(target.address)).await {
-            None => return Err(unreachable(&"it does not answer")),
-            Some(Err(error)) => return Err(unreachable(&error)),
-            Some(Ok(stream)) => stream,
-        };
+        let remote = remote(target);
+        let stream = open(TcpStream::connect(target.address), &remote, target.connect_wait_max, &clock).await?;
+        Self::greet(stream.into(), security(target)?, config, clock, remote, target.tls == Tls::Implicit).await
+    }
+
+    /// From the connection to the first transaction.
+    async fn greet(
+        stream: Socket,
+        security: Security,
+        config: ClientConfig,
+        clock: Clock,
+        remote: String,
+        secure_first: bool,
+    ) -> Result<Self, Failure> {
         let client = Client::new(config, clock.now());
-        let connection = Connection::new(stream, client, security(target)?, clock.clone());
-        let mut attempt = Self { connection, clock, remote: remote(target), recipients: 0, over: None };
-        if target.tls == Tls::Implicit {
+        let connection = Connection::new(stream, client, security, clock.clone());
+        let mut attempt = Self { connection, clock, remote, recipients: 0, over: None };
+        if secure_first {
             attempt.connection.secure_first().await.map_err(|error| tls_failure(&error))?;
         }
         match attempt.connection.next().await {
@@ -182,9 +216,9 @@ impl Attempt {
             Err(error @ (DriveError::Handshake(_) | DriveError::HandshakeTimeout)) => Err(tls_failure(&error)),
             Err(error @ DriveError::Broken(_)) => match attempt.broken(&error) {
                 Event::Failed(failure) => Err(failure),
-                _ => Err(unreachable(&error)),
+                _ => Err(unreachable(&attempt.remote, &error)),
             },
-            Ok(_) => Err(unreachable(&"it closed the connection")),
+            Ok(_) => Err(unreachable(&attempt.remote, &"it closed the connection")),
         }
     }
 
@@ -220,6 +254,24 @@ impl Attempt {
         let lost = Reply::connection_lost(&format!("{} closed the connection", self.remote));
         vec![Outcome::Deferred(lost); self.recipients]
     }
+}
+
+/// Opens a stream within a time.
+async fn open<S>(
+    opening: impl Future<Output = io::Result<S>>,
+    remote: &str,
+    wait_max: Duration,
+    clock: &Clock,
+) -> Result<S, Failure> {
+    match clock.timeout(wait_max, opening).await {
+        None => Err(unreachable(remote, &"it does not answer")),
+        Some(Err(error)) => Err(unreachable(remote, &error)),
+        Some(Ok(stream)) => Ok(stream),
+    }
+}
+
+fn unreachable(remote: &str, why: &dyn std::fmt::Display) -> Failure {
+    Failure { stage: Stage::Hello, reply: Reply::unreachable(&format!("Can't reach {remote}: {why}")) }
 }
 
 fn remote(target: &Target) -> String {

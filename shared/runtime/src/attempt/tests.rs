@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::Arc;
 
 use gatepost_protocol::mail::address::{Address, ReversePath};
@@ -297,4 +298,56 @@ async fn a_slow_host_slows_the_body_down() {
         assert!(pieces < 10_000, "the body piles up");
     }
     drop(stream);
+}
+
+/// A local LMTP server that says these lines in turn, each after a line of the client's, then hangs up.
+fn local(folder: &Path, lines: &'static [&'static str]) -> std::path::PathBuf {
+    let path = folder.join("lmtp");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for line in lines {
+            if !line.starts_with("220") {
+                while stream.read_u8().await.unwrap() != b'\n' {}
+            }
+            stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+        }
+        // All that was sent is read, so that the end is an end and no reset.
+        let _ = stream.shutdown().await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    path
+}
+
+async fn connect_local(path: &Path) -> Result<Attempt, Failure> {
+    let config = ClientConfig { protocol: Protocol::Lmtp, ..config() };
+    Attempt::connect_local(path, Duration::from_secs(10), config, Clock::real()).await
+}
+
+#[tokio::test]
+async fn a_local_server_answers_for_each_recipient_and_silence_about_one_is_told_as_doubt() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = &["220 lmtp", "250-lmtp\r\n250 8BITMIME", "250 sender", "250 one", "250 two", "250 three", "354 go"];
+    let path = local(folder.path(), lines);
+    let mut attempt = connect_local(&path).await.unwrap();
+    assert_eq!(attempt.remote(), format!("unix:{}", path.display()));
+    let outcomes = send(&mut attempt, b"", &["bob@example.org", "carol@example.org", "dave@example.org"]).await;
+    let doubt = attempt.doubt().expect("the dot was sent");
+    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Deferred(doubt.clone())), "{outcomes:?}");
+
+    std::fs::remove_file(&path).unwrap();
+    let lines = &["220 lmtp", "250 lmtp", "250 sender", "250 one", "250 two", "354 go", "250 1\r\n452 4.2.2 full"];
+    let mut attempt = connect_local(&local(folder.path(), lines)).await.unwrap();
+    let outcomes = send(&mut attempt, b"", &["bob@example.org", "carol@example.org"]).await;
+    assert!(is_accepted(&outcomes[0]), "{outcomes:?}");
+    assert!(matches!(&outcomes[1], Outcome::Deferred(reply) if reply.code() == 452), "{outcomes:?}");
+    assert_eq!(attempt.doubt(), None);
+}
+
+#[tokio::test]
+async fn a_local_server_that_is_gone_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let failure = connect_local(&folder.path().join("lmtp")).await.unwrap_err();
+    assert_eq!(failure.stage, Stage::Hello);
+    assert!(failure.reply.text().contains("unix:/"), "{}", failure.reply);
 }

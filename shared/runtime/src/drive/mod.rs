@@ -1,4 +1,4 @@
-//! The one adapter: pumps any machine over a TCP stream, upgrades it to TLS, obeys deadlines and
+//! The one adapter: pumps any machine over a stream, upgrades it to TLS, obeys deadlines and
 //! back-pressure. The owner asks for the next event and answers on the machine. What the machine
 //! says is collected and written at once before anything is awaited. It knows no protocol.
 //!
@@ -6,6 +6,7 @@
 //! they are used up.
 
 mod security;
+mod socket;
 mod wire;
 
 use std::future::poll_fn;
@@ -18,9 +19,9 @@ use std::time::{Duration, Instant};
 use gatepost_protocol::machine::{Machine, Output, TlsFacts};
 use rustls_pki_types::ServerName;
 use thiserror::Error;
-use tokio::net::TcpStream;
 
 use self::security::Session;
+pub use self::socket::Socket;
 use self::wire::Wire;
 use crate::clock::Clock;
 
@@ -111,10 +112,10 @@ impl<M: Machine> std::fmt::Debug for Connection<M> {
 
 impl<M: Machine> Connection<M> {
     /// Takes a connected stream over (and sets `TCP_NODELAY`). Nothing is read or written before [`Connection::next`].
-    pub fn new(stream: TcpStream, machine: M, security: Security, clock: Clock) -> Self {
-        // Replies are whole when they are written; waiting for more would only delay them. A
-        // stream that refuses is slower, not wrong.
-        let _ = stream.set_nodelay(true);
+    pub fn new(stream: impl Into<Socket>, machine: M, security: Security, clock: Clock) -> Self {
+        let stream = stream.into();
+        // Replies are whole when they are written; waiting for more would only delay them.
+        stream.hurry();
         Self {
             machine,
             event: None,

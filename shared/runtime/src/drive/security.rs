@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use gatepost_protocol::machine::TlsFacts;
 use rustls::{ClientConnection, Connection, ProtocolVersion, ServerConnection};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use super::Security;
+use super::socket::Socket;
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -62,7 +62,7 @@ impl Session {
 
     /// Takes records, not always all of them; gives how many octets it took. What can't be a record
     /// is answered by an alert (best effort, since the connection is over) and is an error.
-    pub(super) fn take(&mut self, records: &[u8], stream: &mut TcpStream, cx: &mut Context<'_>) -> io::Result<usize> {
+    pub(super) fn take(&mut self, records: &[u8], stream: &mut Socket, cx: &mut Context<'_>) -> io::Result<usize> {
         let mut rest = records;
         let count = self.tls.read_tls(&mut rest)?;
         if let Err(error) = self.tls.process_new_packets() {
@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// Writes all records that wait.
-    pub(super) fn poll_flush(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, stream: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.tls.wants_write() && !self.unhurried {
             match self.tls.write_tls(&mut Polled { stream, cx }) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -128,7 +128,7 @@ impl Session {
 
 /// A stream and who waits for it, as the blocking writer that the TLS library asks for.
 struct Polled<'a, 'b> {
-    stream: &'a mut TcpStream,
+    stream: &'a mut Socket,
     cx: &'a mut Context<'b>,
 }
 

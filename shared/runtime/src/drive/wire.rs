@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 
 use gatepost_protocol::machine::TlsFacts;
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::security::Session;
+use super::socket::Socket;
 
 /// Octets asked of one read.
 const READ_OCTETS: usize = 32 * 1024;
@@ -20,7 +20,7 @@ const DISCARDED_OCTETS_MAX: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Socket,
     session: Option<Box<Session>>,
     /// What was read and not yet used: plain bytes, or TLS records before decryption.
     received: Vec<u8>,
@@ -31,7 +31,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Socket) -> Self {
         Self { stream, session: None, received: Vec::new(), taken: 0, written: 0 }
     }
 
@@ -169,7 +169,7 @@ impl Wire {
 }
 
 /// Reads once. The buffer is allocated when the stream is readable, not before.
-fn poll_read(stream: &mut TcpStream, buffer: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn poll_read(stream: &mut Socket, buffer: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     ready!(stream.poll_read_ready(cx))?;
     buffer.reserve_exact(READ_OCTETS);
     let result = pin!(stream.read_buf(buffer)).poll(cx);
