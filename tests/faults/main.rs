@@ -1,6 +1,8 @@
 //! Faults: whatever breaks, a message that was answered 250 arrives exactly once, and one that was not is
 //! refused or deferred by a proper reply.
 
+mod away;
+mod black_hole;
 mod corrupt;
 mod cut;
 mod full_disk;

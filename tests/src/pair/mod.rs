@@ -13,7 +13,7 @@ pub mod tour;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -123,9 +123,11 @@ impl Pair {
 
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let records = records(options, &edge_hostname, &home_hostname);
-        let dns = runtime.block_on(Dns::start(ports::free(), &records))?;
+        let at = options.addresses;
+        let dns = runtime.block_on(Dns::start(free_at(at.world), &records))?;
         let tls = sink_certificate.server_config()?;
-        let sink = runtime.block_on(Sink::start(ports::free(), "sink.example", &directory.join("sink"), Some(tls)))?;
+        let sink =
+            runtime.block_on(Sink::start(free_at(at.world), "sink.example", &directory.join("sink"), Some(tls)))?;
 
         let home_program =
             Program::new("home", &binaries.home, &directory, options.home_state.as_deref(), &options.home_wrapper);
@@ -136,7 +138,8 @@ impl Pair {
             let name = edge_name(index);
             let state = options.edge_state.as_deref().filter(|_| index == 0);
             let program = Program::new(&name, &binaries.edge, &directory, state, &options.edge_wrapper);
-            let doors = EdgeDoors { smtp: ports::free(), submissions: ports::free(), tunnel: ports::free() };
+            let free = || free_at(at.edge);
+            let doors = EdgeDoors { smtp: free(), submissions: free(), tunnel: free() };
             let proxy = if options.tunnel_proxy { Some(Proxy::start(doors.tunnel)?) } else { None };
             let node = Node { hostname: &edge_hostname, certificate: &edge_certificate, dns: dns.address() };
             files::write_edge(&program.config, options, node, doors, &home_key)?;
@@ -148,7 +151,7 @@ impl Pair {
             edges.push(Edge { program, doors, proxy });
         }
         peers.extend(options.more_edges.iter().cloned());
-        let submissions = ports::free();
+        let submissions = free_at(at.home);
         let node = Node { hostname: &home_hostname, certificate: &home_certificate, dns: dns.address() };
         files::write_home(&home_program.config, options, node, submissions, &peers, sink.address())?;
         let mut pair = Self {
@@ -375,6 +378,11 @@ impl Standing {
 fn edge_is_connected(status: &Value) -> bool {
     let home = &status["homes"][0];
     home["connected"] == true && home["directory_version"].is_u64()
+}
+
+/// A free port of this address.
+fn free_at(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, ports::free().port())
 }
 
 fn words(program: &Program) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! What a pair is made of. The default is what `cargo pair` shows: one domain, one account, one edge,
 //! all outbound mail to the embedded sink.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -38,6 +39,26 @@ pub struct Options {
     pub edge_state: Option<PathBuf>,
     /// A directory for the home's state.
     pub home_state: Option<PathBuf>,
+    /// Where everything listens.
+    pub addresses: Addresses,
+}
+
+/// The addresses of a pair and its world; ports are chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// DNS and sink.
+    pub world: IpAddr,
+    /// The edges.
+    pub edge: IpAddr,
+    /// The home.
+    pub home: IpAddr,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        let here = Ipv4Addr::LOCALHOST.into();
+        Self { world: here, edge: here, home: here }
+    }
 }
 
 /// Where outbound mail goes.
@@ -68,6 +89,7 @@ impl Default for Options {
             home_wrapper: Vec::new(),
             edge_state: None,
             home_state: None,
+            addresses: Addresses::default(),
         }
     }
 }
