@@ -41,7 +41,8 @@ pub fn gate(
                 session.close(TunnelError::Closed);
                 continue;
             };
-            let link = Link { home, number: number.fetch_add(1, Ordering::Relaxed), asked: asked.clone() };
+            let version = session.facts().version;
+            let link = Link { home, number: number.fetch_add(1, Ordering::Relaxed), version, asked: asked.clone() };
             tokio::spawn(link.run(session, incoming));
         }
     };
@@ -51,6 +52,7 @@ pub fn gate(
 struct Link {
     home: Arc<Home>,
     number: u64,
+    version: u16,
     asked: mpsc::Sender<Asked>,
 }
 
@@ -91,7 +93,9 @@ impl Link {
         };
         match what {
             // Bounded by the streams a session may have open; a full channel only slows this home's next request.
-            Ok(what) => drop(self.asked.send(Asked { home: self.home.clone(), what, stream }).await),
+            Ok(what) => {
+                drop(self.asked.send(Asked { home: self.home.clone(), what, version: self.version, stream }).await)
+            }
             Err(request) => {
                 warn!(home = self.home.name(), verb = verb(&request), connection = %role, "a home asked for what it may not");
             }

@@ -41,6 +41,8 @@ pub struct Asked {
     pub home: Arc<Home>,
     /// What.
     pub what: Ask,
+    /// The tunnel's version its session speaks: answers are told in it.
+    pub version: u16,
     /// Where to answer.
     pub stream: Stream,
 }

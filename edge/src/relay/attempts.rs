@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use gatepost_protocol::tunnel::verb::relay::{AttemptId, AttemptState, RelayDone};
+use gatepost_protocol::tunnel::verb::relay::{AttemptId, AttemptState, RelayDone, RelayFacts};
 use gatepost_runtime::durable::{self, DurableError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -45,8 +45,10 @@ pub enum AttemptError {
 enum Entry {
     /// The final dot went out, or was about to.
     DotSent,
-    /// The reply was seen.
+    /// The reply was seen, as builds before version 2 of the tunnel kept it.
     Ended(RelayDone),
+    /// The reply was seen.
+    EndedWith(RelayDone, RelayFacts),
 }
 
 /// The attempts of all homes. Cheap to clone.
@@ -81,10 +83,12 @@ impl Known {
 
 /// Octets of an outcome; what has none counts only as one of [`ATTEMPTS_MAX`].
 fn octets(state: &AttemptState) -> usize {
+    const HAS_A_FORM: &str = "counting octets cannot run out of room, and every field has a form";
+    let size = postcard::ser_flavors::Size::default;
     match state {
-        AttemptState::Ended(done) | AttemptState::EndedWith(done, _) => {
-            postcard::serialize_with_flavor(done, postcard::ser_flavors::Size::default())
-                .expect("counting octets cannot run out of room, and every field has a form")
+        AttemptState::Ended(done) => postcard::serialize_with_flavor(done, size()).expect(HAS_A_FORM),
+        AttemptState::EndedWith(done, facts) => {
+            postcard::serialize_with_flavor(&(done, facts), size()).expect(HAS_A_FORM)
         }
         AttemptState::Unknown | AttemptState::Running | AttemptState::InDoubt => 0,
     }
@@ -207,14 +211,17 @@ impl Running {
 
     /// The reply to the final dot was seen, or the attempt ended before it. Blocking. If the outcome
     /// of a sent dot can't be written it is still told, and after a restart the attempt is in doubt.
-    pub fn ended(mut self, done: &RelayDone) {
+    pub fn ended(mut self, done: &RelayDone, facts: &RelayFacts) {
         if !self.dot {
             return;
         }
-        if let Err(error) = self.attempts.write(&self.home, self.attempt, &Entry::Ended(done.clone())) {
+        if let Err(error) =
+            self.attempts.write(&self.home, self.attempt, &Entry::EndedWith(done.clone(), facts.clone()))
+        {
             error!(attempt = %self.attempt, %error, "the outcome of an attempt can't be kept");
         }
-        self.attempts.set(&self.home, self.attempt, Some(AttemptState::Ended(done.clone())));
+        let state = AttemptState::EndedWith(done.clone(), facts.clone());
+        self.attempts.set(&self.home, self.attempt, Some(state));
         // Settled: nothing left to do on drop.
         self.home.clear();
     }
@@ -248,6 +255,7 @@ fn load(folder: &Path) -> Result<Known, DurableError> {
         };
         let state = match entry {
             Some(Entry::Ended(done)) => AttemptState::Ended(done),
+            Some(Entry::EndedWith(done, facts)) => AttemptState::EndedWith(done, facts),
             Some(Entry::DotSent) => AttemptState::InDoubt,
             None => {
                 // The file is there, so the dot was about to go out.
@@ -278,6 +286,10 @@ mod tests {
         RelayDone { outcomes: Vec::new(), remote: Some("mx.example.com [192.0.2.1]:25".into()), tls: None }
     }
 
+    fn facts() -> RelayFacts {
+        RelayFacts { dsn: true, reused: false, exchanger: Some("example.com".into()) }
+    }
+
     fn open(state: &Path) -> Attempts {
         Attempts::open(state, [HOME]).expect("opened")
     }
@@ -291,7 +303,7 @@ mod tests {
         assert!(matches!(attempts.begin(HOME, ID), Err(AttemptError::Known)));
         drop(running);
         assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
-        attempts.begin(HOME, ID).expect("new again").ended(&done());
+        attempts.begin(HOME, ID).expect("new again").ended(&done(), &facts());
         assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
     }
 
@@ -313,12 +325,12 @@ mod tests {
         let attempts = open(state.path());
         let mut running = attempts.begin(HOME, ID).expect("new");
         running.dot().expect("kept");
-        running.ended(&done());
+        running.ended(&done(), &facts());
         let path = attempts.path(HOME, ID);
         let written = path.metadata().and_then(|found| found.modified()).expect("there");
         let written = written.duration_since(UNIX_EPOCH).expect("after 1970");
         assert_eq!(attempts.sweep(written + KEPT_MAX), 0);
-        assert_eq!(attempts.state(HOME, ID), AttemptState::Ended(done()));
+        assert_eq!(attempts.state(HOME, ID), AttemptState::EndedWith(done(), facts()));
         assert_eq!(attempts.sweep(written + KEPT_MAX + Duration::from_secs(1)), 1);
         assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
         assert!(!path.exists());
@@ -330,9 +342,9 @@ mod tests {
         let attempts = open(state.path());
         let mut running = attempts.begin(HOME, ID).expect("new");
         running.dot().expect("kept");
-        running.ended(&done());
+        running.ended(&done(), &facts());
         for attempts in [&attempts, &open(state.path())] {
-            assert_eq!(attempts.state(HOME, ID), AttemptState::Ended(done()));
+            assert_eq!(attempts.state(HOME, ID), AttemptState::EndedWith(done(), facts()));
         }
         attempts.forget(HOME, ID).expect("forgotten");
         attempts.forget(HOME, ID).expect("a repeat is harmless");
@@ -344,13 +356,13 @@ mod tests {
     #[test]
     fn outcomes_over_their_bound_stop_new_attempts_until_some_are_forgotten() {
         let state = tempfile::tempdir().expect("a temporary directory");
-        let octets = octets(&AttemptState::Ended(done()));
+        let octets = octets(&AttemptState::EndedWith(done(), facts()));
         for bound in [octets + 1, octets] {
             let attempts = Attempts::open_with(state.path(), [HOME], bound).expect("opened");
             if attempts.state(HOME, ID) == AttemptState::Unknown {
                 let mut running = attempts.begin(HOME, ID).expect("new");
                 running.dot().expect("kept");
-                running.ended(&done());
+                running.ended(&done(), &facts());
             }
             let other = AttemptId([8; 16]);
             assert_eq!(attempts.begin(HOME, other).is_ok(), bound > octets, "counted when set and when read");
@@ -381,5 +393,19 @@ mod tests {
         std::fs::write(folder.join(ID.to_string()), b"\x01\xff").expect("written");
         std::fs::write(folder.join("stray"), b"?").expect("written");
         assert_eq!(open(state.path()).state(HOME, ID), AttemptState::InDoubt);
+    }
+
+    #[test]
+    fn what_an_earlier_build_wrote_is_read() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let folder = state.path().join("attempts").join(HOME);
+        std::fs::create_dir_all(&folder).expect("made");
+        // Variant 1 of the entry: no outcome, a remote of 29 octets, no TLS.
+        let written = [&b"\x01\x01\x00\x01\x1d"[..], b"mx.example.com [192.0.2.1]:25", b"\x00"].concat();
+        std::fs::write(folder.join(ID.to_string()), written).expect("written");
+        std::fs::write(folder.join(AttemptId([8; 16]).to_string()), b"\x01\x00").expect("written");
+        let attempts = open(state.path());
+        assert_eq!(attempts.state(HOME, ID), AttemptState::Ended(done()));
+        assert_eq!(attempts.state(HOME, AttemptId([8; 16])), AttemptState::InDoubt);
     }
 }

@@ -12,6 +12,10 @@ use gatepost_runtime::resolver::{Exchanger, ExchangersAnswer, Resolver};
 const PORT: u16 = 25;
 /// Exchangers of one domain that are looked at.
 const EXCHANGERS_MAX: usize = 16;
+/// Octets of a receiver's domain: as long as a domain can be.
+const GROUP_OCTETS_MAX: usize = 255;
+/// The second label of a country's public suffixes (`co.uk`, `com.au`) has so many octets at most.
+const SUFFIX_LABEL_OCTETS_MAX: usize = 3;
 /// Addresses of one domain that are tried.
 pub const TARGETS_MAX: usize = 10;
 
@@ -127,6 +131,26 @@ fn shuffle(found: &mut [Exchanger], chance: [u8; 32]) {
     }
 }
 
+/// By what a receiver counts us: its hosts' domain, or the network of one that has only an address. Told
+/// without a list of public suffixes: two labels, three where the second is as short as in `co.uk`.
+pub fn group(host: &str, address: IpAddr) -> String {
+    let host = host.trim_end_matches('.');
+    if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        return match address.to_canonical() {
+            IpAddr::V4(ip) => format!("{}/24", Ipv4Addr::from_bits(ip.to_bits() & !0xff)),
+            IpAddr::V6(ip) => format!("{}/64", Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+        };
+    }
+    let labels: Vec<&str> = host.split('.').collect();
+    let kept = match labels.as_slice() {
+        [.., second, top] if top.len() == 2 && second.len() <= SUFFIX_LABEL_OCTETS_MAX => 3,
+        _ => 2,
+    };
+    let mut group = labels[labels.len().saturating_sub(kept)..].join(".").to_ascii_lowercase();
+    group.truncate(group.floor_char_boundary(GROUP_OCTETS_MAX));
+    group
+}
+
 /// True for an address of the public internet.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -239,5 +263,23 @@ mod tests {
         for ip in ["9.9.9.9", "100.63.0.1", "100.128.0.1", "172.32.0.1", "2620:fe::fe", "::ffff:9.9.9.9"] {
             assert!(is_public(ip.parse().expect("an address")), "{ip}");
         }
+    }
+
+    #[test]
+    fn receivers_are_told_apart_by_domain_or_network() {
+        let ip = "198.51.100.77".parse().expect("an address");
+        for (host, expected) in [
+            ("alt1.gmail-smtp-in.l.google.com", "google.com"),
+            ("Example-com.mail.protection.outlook.com.", "outlook.com"),
+            ("mx.example.co.uk", "example.co.uk"),
+            ("mx.example.de", "example.de"),
+            ("localhost", "localhost"),
+            ("198.51.100.77", "198.51.100.0/24"),
+            ("[198.51.100.77]", "198.51.100.0/24"),
+        ] {
+            assert_eq!(group(host, ip), expected);
+        }
+        let six = "2001:db8:1:2:3::4".parse().expect("an address");
+        assert_eq!(group("[2001:db8:1:2:3::4]", six), "2001:db8:1:2::/64");
     }
 }

@@ -20,7 +20,7 @@ use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, Star
 use gatepost_protocol::tunnel::frame::{Frame, FrameError, RECORD_OCTETS_MAX};
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferError};
 use gatepost_protocol::tunnel::verb::relay::{
-    AttemptRequest, AttemptState, Relay, RelayDone, RelayStep, WireHop, WireHopTls,
+    AttemptRequest, AttemptState, Relay, RelayDone, RelayFacts, RelayStep, WireHop, WireHopTls,
 };
 use gatepost_protocol::tunnel::wire::{WireOutcome, WireReply, WireTls};
 use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
@@ -44,9 +44,12 @@ const TRYING_MAX: Duration = Duration::from_mins(10);
 /// How long the home may take to send the next bytes of a message.
 const HOME_WAIT_MAX: Duration = Duration::from_mins(2);
 
+/// Since this version of the tunnel a home is told [`RelayFacts`].
+const FACTS_SINCE: u16 = 2;
+
 /// Messages of a home that may wait for each one that may be going out.
 const WAITING_PER_RUNNING: usize = 4;
-/// Octets of a `RelayDone` besides its outcomes, at most: where it was sent, TLS, and the record's own.
+/// Octets of a `RelayDone` and its `RelayFacts` besides its outcomes, at most: where it was sent, TLS, and the record's own.
 const REST_OCTETS_MAX: usize = 4 * 1024;
 /// Octets of the host's name and address in it.
 const REMOTE_OCTETS_MAX: usize = 1024;
@@ -101,6 +104,35 @@ enum BrokenOff {
     Ending,
 }
 
+/// How an attempt ended, and what else is known of it.
+#[derive(Debug)]
+struct Ended {
+    done: RelayDone,
+    facts: RelayFacts,
+}
+
+impl Ended {
+    /// As it is told in this version of the tunnel.
+    fn step(self, version: u16) -> RelayStep {
+        if version >= FACTS_SINCE { RelayStep::Ended(self.done, self.facts) } else { RelayStep::Done(self.done) }
+    }
+}
+
+/// A state as it is told in this version of the tunnel.
+fn told(state: AttemptState, version: u16) -> AttemptState {
+    match state {
+        AttemptState::EndedWith(done, _) if version < FACTS_SINCE => AttemptState::Ended(done),
+        state => state,
+    }
+}
+
+impl From<RelayDone> for Ended {
+    /// No host was spoken to, or none that matters.
+    fn from(done: RelayDone) -> Self {
+        Self { done, facts: RelayFacts::default() }
+    }
+}
+
 /// A host to try.
 struct Hop {
     host: String,
@@ -135,13 +167,13 @@ impl Sender {
         let _ = self.0.own_door.set(SocketAddr::new(ip, bound.port()));
     }
 
-    /// Serves one `Relay`.
-    pub async fn relay(&self, home: Arc<Home>, relay: Relay, mut stream: Stream) {
+    /// Serves one `Relay`, in this version of the tunnel.
+    pub async fn relay(&self, home: Arc<Home>, relay: Relay, version: u16, mut stream: Stream) {
         let trace = TraceId::from_random(relay.trace);
         let attempt = relay.attempt;
         let hop = format!("{:?}", relay.hop);
         match self.serve(&home, relay, &mut stream).await {
-            Ok(done) => {
+            Ok(Ended { done, facts }) => {
                 for outcome in &done.outcomes {
                     let (what, reply) = match outcome {
                         WireOutcome::Accepted(reply) => ("accepted", reply),
@@ -152,7 +184,7 @@ impl Sender {
                     info!(%trace, %attempt, home = home.name(), hop, remote = done.remote, what, %reply, "relayed");
                 }
                 // If this does not arrive, the home asks for the attempt.
-                if stream.send(&RelayStep::Done(done)).await.is_ok() {
+                if stream.send(&Ended { done, facts }.step(version)).await.is_ok() {
                     stream.finish().await;
                 }
             }
@@ -160,10 +192,10 @@ impl Sender {
         }
     }
 
-    /// Serves one `Attempt`.
-    pub async fn attempt(&self, home: Arc<Home>, request: AttemptRequest, mut stream: Stream) {
+    /// Serves one `Attempt`, in this version of the tunnel.
+    pub async fn attempt(&self, home: Arc<Home>, request: AttemptRequest, version: u16, mut stream: Stream) {
         let state = match request {
-            AttemptRequest::State(attempt) => self.0.attempts.state(home.name(), attempt),
+            AttemptRequest::State(attempt) => told(self.0.attempts.state(home.name(), attempt), version),
             AttemptRequest::Forget(attempt) => {
                 let (sender, name) = (self.clone(), home.name().to_owned());
                 match spawn_blocking(move || sender.0.attempts.forget(&name, attempt)).await {
@@ -181,41 +213,41 @@ impl Sender {
         }
     }
 
-    async fn serve(&self, home: &Arc<Home>, relay: Relay, stream: &mut Stream) -> Result<RelayDone, BrokenOff> {
+    async fn serve(&self, home: &Arc<Home>, relay: Relay, stream: &mut Stream) -> Result<Ended, BrokenOff> {
         let running = self.0.attempts.begin(home.name(), relay.attempt)?;
         let envelope = Envelope::try_from(relay.envelope).map_err(|error| BrokenOff::Malformed(error.0))?;
         if let Some(sender) = envelope.reverse_path.address()
             && !home.serves(sender.domain())
         {
             // A home speaks for its own domains only, here as in its directory.
-            return Ok(all(&envelope, &Reply::sender_not_of_home(&sender.to_string())));
+            return Ok(all(&envelope, &Reply::sender_not_of_home(&sender.to_string())).into());
         }
         let Some(places) = self.0.places.get(home.name()) else { return Err(BrokenOff::Ending) };
         let _place = if let Ok(place) = places.running.try_acquire() {
             place
         } else {
             let Ok(_seat) = places.waiting.try_acquire() else {
-                return Ok(all(&envelope, &Reply::too_many_relays()));
+                return Ok(all(&envelope, &Reply::too_many_relays()).into());
             };
             while_asked(stream, places.running.acquire()).await?.map_err(|_| BrokenOff::Ending)?
         };
         let named = matches!(relay.hop, WireHop::Host { .. });
         let hops = match while_asked(stream, self.hops(home, relay.hop)).await? {
             Ok(hops) => hops,
-            Err(reply) => return Ok(all(&envelope, &reply)),
+            Err(reply) => return Ok(all(&envelope, &reply).into()),
         };
-        let mut attempt = match while_asked(stream, self.connect(hops)).await? {
-            Ok(attempt) => attempt,
+        let (mut attempt, exchanger) = match while_asked(stream, self.connect(hops)).await? {
+            Ok(connected) => connected,
             Err(Unusable { reply, remote }) => {
                 let outcome = unusable(reply, named);
-                return Ok(fitted(&vec![outcome; envelope.recipients.len()], remote, None));
+                return Ok(fitted(&vec![outcome; envelope.recipients.len()], remote, None).into());
             }
         };
         match while_asked(stream, attempt.start(envelope, relay.octets, relay.eight_bit)).await? {
             Started::Done(outcomes) => {
-                let done = done(&outcomes, &attempt);
+                let ended = done(&outcomes, &attempt, exchanger);
                 tokio::spawn(attempt.quit());
-                Ok(done)
+                Ok(ended)
             }
             Started::Body => {
                 stream.send(&RelayStep::Ready).await?;
@@ -224,9 +256,9 @@ impl Sender {
                 // without a final dot, and the remote host forgets the message.
                 pass_on(&self.0.clock, stream, &mut attempt).await?;
                 let running = dot(running).await?;
-                let done = done(&attempt.finish().await, &attempt);
+                let end = done(&attempt.finish().await, &attempt, exchanger);
                 tokio::spawn(attempt.quit());
-                ended(running, done).await
+                ended(running, end).await
             }
         }
     }
@@ -294,8 +326,8 @@ impl Sender {
         Ok(exchangers::Target { host: self.0.hostname.to_string(), address: *address })
     }
 
-    /// Tries hosts in order until one greets; else the reply that decides, and which host's it was.
-    async fn connect(&self, hops: Vec<Hop>) -> Result<Attempt, Unusable> {
+    /// Tries hosts in order until one greets, with the group of receivers it belongs to; else the reply that decides, and which host's it was.
+    async fn connect(&self, hops: Vec<Hop>) -> Result<(Attempt, String), Unusable> {
         let mut decisive = Unusable { reply: Reply::unreachable("No host to send to"), remote: None };
         let mut tried = 0;
         let begun = self.0.clock.now();
@@ -322,7 +354,7 @@ impl Sender {
                 connect_wait_max: CONNECT_MAX,
             };
             match Attempt::connect(&target, config, self.0.clock.clone()).await {
-                Ok(attempt) => return Ok(attempt),
+                Ok(attempt) => return Ok((attempt, exchangers::group(&target.host, target.address.ip()))),
                 Err(failure) => {
                     info!(remote, stage = ?failure.stage, reply = %failure.reply, "a mail host was not usable");
                     decisive = decisive.or(Unusable { reply: failure.reply, remote: Some(remote) }, tried);
@@ -394,17 +426,18 @@ async fn dot(mut running: Running) -> Result<Running, BrokenOff> {
     Ok(dotted.map_err(|_| BrokenOff::Ending)??)
 }
 
-async fn ended(running: Running, done: RelayDone) -> Result<RelayDone, BrokenOff> {
+async fn ended(running: Running, end: Ended) -> Result<Ended, BrokenOff> {
     spawn_blocking(move || {
-        running.ended(&done);
-        done
+        running.ended(&end.done, &end.facts);
+        end
     })
     .await
     .map_err(|_| BrokenOff::Ending)
 }
 
-fn done(outcomes: &[Outcome], attempt: &Attempt) -> RelayDone {
-    fitted(outcomes, Some(attempt.remote()), attempt.tls().map(WireTls::from))
+fn done(outcomes: &[Outcome], attempt: &Attempt, exchanger: String) -> Ended {
+    let facts = RelayFacts { dsn: attempt.offered().dsn, reused: false, exchanger: Some(exchanger) };
+    Ended { done: fitted(outcomes, Some(attempt.remote()), attempt.tls().map(WireTls::from)), facts }
 }
 
 /// The same for every recipient.
@@ -480,5 +513,17 @@ mod tests {
         let done = fitted(&vec![outcome.clone(); RECIPIENTS_MAX], Some("mx [192.0.2.1]:25".into()), None);
         assert_eq!(done.outcomes[0], WireOutcome::from(&outcome));
         assert_eq!(done.remote.as_deref(), Some("mx [192.0.2.1]:25"));
+    }
+
+    #[test]
+    fn a_home_of_the_first_version_is_told_no_word_it_does_not_know() {
+        let done = || RelayDone { outcomes: Vec::new(), remote: None, tls: None };
+        let facts = || RelayFacts { dsn: true, ..RelayFacts::default() };
+        let ended = || Ended { done: done(), facts: facts() };
+        assert_eq!(ended().step(1), RelayStep::Done(done()));
+        assert_eq!(ended().step(2), RelayStep::Ended(done(), facts()));
+        assert_eq!(told(AttemptState::EndedWith(done(), facts()), 1), AttemptState::Ended(done()));
+        assert_eq!(told(AttemptState::EndedWith(done(), facts()), 2), AttemptState::EndedWith(done(), facts()));
+        assert_eq!(told(AttemptState::Ended(done()), 2), AttemptState::Ended(done()));
     }
 }

@@ -15,12 +15,12 @@ pub(super) async fn serve_homes(mut requests: mpsc::Receiver<Asked>, spool: Spoo
             asked = requests.recv() => asked,
             () = signal.draining() => return,
         };
-        let Some(Asked { home, what, stream }) = asked else { return };
+        let Some(Asked { home, what, version, stream }) = asked else { return };
         let (spool, sender, held) = (spool.clone(), sender.clone(), signal.clone());
         tokio::spawn(async move {
             match what {
-                Ask::Relay(relay) => sender.relay(home, *relay, stream).await,
-                Ask::Attempt(request) => sender.attempt(home, request, stream).await,
+                Ask::Relay(relay) => sender.relay(home, *relay, version, stream).await,
+                Ask::Attempt(request) => sender.attempt(home, request, version, stream).await,
                 Ask::Spool(request) => spool::serve::serve(spool, home.name().to_owned(), request, stream).await,
             }
             drop(held);

@@ -71,7 +71,7 @@ async fn a_home_sends_as_its_own_domains_only() {
         eight_bit: false,
         hop: WireHop::Domain("world.example".into()),
     }));
-    let RelayStep::Done(done) = home.ask(&relay).await.expect("answered") else { panic!("sent as somebody else") };
+    let RelayStep::Ended(done, _) = home.ask(&relay).await.expect("answered") else { panic!("sent as somebody else") };
     assert_eq!(done.outcomes.len(), 2);
     let WireOutcome::Refused(reply) = done.outcomes[0].clone() else { panic!("{done:?}") };
     assert_eq!(Reply::from(reply), Reply::sender_not_of_home("bob@stolen.example"));

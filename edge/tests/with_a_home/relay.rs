@@ -8,7 +8,7 @@ use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd};
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::relay::{
-    AttemptId, AttemptRequest, AttemptState, Relay, RelayDone, RelayStep, WireHop, WireHopTls,
+    AttemptId, AttemptRequest, AttemptState, Relay, RelayDone, RelayFacts, RelayStep, WireHop, WireHopTls,
 };
 use gatepost_protocol::tunnel::wire::{WireOutcome, WireVerdict};
 use gatepost_runtime::tunnel::Stream;
@@ -120,15 +120,16 @@ async fn each_recipients_reply_comes_back_verbatim_and_is_kept_until_it_is_forgo
     let body = message(300_000);
     let mut stream = begin(&home, address, &["good@world.example", "bad@world.example"]).await;
     send(&mut stream, &body, tally(&body)).await;
-    let RelayStep::Done(done) = stream.record().await.expect("an end") else { panic!("not the end") };
+    let RelayStep::Ended(done, facts) = stream.record().await.expect("an end") else { panic!("not the end") };
     check(&done, address);
+    assert_eq!(facts, RelayFacts { dsn: false, reused: false, exchanger: Some("127.0.0.0/24".into()) });
     assert_eq!(got.await.expect("told"), Some(body));
-    assert_eq!(state(&home).await, AttemptState::Ended(done.clone()));
+    assert_eq!(state(&home).await, AttemptState::EndedWith(done.clone(), facts.clone()));
 
     world.stop_edge().await;
     world.start_edge();
     home.reconnect(&world).await;
-    assert_eq!(state(&home).await, AttemptState::Ended(done));
+    assert_eq!(state(&home).await, AttemptState::EndedWith(done, facts));
     let forget = Request::Attempt(AttemptRequest::Forget(ATTEMPT));
     assert_eq!(home.ask::<AttemptState>(&forget).await.expect("answered"), AttemptState::Unknown);
     assert_eq!(state(&home).await, AttemptState::Unknown);
@@ -177,7 +178,7 @@ async fn a_host_that_is_not_there_defers() {
     let home = Home::connect(&world).await;
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     let mut stream = begin(&home, nobody, &["good@world.example"]).await;
-    let RelayStep::Done(done) = stream.record().await.expect("a step") else { panic!("nobody is there") };
+    let RelayStep::Ended(done, _) = stream.record().await.expect("a step") else { panic!("nobody is there") };
     assert!(matches!(done.outcomes.as_slice(), [WireOutcome::Deferred(_)]), "{done:?}");
 }
 
@@ -193,7 +194,7 @@ async fn a_named_host_that_refuses_at_the_greeting_only_defers() {
         let _ = BufReader::new(stream).read_line(&mut String::new()).await;
     });
     let mut stream = begin(&home, address, &["good@world.example"]).await;
-    let RelayStep::Done(done) = stream.record().await.expect("a step") else { panic!("it refused") };
+    let RelayStep::Ended(done, _) = stream.record().await.expect("a step") else { panic!("it refused") };
     let [WireOutcome::Deferred(reply)] = done.outcomes.as_slice() else { panic!("{done:?}") };
     assert_eq!(Reply::from(reply.clone()).to_string(), "554 5.7.1 not from there");
 }
@@ -212,7 +213,7 @@ async fn few_messages_wait_and_none_outlives_its_session() {
         streams.spawn(async move { stream.record::<RelayStep>().await });
     }
     let first = timeout(WAIT_MAX, streams.join_next()).await.expect("in time").expect("one").expect("no panic");
-    let Ok(RelayStep::Done(done)) = first else { panic!("one goes out, four wait: {first:?}") };
+    let Ok(RelayStep::Ended(done, _)) = first else { panic!("one goes out, four wait: {first:?}") };
     let [WireOutcome::Deferred(reply)] = done.outcomes.as_slice() else { panic!("{done:?}") };
     assert_eq!(Reply::from(reply.clone()), Reply::too_many_relays());
 
@@ -234,7 +235,7 @@ async fn a_guests_route_does_not_lead_into_the_edges_own_network() {
     let home = Home::connect(&world).await;
     let (address, _) = host().await;
     let mut stream = begin(&home, address, &["good@world.example"]).await;
-    let RelayStep::Done(done) = stream.record().await.expect("a step") else { panic!("it was connected") };
+    let RelayStep::Ended(done, _) = stream.record().await.expect("a step") else { panic!("it was connected") };
     let [WireOutcome::Refused(reply)] = done.outcomes.as_slice() else { panic!("{done:?}") };
     assert_eq!(Reply::from(reply.clone()), Reply::private_route("127.0.0.1"));
 }

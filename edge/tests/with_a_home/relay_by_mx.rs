@@ -74,7 +74,7 @@ async fn relay(home: &Home, domain: &str) -> WireOutcome {
         eight_bit: false,
         hop: WireHop::Domain(domain.into()),
     }));
-    let RelayStep::Done(done) = home.ask(&relay).await.expect("answered") else { panic!("nobody takes it") };
+    let RelayStep::Ended(done, _) = home.ask(&relay).await.expect("answered") else { panic!("nobody takes it") };
     done.outcomes.into_iter().next().expect("one recipient")
 }
 

@@ -15,7 +15,7 @@ use gatepost_protocol::machine::{Machine, Output, TlsFacts};
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
-use gatepost_protocol::smtp::client::{Client, ClientConfig, Event, Failure, Stage, StartTls};
+use gatepost_protocol::smtp::client::{Client, ClientConfig, Event, Failure, Offered, Stage, StartTls};
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -174,6 +174,11 @@ impl Attempt {
     /// `name [address]:port`, or `unix:path`.
     pub fn remote(&self) -> String {
         self.remote.clone()
+    }
+
+    /// What the host offers.
+    pub fn offered(&self) -> &Offered {
+        self.connection.view().offered()
     }
 
     /// The TLS session, if there is one.
