@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use comfy_table::Table;
+use gatepost_protocol::mail::address::Domain;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::config::ConfigError;
 use gatepost_runtime::{control, listen, log, program};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::config::{CONFIG_PATH, Config};
+use crate::config::{CONFIG_PATH, Config, HomeConfig};
 use crate::run;
 
 /// Threads for blocking work: sealing, syncs, password checks.
@@ -127,10 +128,18 @@ impl Cli {
         if config.certificate.is_none() {
             eprintln!("note: no certificate is named in [tls]; a self-signed one will be served");
         }
+        for warning in &config.warnings {
+            eprintln!("note: {warning}");
+        }
         if self.json {
-            print_json(&json!({ "good": true, "config": self.config, "state": config.state }));
+            let homes: Vec<Value> = config.homes.iter().map(listed).collect();
+            print_json(&json!({ "good": true, "config": self.config, "state": config.state, "homes": homes }));
         } else {
             println!("{} is good: {}, {} home(s)", self.config.display(), config.doors, config.homes.len());
+            for home in &config.homes {
+                let domains: Vec<_> = home.domains.iter().map(Domain::as_str).collect();
+                println!("home {}, listed in {}: {}", home.name, home.origin, domains.join(", "));
+            }
         }
         Ok(())
     }
@@ -150,6 +159,11 @@ impl Cli {
     }
 }
 
+fn listed(home: &HomeConfig) -> Value {
+    let domains: Vec<_> = home.domains.iter().map(Domain::as_str).collect();
+    json!({ "name": home.name, "domains": domains, "listed_in": home.origin.to_string() })
+}
+
 fn print_json(value: &Value) {
     println!("{value:#}");
 }
@@ -164,12 +178,22 @@ fn print_status(status: &Value) {
         text(&status["sessions"]["smtp"]),
         text(&status["sessions"]["submissions"])
     );
-    let mut table =
-        table(&["home", "connected since", "address", "round trip", "directory", "sealed", "octets", "damaged"]);
+    let mut table = table(&[
+        "home",
+        "listed in",
+        "connected since",
+        "address",
+        "round trip",
+        "directory",
+        "sealed",
+        "octets",
+        "damaged",
+    ]);
     for home in status["homes"].as_array().into_iter().flatten() {
         let session = &home["session"];
         table.add_row([
             text(&home["name"]),
+            text(&home["listed_in"]),
             if session.is_null() { "away".into() } else { text(&session["since"]) },
             text(&session["address"]),
             session["round_trip_ms"].as_f64().map_or_else(|| "-".into(), |time| format!("{time:.1} ms")),

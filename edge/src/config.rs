@@ -1,26 +1,29 @@
 //! The edge's config, in two stages: `Raw…` is exactly the file, [`Config`] is what the parts run
 //! on: typed, defaults filled, relations checked. Each part gets its own table by value.
 
-use std::collections::HashSet;
+pub mod homes;
+pub mod paired;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gatepost_protocol::mail::address::Domain;
-use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::wire::RECIPIENTS_MAX;
 use gatepost_runtime::certificate::CertificateFiles;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source, Span};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+pub use self::homes::{HomeConfig, Origin};
+use self::homes::{RawHome, Roll};
+use self::paired::PairedFile;
+
 /// Where the config lies if `--config` does not say otherwise.
 pub const CONFIG_PATH: &str = "/etc/gatepost/edge.toml";
 /// Where state lies if neither `state` nor `--state` says otherwise.
 pub const STATE_PATH: &str = "/var/lib/gatepost-edge";
-/// Longest name of a home, in octets: it is also a directory name.
-const HOME_NAME_OCTETS_MAX: usize = 64;
 /// Shortest and longest wait for the home's answer: a client waits ten minutes (RFC 5321 §4.5.3.2.6).
 const HOME_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(9));
 
@@ -41,8 +44,10 @@ pub struct Config {
     pub limits: EdgeLimits,
     /// Whether mail is sent out over IPv6.
     pub outbound_ipv6: bool,
-    /// The paired homes, in the file's order; never empty.
+    /// The homes, those of the file first, then those that were paired by code.
     pub homes: Vec<HomeConfig>,
+    /// What is allowed and yet strange: told by `check` and at start.
+    pub warnings: Vec<String>,
 }
 
 /// Where to listen; `None` is a door that stays shut.
@@ -75,19 +80,6 @@ pub struct EdgeLimits {
     pub disk_reserve_octets: u64,
     /// Messages going out at once for one home.
     pub relays_max: usize,
-}
-
-/// One paired home.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HomeConfig {
-    /// For people, and for directory names.
-    pub name: String,
-    /// Keys it may show (two while it changes its key).
-    pub keys: Vec<NodeKey>,
-    /// Domains it may serve.
-    pub domains: Vec<Domain>,
-    /// Whether its routes may lead to loopback, private and other addresses that are not public.
-    pub private_routes: bool,
 }
 
 #[derive(Deserialize)]
@@ -137,22 +129,6 @@ struct RawLimits {
     relays: Option<Placed<u64>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawHome {
-    name: Placed<String>,
-    key: Placed<OneOrMore>,
-    domains: Placed<Vec<Placed<String>>>,
-    private_routes: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a key (\"gp1…\") or a list of keys")]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
 /// Only where state lies: all that `key` needs, so that it works before the rest is filled in.
 #[derive(Deserialize)]
 struct OnlyState {
@@ -189,15 +165,23 @@ impl Config {
                 source.error(server, "not an address and port", "such as \"192.0.2.53:53\" or \"[2001:db8::53]:53\"")
             })
         });
+        let state = state.map(Path::to_owned).or(raw.state).unwrap_or_else(|| STATE_PATH.into());
+        let homes = homes(&source, &raw.home, &state)?;
+        let mut warnings = Vec::new();
+        if homes.is_empty() {
+            warnings
+                .push("no home is paired with this edge: it takes no mail; pair one with: gatepost-edge pair".into());
+        }
         Ok(Self {
             hostname,
-            state: state.map(Path::to_owned).or(raw.state).unwrap_or_else(|| STATE_PATH.into()),
+            state,
             doors,
             certificate: raw.tls,
             dns_servers: dns_servers.collect::<Result<_, _>>()?,
             limits: raw.limits.check(&source)?,
             outbound_ipv6: raw.outbound_ipv6,
-            homes: homes(&source, &raw.hostname, &raw.home)?,
+            homes,
+            warnings,
         })
     }
 
@@ -212,6 +196,16 @@ impl Config {
         let only: OnlyState = Source::read(path)?.parse()?;
         Ok(only.state.unwrap_or_else(|| STATE_PATH.into()))
     }
+}
+
+/// Those of the file and those paired by code, which may not claim the same.
+fn homes(source: &Source, raw: &[RawHome], state: &Path) -> Result<Vec<HomeConfig>, ConfigError> {
+    let mut roll = Roll::default();
+    roll.list(source, raw)?;
+    if let Some(paired) = PairedFile::source(state)? {
+        roll.list_paired(&paired)?;
+    }
+    Ok(roll.homes())
 }
 
 impl RawLimits {
@@ -270,88 +264,6 @@ fn count(source: &Source, value: Option<&Placed<u64>>, max: usize, default: usiz
     }
 }
 
-fn homes(source: &Source, hostname: &Placed<String>, raw: &[RawHome]) -> Result<Vec<HomeConfig>, ConfigError> {
-    if raw.is_empty() {
-        return Err(source.error(
-            hostname,
-            "no home is paired with this edge",
-            "add a table [[home]] with name, key (printed by: gatepost-home key) and domains",
-        ));
-    }
-    let mut names = HashSet::new();
-    let mut keys = HashSet::new();
-    let mut domains = HashSet::new();
-    raw.iter()
-        .map(|home| {
-            let name = home.name.get_ref();
-            if !is_home_name(name) {
-                let remedy = "lower-case letters, digits and hyphens, at most 64, such as \"cottage\"";
-                return Err(source.error(&home.name, "not a name for a home", remedy));
-            }
-            if !names.insert(name.clone()) {
-                return Err(source.error(&home.name, "two homes have this name", "give each its own"));
-            }
-            Ok(HomeConfig {
-                name: name.clone(),
-                keys: home_keys(source, &home.key, &mut keys)?,
-                domains: home_domains(source, &home.domains, &mut domains)?,
-                // A home alone is the owner's own; one of several may be a guest's.
-                private_routes: home.private_routes.unwrap_or(raw.len() == 1),
-            })
-        })
-        .collect()
-}
-
-fn home_keys(
-    source: &Source,
-    raw: &Placed<OneOrMore>,
-    seen: &mut HashSet<NodeKey>,
-) -> Result<Vec<NodeKey>, ConfigError> {
-    let texts = match raw.get_ref() {
-        OneOrMore::One(text) => std::slice::from_ref(text),
-        OneOrMore::More(texts) => texts.as_slice(),
-    };
-    if texts.is_empty() {
-        return Err(source.error(raw, "no key", "the key printed by: gatepost-home key"));
-    }
-    let parse = |text: &String| {
-        let key: NodeKey = text.parse().map_err(|error: gatepost_protocol::pairing::NodeKeyError| {
-            source.error(raw, &error.to_string(), "the key printed by: gatepost-home key")
-        })?;
-        if !seen.insert(key) {
-            return Err(source.error(raw, "this key is listed twice", "each home has a key of its own"));
-        }
-        Ok(key)
-    };
-    texts.iter().map(parse).collect()
-}
-
-fn home_domains(
-    source: &Source,
-    raw: &Placed<Vec<Placed<String>>>,
-    seen: &mut HashSet<Domain>,
-) -> Result<Vec<Domain>, ConfigError> {
-    if raw.get_ref().is_empty() {
-        return Err(source.error(raw, "no domain", "the domains whose mail goes to this home"));
-    }
-    let parse = |text: &Placed<String>| {
-        let domain = Domain::parse(text.get_ref()).ok().filter(|domain| domain.literal().is_none());
-        let domain = domain.ok_or_else(|| source.error(text, "not a domain name", "a name such as \"example.org\""))?;
-        if !seen.insert(domain.clone()) {
-            return Err(source.error(text, "this domain is listed twice", "a domain belongs to one home"));
-        }
-        Ok(domain)
-    };
-    raw.get_ref().iter().map(parse).collect()
-}
-
-fn is_home_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= HOME_NAME_OCTETS_MAX
-        && !name.starts_with('-')
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
 impl fmt::Display for Doors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |door: Option<SocketAddr>| door.map_or_else(|| "off".to_owned(), |address| address.to_string());
@@ -361,6 +273,8 @@ impl fmt::Display for Doors {
 
 #[cfg(test)]
 mod tests {
+    use gatepost_protocol::pairing::NodeKey;
+
     use super::*;
 
     fn load(text: &str) -> Result<Config, String> {
@@ -421,7 +335,6 @@ mod tests {
             )
         };
         for (text, line, words) in [
-            ("hostname = \"mail.example.org\"\n".to_owned(), "1", "no home is paired"),
             (two("cottage", &key("b"), "example.com"), "8", "two homes have this name"),
             (two("cabin", &key("a"), "example.com"), "9", "listed twice"),
             (two("cabin", &key("b"), "EXAMPLE.org"), "10", "a domain belongs to one home"),
@@ -442,16 +355,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_home_alone_reaches_private_addresses_unasked() {
-        assert!(load(&whole("")).expect("good").homes[0].private_routes);
-        let second = format!("[[home]]\nname = \"cabin\"\nkey = \"{}\"\ndomains = [\"a.example\"]\n", key("b"));
-        let routes = |text: String| load(&text).expect("good").homes.iter().map(|home| home.private_routes).collect();
-        let shared: Vec<bool> = routes(whole("") + &second);
-        assert_eq!(shared, [false, false]);
-        let told: Vec<bool> = routes(whole("") + "private_routes = true\n" + &second);
-        assert_eq!(told, [true, false]);
-        let alone: Vec<bool> = routes(whole("") + "private_routes = false\n");
-        assert_eq!(alone, [false]);
+    fn an_edge_that_waits_for_its_first_home_is_good_and_says_so() {
+        let config = load("hostname = \"mail.example.org\"\n").expect("good");
+        assert!(config.homes.is_empty());
+        assert!(config.warnings[0].contains("gatepost-edge pair"), "{:?}", config.warnings);
+        assert!(load(&whole("")).expect("good").warnings.is_empty());
     }
 
     #[test]

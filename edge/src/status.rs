@@ -64,7 +64,8 @@ impl Status {
 
     /// For `spool list`.
     pub fn spool_json(&self) -> Value {
-        let items = self.homes.all().iter().flat_map(|home| {
+        let homes = self.homes.all();
+        let items = homes.iter().flat_map(|home| {
             self.spool.list(home.name()).entries.into_iter().map(|item| {
                 json!({
                     "home": home.name(),
@@ -94,6 +95,7 @@ impl Status {
         });
         json!({
             "name": home.name(),
+            "listed_in": home.origin(),
             "domains": home.domains().iter().map(ToString::to_string).collect::<Vec<_>>(),
             "connected": session.is_some(),
             "session": session,

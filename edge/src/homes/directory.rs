@@ -3,7 +3,7 @@
 //! holds is left out when it is read, so that a change of the config counts at once.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::directory::Directory;
@@ -21,8 +21,16 @@ const ITERATIONS_MAX: u32 = 1_000_000;
 #[derive(Debug)]
 pub struct Shelf {
     path: PathBuf,
-    domains: Vec<Domain>,
-    held: RwLock<Option<Arc<Directory>>>,
+    held: RwLock<Held>,
+    /// Held while the file or the domains change: whoever only looks something up never waits for the disk.
+    changing: Mutex<()>,
+}
+
+/// What is in use, and the domains it is cut down to.
+#[derive(Debug)]
+struct Held {
+    domains: Arc<[Domain]>,
+    directory: Option<Arc<Directory>>,
 }
 
 /// Why a snapshot was not taken.
@@ -42,34 +50,55 @@ impl Shelf {
     pub fn open(folder: &Path, name: &str, domains: &[Domain]) -> Result<Self, DurableError> {
         durable::create_directory(folder)?;
         let path = folder.join(name);
-        let held = match std::fs::read(&path) {
-            Ok(bytes) => match decode(&bytes).and_then(|wire| admit(wire, domains)) {
-                Ok(directory) => Some(Arc::new(directory)),
-                Err(error) => {
-                    error!(path = %path.display(), %error, "the home's directory can't be read; waiting for the home");
-                    None
-                }
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(DurableError { action: "read", path, source }),
-        };
-        Ok(Self { path, domains: domains.to_vec(), held: RwLock::new(held) })
+        let directory = read(&path, domains)?.map(Arc::new);
+        let held = RwLock::new(Held { domains: domains.into(), directory });
+        Ok(Self { path, held, changing: Mutex::default() })
+    }
+
+    /// From now on these domains count. Blocking.
+    pub fn serve(&self, domains: &Arc<[Domain]>) -> Result<(), DurableError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = read(&self.path, domains)?.map(Arc::new);
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Held { domains: domains.clone(), directory };
+        Ok(())
+    }
+
+    /// Forgets the kept snapshot of a home that is gone. Blocking.
+    pub fn discard(folder: &Path, name: &str) -> Result<(), DurableError> {
+        durable::remove(&folder.join(name))
     }
 
     /// The snapshot in use.
     pub fn directory(&self) -> Option<Arc<Directory>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held.read().unwrap_or_else(PoisonError::into_inner).directory.clone()
     }
 
     /// Takes a new snapshot: durable when this returns. Blocking.
     pub fn put(&self, wire: WireDirectory2) -> Result<u64, ShelfError> {
         let mut bytes = vec![FILE_VERSION];
         bytes = postcard::to_extend(&wire, bytes).map_err(|error| ShelfError::Malformed(error.to_string()))?;
-        let directory = admit(wire, &self.domains)?;
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let domains = self.held.read().unwrap_or_else(PoisonError::into_inner).domains.clone();
+        let directory = admit(wire, &domains)?;
         let version = directory.version;
         durable::write_file(&self.path, &bytes)?;
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(directory));
+        self.held.write().unwrap_or_else(PoisonError::into_inner).directory = Some(Arc::new(directory));
         Ok(version)
+    }
+}
+
+/// What the file at `path` holds for these domains. One that can't be understood is reported and left alone.
+fn read(path: &Path, domains: &[Domain]) -> Result<Option<Directory>, DurableError> {
+    match std::fs::read(path) {
+        Ok(bytes) => match decode(&bytes).and_then(|wire| admit(wire, domains)) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(error) => {
+                error!(path = %path.display(), %error, "the home's directory can't be read; waiting for the home");
+                Ok(None)
+            }
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DurableError { action: "read", path: path.to_owned(), source }),
     }
 }
 
@@ -147,6 +176,26 @@ mod tests {
         let wider = [domain("example.org"), domain("stolen.example")];
         let wider = Shelf::open(folder.path(), "cottage", &wider).expect("opened").directory().expect("held");
         assert_eq!(wider.lookup(&address("bob@stolen.example")), Lookup::Known);
+    }
+
+    #[test]
+    fn other_domains_count_at_once_without_hearing_from_the_home() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let shelf = Shelf::open(folder.path(), "cottage", &[domain("example.org")]).expect("opened");
+        shelf.put(snapshot(7)).expect("kept");
+        let bob = address("bob@stolen.example");
+        for (domains, expected) in
+            [(&["example.org", "stolen.example"][..], Lookup::Known), (&["example.org"], Lookup::NotOurs)]
+        {
+            let domains: Vec<_> = domains.iter().map(|name| domain(name)).collect();
+            shelf.serve(&domains.into()).expect("read");
+            assert_eq!(shelf.directory().expect("held").lookup(&bob), expected);
+            shelf.put(snapshot(8)).expect("kept");
+            assert_eq!(shelf.directory().expect("held").lookup(&bob), expected, "for the next snapshot too");
+        }
+        Shelf::discard(folder.path(), "cottage").expect("removed");
+        let again = Shelf::open(folder.path(), "cottage", &[domain("example.org")]).expect("opened");
+        assert!(again.directory().is_none());
     }
 
     #[test]

@@ -36,13 +36,13 @@ pub fn gate(
     let serve = async move {
         let number = AtomicU64::new(0);
         while let Some((session, incoming)) = sessions.recv().await {
-            let Some(home) = homes.of_key(session.facts().peer).cloned() else {
+            let Some(home) = homes.of_key(session.facts().peer) else {
                 // The acceptor asked `paired` already; a key that is none of ours gets nothing.
                 session.close(TunnelError::Closed);
                 continue;
             };
-            let version = session.facts().version;
-            let link = Link { home, number: number.fetch_add(1, Ordering::Relaxed), version, asked: asked.clone() };
+            let (number, version) = (number.fetch_add(1, Ordering::Relaxed), session.facts().version);
+            let link = Link { homes: homes.clone(), home, number, version, asked: asked.clone() };
             tokio::spawn(link.run(session, incoming));
         }
     };
@@ -50,6 +50,7 @@ pub fn gate(
 }
 
 struct Link {
+    homes: Homes,
     home: Arc<Home>,
     number: u64,
     version: u16,
@@ -64,6 +65,8 @@ impl Link {
             // A home that changes its key may still have a session with the old one.
             old.close(TunnelError::Refused(Refusal::Replaced));
         }
+        // It may have been taken off the list since its key was looked up.
+        self.homes.check(&self.home);
         let link = Arc::new(self);
         // Held while a snapshot is stored: the newest of this session.
         let newest = Arc::new(Mutex::new(0));

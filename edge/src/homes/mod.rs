@@ -1,31 +1,41 @@
 //! The paired homes and a handle to each: its domains, its directory, its live session. Who is
-//! paired comes from the config alone. What a home asks for leaves here as [`Asked`]; nothing here
-//! knows who serves it.
+//! paired is handed in, at start and whenever it changes. What a home asks for leaves here as
+//! [`Asked`]; nothing here knows who serves it.
 
 pub mod directory;
 pub mod link;
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use arc_swap::ArcSwap;
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::directory::Directory;
 use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::tunnel::hello::Refusal;
 use gatepost_protocol::tunnel::verb::relay::{AttemptRequest, Relay};
 use gatepost_protocol::tunnel::verb::spool::SpoolRequest;
-use gatepost_runtime::tunnel::{Session, Stream};
+use gatepost_runtime::durable::DurableError;
+use gatepost_runtime::tunnel::{Session, Stream, TunnelError};
+use tracing::info;
 
 use self::directory::Shelf;
 use crate::config::HomeConfig;
 
-/// One paired home.
+/// One paired home. It stays the same one while what is listed of it changes.
 pub struct Home {
     name: String,
-    domains: Vec<Domain>,
-    private_routes: bool,
+    listed: ArcSwap<Listed>,
     shelf: Shelf,
     live: RwLock<Option<Live>>,
+}
+
+/// What is listed of a home.
+struct Listed {
+    domains: Arc<[Domain]>,
+    private_routes: bool,
+    origin: String,
 }
 
 /// A session, numbered so that the end of an old one never ends a newer.
@@ -63,66 +73,132 @@ pub enum Ask {
 pub struct Homes(Arc<Inner>);
 
 struct Inner {
+    /// Where directories are kept.
+    folder: PathBuf,
+    book: ArcSwap<Book>,
+    /// Held while the book is changed.
+    changing: Mutex<()>,
+}
+
+/// Who is who, at one moment.
+#[derive(Default)]
+struct Book {
     homes: Vec<Arc<Home>>,
     by_domain: HashMap<Domain, Arc<Home>>,
     by_key: HashMap<NodeKey, Arc<Home>>,
 }
 
 impl Homes {
-    /// The homes of the config, each with the directory it last sent. Blocking.
-    pub fn open(state: &Path, configs: &[HomeConfig]) -> Result<Self, gatepost_runtime::durable::DurableError> {
-        let mut inner = Inner { homes: Vec::new(), by_domain: HashMap::new(), by_key: HashMap::new() };
-        for config in configs {
-            let shelf = Shelf::open(&state.join("directory"), &config.name, &config.domains)?;
-            let home = Arc::new(Home {
-                name: config.name.clone(),
-                domains: config.domains.clone(),
-                private_routes: config.private_routes,
-                shelf,
-                live: RwLock::new(None),
-            });
-            inner.by_domain.extend(config.domains.iter().map(|domain| (domain.clone(), home.clone())));
-            inner.by_key.extend(config.keys.iter().map(|key| (*key, home.clone())));
-            inner.homes.push(home);
-        }
-        Ok(Self(Arc::new(inner)))
+    /// These homes, each with the directory it last sent. Blocking.
+    pub fn open(state: &Path, configs: &[HomeConfig]) -> Result<Self, DurableError> {
+        let inner = Inner {
+            folder: state.join("directory"),
+            book: ArcSwap::from_pointee(Book::default()),
+            changing: Mutex::default(),
+        };
+        let homes = Self(Arc::new(inner));
+        homes.set(configs)?;
+        Ok(homes)
     }
 
-    /// Every home, in the config's order; never empty.
-    pub fn all(&self) -> &[Arc<Home>] {
-        &self.0.homes
+    /// From now on these are the homes. One that stays keeps its session; one that has gone, or no
+    /// longer has the key its session was made with, is told so and cut off. If this fails, who is
+    /// a home has not changed. Blocking.
+    pub fn set(&self, configs: &[HomeConfig]) -> Result<(), DurableError> {
+        let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.0.book.load_full();
+        let mut book = Book::default();
+        let mut listed = Vec::new();
+        for config in configs {
+            let of_home = Arc::new(Listed::new(config, configs.len() == 1));
+            let home = match old.homes.iter().find(|home| home.name == config.name) {
+                Some(home) => home.clone(),
+                None => Home::open(&self.0.folder, &config.name, of_home.clone())?,
+            };
+            book.by_domain.extend(config.domains.iter().map(|domain| (domain.clone(), home.clone())));
+            book.by_key.extend(config.keys.iter().map(|key| (*key, home.clone())));
+            book.homes.push(home);
+            listed.push(of_home);
+        }
+        for (home, listed) in book.homes.iter().zip(&listed) {
+            if home.domains() != listed.domains {
+                home.shelf.serve(&listed.domains)?;
+            }
+        }
+        for (home, listed) in book.homes.iter().zip(listed) {
+            home.listed.store(listed);
+        }
+        let book = Arc::new(book);
+        self.0.book.store(book.clone());
+        for home in old.homes.iter().chain(&book.homes) {
+            home.cut_off_unless_in(&book);
+        }
+        Ok(())
+    }
+
+    /// Ends a home's session if its key is not listed for it.
+    fn check(&self, home: &Home) {
+        home.cut_off_unless_in(&self.0.book.load());
+    }
+
+    /// Every home, in the order they are listed.
+    pub fn all(&self) -> Vec<Arc<Home>> {
+        self.0.book.load().homes.clone()
     }
 
     /// Whose mail this domain's is.
-    pub fn of_domain(&self, domain: &Domain) -> Option<&Arc<Home>> {
-        self.0.by_domain.get(domain)
+    pub fn of_domain(&self, domain: &Domain) -> Option<Arc<Home>> {
+        self.0.book.load().by_domain.get(domain).cloned()
     }
 
     /// Who shows this key.
-    pub fn of_key(&self, key: NodeKey) -> Option<&Arc<Home>> {
-        self.0.by_key.get(&key)
+    pub fn of_key(&self, key: NodeKey) -> Option<Arc<Home>> {
+        self.0.book.load().by_key.get(&key).cloned()
+    }
+}
+
+impl Listed {
+    /// `alone`: there is no other home.
+    fn new(config: &HomeConfig, alone: bool) -> Self {
+        Self {
+            domains: config.domains.clone().into(),
+            // A home alone is the owner's own; one of several may be a guest's.
+            private_routes: config.private_routes.unwrap_or(alone),
+            origin: config.origin.to_string(),
+        }
     }
 }
 
 impl Home {
-    /// Its name in the config.
+    fn open(folder: &Path, name: &str, listed: Arc<Listed>) -> Result<Arc<Self>, DurableError> {
+        let shelf = Shelf::open(folder, name, &listed.domains)?;
+        let (name, live) = (name.to_owned(), RwLock::new(None));
+        Ok(Arc::new(Self { name, listed: ArcSwap::new(listed), shelf, live }))
+    }
+
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The domains it may serve, never empty.
-    pub fn domains(&self) -> &[Domain] {
-        &self.domains
+    pub fn domains(&self) -> Arc<[Domain]> {
+        self.listed.load().domains.clone()
     }
 
     /// True if this domain is one of its own.
     pub fn serves(&self, domain: &Domain) -> bool {
-        self.domains.contains(domain)
+        self.listed.load().domains.contains(domain)
     }
 
     /// Whether its routes may lead to addresses that are not public.
     pub fn private_routes(&self) -> bool {
-        self.private_routes
+        self.listed.load().private_routes
+    }
+
+    /// Where it is listed, for people.
+    pub fn origin(&self) -> String {
+        self.listed.load().origin.clone()
     }
 
     /// What it last told us, cut down to its own domains; `None` if it never did.
@@ -156,6 +232,17 @@ impl Home {
     }
 }
 
+impl Home {
+    fn cut_off_unless_in(&self, book: &Book) {
+        let Some(session) = self.session() else { return };
+        let key = session.facts().peer;
+        if book.by_key.get(&key).is_none_or(|home| home.name != self.name) {
+            info!(home = self.name, %key, "this home's key is no longer listed: its session ends");
+            session.close(TunnelError::Refused(Refusal::NotPaired { got: *key.as_bytes() }));
+        }
+    }
+}
+
 impl std::fmt::Debug for Home {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Home({})", self.name)
@@ -164,7 +251,7 @@ impl std::fmt::Debug for Home {
 
 impl std::fmt::Debug for Homes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.all()).finish()
+        f.debug_list().entries(&self.0.book.load().homes).finish()
     }
 }
 
@@ -181,5 +268,58 @@ impl std::fmt::Display for Ask {
             Self::Attempt(_) => "Attempt",
             Self::Spool(_) => "Spool",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Origin;
+
+    fn config(name: &str, seed: &str, domain: &str, private_routes: Option<bool>) -> HomeConfig {
+        HomeConfig {
+            name: name.into(),
+            keys: vec![NodeKey::of_spki(seed.as_bytes())],
+            domains: vec![Domain::parse(domain).expect("valid")],
+            private_routes,
+            origin: Origin::Paired,
+        }
+    }
+
+    #[test]
+    fn only_a_home_alone_reaches_private_addresses_unasked() {
+        let state = tempfile::tempdir().expect("a directory");
+        let homes = Homes::open(state.path(), &[]).expect("opened");
+        let cabin = config("cabin", "b", "a.example", None);
+        for (first, second, expected) in [
+            (None, None, &[true][..]),
+            (None, Some(&cabin), &[false, false]),
+            (Some(true), Some(&cabin), &[true, false]),
+            (Some(false), None, &[false]),
+        ] {
+            let configs: Vec<_> =
+                [config("cottage", "a", "example.org", first)].into_iter().chain(second.cloned()).collect();
+            homes.set(&configs).expect("read");
+            let routes: Vec<_> = homes.all().iter().map(|home| home.private_routes()).collect();
+            assert_eq!(routes, expected);
+        }
+    }
+
+    #[test]
+    fn homes_come_change_and_go_while_the_edge_runs() {
+        let state = tempfile::tempdir().expect("a directory");
+        let homes = Homes::open(state.path(), &[config("cottage", "a", "example.org", None)]).expect("opened");
+        let cottage = homes.all().remove(0);
+        let domain = |name| Domain::parse(name).expect("valid");
+        homes
+            .set(&[config("cottage", "b", "example.net", None), config("cabin", "c", "a.example", None)])
+            .expect("set");
+        assert!(Arc::ptr_eq(&cottage, &homes.of_key(NodeKey::of_spki(b"b")).expect("listed")), "it stays the same one");
+        assert!(cottage.serves(&domain("example.net")) && !cottage.serves(&domain("example.org")));
+        assert!(homes.of_domain(&domain("example.org")).is_none());
+        assert!(homes.of_key(NodeKey::of_spki(b"a")).is_none());
+        assert_eq!(homes.of_domain(&domain("a.example")).expect("listed").name(), "cabin");
+        homes.set(&[]).expect("set");
+        assert!(homes.all().is_empty() && homes.of_domain(&domain("example.net")).is_none());
     }
 }

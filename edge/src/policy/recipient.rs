@@ -28,13 +28,17 @@ pub fn judge_inbound(
 ) -> Result<Taken, Reply> {
     let address = match path {
         ForwardPath::Address(address) => address,
-        // The first domain of the first home speaks for the host (RFC 5321 §4.5.1).
-        ForwardPath::Postmaster => postmaster(&homes.all()[0]),
+        // The first domain of the first home speaks for the host (RFC 5321 §4.5.1); a host that has no
+        // home yet has nobody to take it.
+        ForwardPath::Postmaster => match homes.all().first() {
+            Some(home) => postmaster(home),
+            None => return Err(Reply::directory_missing()),
+        },
     };
     let Some(owner) = homes.of_domain(address.domain()) else {
         return Err(Reply::relay_denied());
     };
-    if home.is_some_and(|home| !Arc::ptr_eq(home, owner)) {
+    if home.is_some_and(|home| !Arc::ptr_eq(home, &owner)) {
         return Err(Reply::too_many_recipients());
     }
     let Some(directory) = owner.directory() else {
@@ -50,7 +54,7 @@ pub fn judge_inbound(
     if size.is_some_and(|size| size > directory.message_octets_max) {
         return Err(Reply::too_big(directory.message_octets_max));
     }
-    Ok(Taken { home: owner.clone(), address })
+    Ok(Taken { home: owner, address })
 }
 
 /// Judges a recipient of an account's mail: what is local must exist, the rest is the home's to say.
@@ -91,7 +95,7 @@ mod tests {
     use gatepost_protocol::tunnel::verb::directory::WireDirectory2;
 
     use super::*;
-    use crate::config::HomeConfig;
+    use crate::config::{HomeConfig, Origin};
     use crate::homes::directory::Shelf;
 
     fn domain(text: &str) -> Domain {
@@ -103,7 +107,8 @@ mod tests {
             name: name.into(),
             keys: vec![NodeKey::of_spki(name.as_bytes())],
             domains: domains.iter().map(|name| domain(name)).collect(),
-            private_routes: false,
+            private_routes: Some(false),
+            origin: Origin::Paired,
         };
         let directory = Directory {
             version: 1,
@@ -160,6 +165,15 @@ mod tests {
         assert_eq!(denied, Reply::relay_denied());
         let postmaster = judge_inbound(&homes, path("Postmaster"), None, None).expect("taken");
         assert_eq!(postmaster.address.to_string(), "postmaster@example.org");
+    }
+
+    #[test]
+    fn an_edge_without_a_home_takes_nothing_and_says_so() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = Homes::open(state.path(), &[]).expect("opened");
+        let judge = |recipient| judge_inbound(&homes, path(recipient), None, None).expect_err("nobody's");
+        assert_eq!(judge("postmaster"), Reply::directory_missing());
+        assert_eq!(judge("alice@example.org"), Reply::relay_denied());
     }
 
     #[test]

@@ -115,12 +115,22 @@ impl Attempts {
         homes: impl IntoIterator<Item = &'a str>,
         outcomes_octets_max: usize,
     ) -> Result<Self, DurableError> {
-        let folder = state.join("attempts");
-        let mut known = HashMap::new();
+        let (folder, known) = (state.join("attempts"), Mutex::default());
+        let attempts = Self(Arc::new(Inner { folder, known, outcomes_octets_max }));
         for home in homes {
-            known.insert(home.to_owned(), load(&folder.join(home))?);
+            attempts.add(home)?;
         }
-        Ok(Self(Arc::new(Inner { folder, known: Mutex::new(known), outcomes_octets_max })))
+        Ok(attempts)
+    }
+
+    /// Remembers for this home too, and what was remembered of it before. Blocking.
+    pub fn add(&self, home: &str) -> Result<(), DurableError> {
+        if self.known().contains_key(home) {
+            return Ok(());
+        }
+        let loaded = load(&self.0.folder.join(home))?;
+        self.known().entry(home.to_owned()).or_insert(loaded);
+        Ok(())
     }
 
     /// What became of an attempt.

@@ -7,7 +7,7 @@ pub mod exchangers;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use gatepost_protocol::mail::address::Domain;
@@ -68,7 +68,8 @@ struct Inner {
     attempts: Attempts,
     clock: Clock,
     ipv6: bool,
-    places: HashMap<String, Places>,
+    places: Mutex<HashMap<String, Arc<Places>>>,
+    relays_max: usize,
     homes: Homes,
     /// Where our own door 25 can be reached, if it is open.
     own_door: OnceLock<SocketAddr>,
@@ -152,13 +153,24 @@ impl Sender {
         homes: Homes,
         relays_max: usize,
     ) -> Self {
-        let places = || Places {
-            running: Semaphore::new(relays_max),
-            waiting: Semaphore::new(relays_max.saturating_mul(WAITING_PER_RUNNING)),
+        let (places, own_door) = (Mutex::default(), OnceLock::new());
+        Self(Arc::new(Inner { hostname, resolver, attempts, clock, ipv6, places, relays_max, homes, own_door }))
+    }
+
+    /// Remembers the attempts of this home too. Blocking.
+    pub fn add(&self, home: &str) -> Result<(), gatepost_runtime::durable::DurableError> {
+        self.0.attempts.add(home)
+    }
+
+    fn places(&self, home: &str) -> Arc<Places> {
+        let mut places = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            Arc::new(Places {
+                running: Semaphore::new(self.0.relays_max),
+                waiting: Semaphore::new(self.0.relays_max.saturating_mul(WAITING_PER_RUNNING)),
+            })
         };
-        let places = homes.all().iter().map(|home| (home.name().to_owned(), places())).collect();
-        let own_door = OnceLock::new();
-        Self(Arc::new(Inner { hostname, resolver, attempts, clock, ipv6, places, homes, own_door }))
+        places.entry(home.to_owned()).or_insert_with(new).clone()
     }
 
     /// Our own door 25 is open here: it takes what one of our homes sends to another. Said once.
@@ -222,7 +234,7 @@ impl Sender {
             // A home speaks for its own domains only, here as in its directory.
             return Ok(all(&envelope, &Reply::sender_not_of_home(&sender.to_string())).into());
         }
-        let Some(places) = self.0.places.get(home.name()) else { return Err(BrokenOff::Ending) };
+        let places = self.places(home.name());
         let _place = if let Ok(place) = places.running.try_acquire() {
             place
         } else {

@@ -73,6 +73,9 @@ impl Edge {
         let identity = Arc::new(identity(&config.state)?);
         let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str())?;
         let parts = Parts::open(&config, clock)?;
+        for warning in &config.warnings {
+            warn!("{warning}");
+        }
         info!(key = %identity.key(), hostname = %config.hostname, state = %config.state.display(), "edge starts");
 
         let (shutdown, draining) = Shutdown::new();

@@ -5,7 +5,7 @@ use gatepost_runtime::clock::Clock;
 use gatepost_runtime::resolver;
 
 use super::chores;
-use crate::config::Config;
+use crate::config::{Config, HomeConfig};
 use crate::handover::Handover;
 use crate::homes::Homes;
 use crate::relay::Sender;
@@ -14,6 +14,7 @@ use crate::session::Desk;
 use crate::spool::{Spool, SpoolLimits};
 
 /// The parts that outlive a signal to stop accepting.
+#[derive(Clone)]
 pub(super) struct Parts {
     pub(super) homes: Homes,
     pub(super) spool: Spool,
@@ -41,6 +42,15 @@ impl Parts {
             config.limits.relays_max,
         );
         Ok(Self { homes, spool, sender })
+    }
+
+    /// From now on these are the homes: everything that is kept for each is opened before it is one. Blocking.
+    pub(super) fn set_homes(&self, homes: &[HomeConfig]) -> anyhow::Result<()> {
+        for home in homes {
+            self.spool.add(&home.name)?;
+            self.sender.add(&home.name)?;
+        }
+        Ok(self.homes.set(homes)?)
     }
 }
 

@@ -168,7 +168,7 @@ impl Login {
         let Some(name) = login_name(self.mechanism, first.expose()) else {
             return Step::Failed(Reply::login_malformed());
         };
-        let home = home_of(&desk.homes, &name).cloned();
+        let home = home_of(&desk.homes, &name);
         self.name = Some(name);
         let Some(home) = home else { return Step::Failed(Reply::login_refused()) };
         if let Some((session_number, stream)) = self.open(desk, &home, &first).await {
@@ -318,11 +318,11 @@ fn plain(message: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// The home of a login: by its domain, or the only one there is.
-fn home_of<'a>(homes: &'a Homes, login: &str) -> Option<&'a Arc<Home>> {
+fn home_of(homes: &Homes, login: &str) -> Option<Arc<Home>> {
     match login.rsplit_once('@') {
         Some((_, domain)) => homes.of_domain(&Domain::parse(domain).ok()?),
-        None => match homes.all() {
-            [only] => Some(only),
+        None => match homes.all().as_slice() {
+            [only] => Some(only.clone()),
             _ => None,
         },
     }

@@ -8,7 +8,7 @@ pub mod serve;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use gatepost_protocol::tunnel::transfer::TransferId;
@@ -66,7 +66,8 @@ pub struct Spool(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    homes: HashMap<String, HomeSpool>,
+    folder: PathBuf,
+    homes: RwLock<HashMap<String, Arc<HomeSpool>>>,
     limits: SpoolLimits,
     clock: Clock,
     sequence: AtomicU32,
@@ -100,17 +101,33 @@ impl Spool {
         limits: SpoolLimits,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        let mut opened = HashMap::new();
         let folder = state.join("spool");
+        durable::create_directory(&folder)?;
+        let sequence = AtomicU32::new(0);
+        let spool = Self(Arc::new(Inner { folder, homes: RwLock::default(), limits, clock, sequence }));
         for home in homes {
-            let inventory = Inventory::open(folder.join(home))?;
-            let held = HomeSpool { inventory: Mutex::new(inventory), drafts_octets: AtomicU64::new(0) };
-            opened.insert(home.to_owned(), held);
+            spool.add(home)?;
         }
-        for stranger in strangers(&folder, &opened)? {
-            error!(folder = %stranger.display(), "sealed mail lies here for a home that the config does not name (any more)");
+        for stranger in spool.strangers()? {
+            error!(folder = %stranger.display(), "sealed mail lies here for a home that is not paired (any more)");
         }
-        Ok(Self(Arc::new(Inner { homes: opened, limits, clock, sequence: AtomicU32::new(0) })))
+        Ok(spool)
+    }
+
+    /// Holds mail for this home too, and what was held for it before. Blocking.
+    pub fn add(&self, home: &str) -> Result<(), OpenError> {
+        if self.homes().contains_key(home) {
+            return Ok(());
+        }
+        let inventory = Inventory::open(self.0.folder.join(home))?;
+        let held = HomeSpool { inventory: Mutex::new(inventory), drafts_octets: AtomicU64::new(0) };
+        self.0.homes.write().unwrap_or_else(PoisonError::into_inner).entry(home.to_owned()).or_insert(Arc::new(held));
+        Ok(())
+    }
+
+    /// Whether sealed mail lies under this name. Blocking.
+    pub fn holds_mail(&self, home: &str) -> bool {
+        holds_mail(&self.0.folder.join(home))
     }
 
     /// Whether a message of about `octets` may be begun. Cheap, but asks the file system: blocking.
@@ -151,7 +168,8 @@ impl Spool {
 
     /// The oldest messages held for a home.
     pub fn list(&self, home: &str) -> SpoolListing {
-        let inventory = self.of(home).inventory();
+        let of_home = self.of(home);
+        let inventory = of_home.inventory();
         let item = |entry: &Entry| SpoolItem {
             transfer: entry.transfer,
             octets: entry.octets,
@@ -166,7 +184,8 @@ impl Spool {
 
     /// What is held for a home.
     pub fn held(&self, home: &str) -> Held {
-        let inventory = self.of(home).inventory();
+        let of_home = self.of(home);
+        let inventory = of_home.inventory();
         Held {
             messages: inventory.count(),
             octets: inventory.octets(),
@@ -183,7 +202,8 @@ impl Spool {
 
     /// Sets a message aside that could not be read, so that it is not offered again. Blocking.
     pub fn set_aside(&self, home: &str, transfer: TransferId, why: &RecordError) {
-        let mut inventory = self.of(home).inventory();
+        let of_home = self.of(home);
+        let mut inventory = of_home.inventory();
         if let Some(name) = inventory.path(transfer).and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned)) {
             inventory.set_aside(&name.to_string_lossy(), &why.to_string());
         }
@@ -198,8 +218,27 @@ impl Spool {
         Ok(())
     }
 
-    fn of(&self, home: &str) -> &HomeSpool {
-        self.0.homes.get(home).expect("run opens the spool with every home of the config, and there are no others")
+    fn homes(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<HomeSpool>>> {
+        self.0.homes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, home: &str) -> Arc<HomeSpool> {
+        self.homes().get(home).cloned().expect("run adds a home here before it is one, and none is ever taken away")
+    }
+
+    /// Folders that hold mail and belong to no home: what was answered 250 must not be forgotten.
+    fn strangers(&self) -> Result<Vec<PathBuf>, DurableError> {
+        let folder = &self.0.folder;
+        let failed = |source| DurableError { action: "read", path: folder.clone(), source };
+        let mut strangers = Vec::new();
+        for found in std::fs::read_dir(folder).map_err(failed)? {
+            let found = found.map_err(failed)?;
+            let known = found.file_name().to_str().is_some_and(|name| self.homes().contains_key(name));
+            if !known && holds_mail(&found.path()) {
+                strangers.push(found.path());
+            }
+        }
+        Ok(strangers)
     }
 }
 
@@ -260,22 +299,9 @@ impl Drop for SpoolDraft {
     }
 }
 
-/// Folders that hold something and belong to no home: what was answered 250 must not be forgotten.
-fn strangers(folder: &Path, homes: &HashMap<String, HomeSpool>) -> Result<Vec<PathBuf>, DurableError> {
-    let failed = |source| DurableError { action: "read", path: folder.to_owned(), source };
-    let mut strangers = Vec::new();
-    for found in std::fs::read_dir(folder).map_err(failed)? {
-        let found = found.map_err(failed)?;
-        let known = found.file_name().to_str().is_some_and(|name| homes.contains_key(name));
-        let holds_mail = |path: &Path| {
-            let mut names = std::fs::read_dir(path).into_iter().flatten().flatten();
-            names.any(|entry| record::parse_name(&entry.file_name().to_string_lossy()).is_some())
-        };
-        if !known && holds_mail(&found.path()) {
-            strangers.push(found.path());
-        }
-    }
-    Ok(strangers)
+fn holds_mail(folder: &Path) -> bool {
+    let mut names = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    names.any(|entry| record::parse_name(&entry.file_name().to_string_lossy()).is_some())
 }
 
 fn unix_s(unix_ms: u64) -> i64 {
@@ -362,11 +388,14 @@ mod tests {
         let clock = Clock::still(Duration::from_secs(1_000_000));
         put(&spool(state.path(), 10_000, &clock), 1, b"sealed").expect("room");
         let folder = state.path().join("spool");
-        assert_eq!(strangers(&folder, &HashMap::new()).expect("readable"), [folder.join("cottage")]);
         let limits = SpoolLimits { home_octets_max: 10_000, disk_reserve_octets: 0 };
-        Spool::open(state.path(), ["cabin"], limits, clock.clone()).expect("opened");
-        assert_eq!(spool(state.path(), 10_000, &clock).list("cottage").total, 1);
-        assert!(strangers(&folder, &spool(state.path(), 10_000, &clock).0.homes).expect("readable").is_empty());
+        let other = Spool::open(state.path(), ["cabin"], limits, clock.clone()).expect("opened");
+        assert_eq!(other.strangers().expect("readable"), [folder.join("cottage")]);
+        assert!(other.holds_mail("cottage") && !other.holds_mail("cabin") && !other.holds_mail("nobody"));
+        other.add("cottage").expect("opened");
+        other.add("cottage").expect("a repeat is harmless");
+        assert_eq!(other.list("cottage").total, 1);
+        assert!(other.strangers().expect("readable").is_empty());
     }
 
     #[test]

@@ -70,6 +70,16 @@ impl Source {
         Self { name: name.to_owned(), text: text.to_owned() }
     }
 
+    /// The file's name, as it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The line a value stands in, from 1.
+    pub fn line_of<T>(&self, at: &Placed<T>) -> usize {
+        self.line(at.span().start).0
+    }
+
     /// Parses the whole file. `T` denies unknown fields.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         let deserializer =
