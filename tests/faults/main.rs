@@ -49,7 +49,12 @@ fn expect_exactly_once(pair: &mut Pair, outcome: &Outcome) {
     observe::until_ok("every accepted message", || {
         let found = message::numbers(&maildir)?;
         let missing: Vec<&u64> = outcome.accepted.iter().filter(|number| !found.contains(number)).collect();
-        anyhow::ensure!(missing.is_empty(), "{} are missing: {missing:?}", missing.len());
+        anyhow::ensure!(
+            missing.is_empty(),
+            "{} are missing, the first: {:?}",
+            missing.len(),
+            &missing[..missing.len().min(20)]
+        );
         Ok(())
     });
     settled(pair);
