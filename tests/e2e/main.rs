@@ -11,6 +11,7 @@ mod local;
 mod lying_edge;
 mod pairing;
 mod relay;
+mod skew;
 mod submission;
 
 use gatepost_tests::observe;

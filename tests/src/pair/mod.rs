@@ -99,7 +99,13 @@ impl Pair {
 
     /// Everything but starting the two programs.
     pub fn prepare(options: &Options) -> anyhow::Result<Self> {
-        let binaries = build::binaries()?;
+        let mut binaries = build::binaries()?;
+        if options.older_edge {
+            binaries.edge = build::older_binaries()?.edge;
+        }
+        if options.older_home {
+            binaries.home = build::older_binaries()?.home;
+        }
         let temporary = match &options.state {
             Some(_) => None,
             None => Some(tempfile::Builder::new().prefix("gatepost-pair-").tempdir()?),

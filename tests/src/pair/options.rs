@@ -39,6 +39,10 @@ pub struct Options {
     pub edge_state: Option<PathBuf>,
     /// A directory for the home's state.
     pub home_state: Option<PathBuf>,
+    /// The edge of an older build.
+    pub older_edge: bool,
+    /// The home of an older build.
+    pub older_home: bool,
     /// Where everything listens.
     pub addresses: Addresses,
 }
@@ -89,6 +93,8 @@ impl Default for Options {
             home_wrapper: Vec::new(),
             edge_state: None,
             home_state: None,
+            older_edge: false,
+            older_home: false,
             addresses: Addresses::default(),
         }
     }
