@@ -3,6 +3,7 @@
 
 mod away;
 mod black_hole;
+mod broken_disk;
 mod corrupt;
 mod cut;
 mod full_disk;

@@ -1,5 +1,5 @@
-//! kill -9 at a chosen system call: the process dies as it enters that call, so everything before it has
-//! happened and nothing after it.
+//! kill -9, or an error, at a chosen system call: the process dies as it enters that call, so everything
+//! before it has happened and nothing after it; or the call fails as on a broken disk.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -16,9 +16,18 @@ pub struct CrashPoint {
 impl CrashPoint {
     /// Kills process `pid` as one of its threads enters `call` for the `nth` time from now.
     pub fn arm(pid: u32, call: &str, nth: usize) -> anyhow::Result<Self> {
+        Self::inject(pid, call, &format!("signal=KILL:when={nth}"))
+    }
+
+    /// Lets `call` fail with `error` in process `pid`, each `nth` time of a thread, until dropped.
+    pub fn fail(pid: u32, call: &str, error: &str, nth: usize) -> anyhow::Result<Self> {
+        Self::inject(pid, call, &format!("error={error}:when={nth}+{nth}"))
+    }
+
+    fn inject(pid: u32, call: &str, what: &str) -> anyhow::Result<Self> {
         let mut tracer = Command::new(peers::program("strace"))
             .args(["-f", "-p", &pid.to_string(), "-e", &format!("trace={call}")])
-            .args(["-e", &format!("inject={call}:signal=KILL:when={nth}")])
+            .args(["-e", &format!("inject={call}:{what}")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
