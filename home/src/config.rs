@@ -8,6 +8,7 @@ use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_runtime::certificate::CertificateFiles;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source};
+use gatepost_runtime::host;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -15,6 +16,7 @@ use crate::accounts;
 use crate::edges::EdgeSettings;
 use crate::queue;
 use crate::queue::next_hop::{RawRoute, Routes};
+use crate::submission::networks::Networks;
 
 /// Where the file is looked for.
 pub const PATH: &str = "/etc/gatepost/home.toml";
@@ -37,6 +39,10 @@ pub struct Raw {
     subaddress_separator: Option<Placed<String>>,
     #[serde(default)]
     account_passwords_at_edge: bool,
+    #[serde(default)]
+    trusted_networks: Vec<Placed<String>>,
+    #[serde(default)]
+    trusted_senders: Vec<Placed<String>>,
     #[serde(default)]
     edge: Vec<RawEdge>,
     #[serde(default)]
@@ -71,6 +77,7 @@ enum OneOrMany {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawListen {
+    smtp: Option<Placed<String>>,
     submissions: Option<Placed<String>>,
 }
 
@@ -80,6 +87,9 @@ struct RawLimits {
     message: Option<Placed<Size>>,
     submission_connections: Option<Placed<usize>>,
     submission_connections_per_address: Option<Placed<usize>>,
+    smtp_connections: Option<Placed<usize>>,
+    smtp_connections_per_address: Option<Placed<usize>>,
+    trusted_recipients_per_hour: Option<Placed<usize>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -114,6 +124,12 @@ pub struct Config {
     pub edges: Vec<EdgeSettings>,
     /// Where submissions are taken; `None` if turned off.
     pub submissions: Option<SocketAddr>,
+    /// Relaying for the LAN; `None` if nobody is trusted, or the door is turned off.
+    pub relay: Option<RelaySettings>,
+    /// Recipients a trusted device, or a local user, may write to in an hour.
+    pub trusted_recipients_per_hour_max: u32,
+    /// Domains not ours that mail without a login may come from.
+    pub trusted_senders: Vec<Domain>,
     /// Certificate of the owner's.
     pub tls: Option<CertificateFiles>,
     /// Largest message, in octets.
@@ -130,6 +146,19 @@ pub struct Config {
     pub routes: Routes,
     /// What is allowed and yet strange: told by `check` and at start.
     pub warnings: Vec<String>,
+}
+
+/// Relaying for devices of the LAN that can't log in: home:25.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelaySettings {
+    /// Where.
+    pub address: SocketAddr,
+    /// For whom; never empty.
+    pub networks: Networks,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Connections at once from one address.
+    pub connections_per_address_max: usize,
 }
 
 impl Config {
@@ -164,8 +193,19 @@ impl Config {
             subaddress_separator: self.subaddress_separator,
             account_passwords_at_edge: self.account_passwords_at_edge,
             message_octets_max: self.message_octets_max,
+            local_hosts: self.local_hosts(),
+            trusted_senders: self.trusted_senders.clone(),
             seal_key,
         }
+    }
+}
+
+impl Config {
+    /// What this machine is called: an address there is a local name.
+    fn local_hosts(&self) -> Vec<Domain> {
+        let system = host::name();
+        let names = ["localhost", "localhost.localdomain", self.hostname.as_str(), system.as_str()];
+        names.into_iter().filter_map(|name| Domain::parse(name).ok()).collect()
     }
 }
 
@@ -192,6 +232,7 @@ fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
         None => Some(SocketAddr::from(([0u16; 8], 465))),
         Some(written) => listener(written, source)?,
     };
+    let relay = relay(&raw, source, &mut warnings)?;
     let queue = queue::config::Settings::check(raw.queue, &hostname, postmaster.clone(), source)?;
     Ok(Config {
         domains,
@@ -201,6 +242,14 @@ fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
         account_passwords_at_edge: raw.account_passwords_at_edge,
         edges,
         submissions,
+        relay,
+        trusted_recipients_per_hour_max: u32::try_from(count(
+            raw.limits.trusted_recipients_per_hour.as_ref(),
+            500,
+            source,
+        )?)
+        .unwrap_or(u32::MAX),
+        trusted_senders: host_names(&raw.trusted_senders, source)?,
         tls: raw.tls,
         message_octets_max: message_octets(raw.limits.message.as_ref(), source)?,
         submission_connections_max: count(raw.limits.submission_connections.as_ref(), 200, source)?,
@@ -215,6 +264,32 @@ fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
         hostname,
         warnings,
     })
+}
+
+fn relay(raw: &Raw, source: &Source, warnings: &mut Vec<String>) -> Result<Option<RelaySettings>, ConfigError> {
+    let (networks, strange) = Networks::check(&raw.trusted_networks, source)?;
+    warnings.extend(strange);
+    let address = match &raw.listen.smtp {
+        None => Some(SocketAddr::from(([0u16; 8], 25))),
+        Some(written) => listener(written, source)?,
+    };
+    let connections_max = count(raw.limits.smtp_connections.as_ref(), 100, source)?;
+    let connections_per_address_max = count(raw.limits.smtp_connections_per_address.as_ref(), 10, source)?;
+    if networks.is_empty() {
+        if raw.listen.smtp.is_some() && address.is_some() {
+            warnings.push("listen.smtp: nobody may send there, so it stays shut; name the networks of your devices in trusted_networks".into());
+        }
+        return Ok(None);
+    }
+    Ok(address.map(|address| RelaySettings { address, networks, connections_max, connections_per_address_max }))
+}
+
+fn host_names(written: &[Placed<String>], source: &Source) -> Result<Vec<Domain>, ConfigError> {
+    let parse = |written: &Placed<String>| match Domain::parse(written.get_ref()) {
+        Ok(domain) if domain.literal().is_none() => Ok(domain),
+        _ => Err(source.error(written, "not a domain name", "a name such as \"nas.lan\"")),
+    };
+    written.iter().map(parse).collect()
 }
 
 fn host_name(written: &Placed<String>, source: &Source) -> Result<String, ConfigError> {
@@ -300,6 +375,11 @@ fn check_dial_address(written: &Placed<String>, source: &Source) -> Result<(), C
 fn listener(written: &Placed<String>, source: &Source) -> Result<Option<SocketAddr>, ConfigError> {
     if written.get_ref() == "off" {
         return Ok(None);
+    }
+    // A port alone is a port of every address.
+    let port = written.get_ref().strip_prefix(':').and_then(|port| port.parse::<u16>().ok());
+    if let Some(port) = port {
+        return Ok(Some(SocketAddr::from(([0u16; 8], port))));
     }
     written.get_ref().parse().map(Some).map_err(|_| {
         source.error(written, "not an address to listen at", "such as \"[::]:465\" or \"192.168.1.2:465\"; or \"off\"")

@@ -10,7 +10,7 @@ use crate::policy::recipient::judge_inbound;
 
 /// RCPT on 25.
 pub fn recipient(desk: &Desk, transaction: &mut Transaction, recipient: RcptTo) -> Result<(), Reply> {
-    let RcptTo { path, notify, orcpt } = recipient;
+    let RcptTo { path, notify, orcpt, .. } = recipient;
     let taken = judge_inbound(&desk.homes, path, transaction.home(), transaction.size())?;
     transaction.add(taken.home, Recipient { address: taken.address, notify, orcpt });
     Ok(())

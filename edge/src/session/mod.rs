@@ -81,6 +81,8 @@ impl Desk {
                 }
             },
             dsn: door == Door::Submissions,
+            login_required: door == Door::Submissions,
+            qualify: None,
             limits: if crowded { hurried(self.limits) } else { self.limits },
         };
         Server::new(profile, self.clock.now())

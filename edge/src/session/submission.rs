@@ -49,7 +49,7 @@ impl Submitter {
     /// RCPT on 465.
     pub fn recipient(&self, transaction: &mut Transaction, recipient: RcptTo) -> Result<(), Reply> {
         let home = &self.logged_in.as_ref().ok_or_else(Reply::login_required)?.home;
-        let RcptTo { path, notify, orcpt } = recipient;
+        let RcptTo { path, notify, orcpt, .. } = recipient;
         let address = judge_submission(home, path, transaction.size())?;
         transaction.add(home.clone(), Recipient { address, notify, orcpt });
         Ok(())

@@ -9,6 +9,7 @@ pub mod grant;
 pub mod login;
 pub mod password;
 pub mod snapshot;
+pub mod trust;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -42,6 +43,10 @@ pub struct Settings {
     pub account_passwords_at_edge: bool,
     /// Largest message, in octets.
     pub message_octets_max: u64,
+    /// Names of this machine: an address there is a local name.
+    pub local_hosts: Vec<Domain>,
+    /// Domains not ours that mail without a login may come from.
+    pub trusted_senders: Vec<Domain>,
     /// Public key that edges seal mail to.
     pub seal_key: Vec<u8>,
 }

@@ -34,6 +34,8 @@ pub fn settings() -> Settings {
         subaddress_separator: Some('+'),
         account_passwords_at_edge: false,
         message_octets_max: 50 * 1024 * 1024,
+        local_hosts: vec![Domain::parse("localhost").expect("valid"), Domain::parse("raspberrypi").expect("valid")],
+        trusted_senders: vec![Domain::parse("nas.lan").expect("valid")],
         seal_key: vec![7; 32],
     }
 }
@@ -237,4 +239,34 @@ fn listings_tell_and_survive_a_restart() {
     assert_eq!(aliases[0].targets, ["alice@example.org"]);
     accounts.remove_account("bob@example.org").expect("removed");
     assert_eq!(accounts.lead(&address("bob@example.org")), Leads::Nowhere);
+}
+
+#[test]
+fn local_names_are_those_without_a_domain_and_those_at_this_machine() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    for (text, expected) in [
+        ("root", Some(("root@example.org", true))),
+        ("root@localhost", Some(("root@example.org", true))),
+        ("Root@RaspberryPi", Some(("Root@example.org", true))),
+        ("root@raspberrypi.example.com", Some(("root@raspberrypi.example.com", false))),
+        ("root@example.org", Some(("root@example.org", false))),
+        ("", None),
+        ("a b", None),
+        ("@localhost", None),
+        ("root@-", None),
+    ] {
+        let found = accounts.parse_qualified(text).map(|(address, local)| (address.to_string(), local));
+        assert_eq!(found.as_ref().map(|(address, local)| (address.as_str(), *local)), expected, "{text}");
+    }
+    for (name, leads_to) in [("alice", "alice@example.org"), ("root", "alice@example.org"), ("bob", "bob@example.org")]
+    {
+        let (address, _) = accounts.parse_qualified(name).expect("a name");
+        assert_eq!(accounts.local_recipient(address).to_string(), leads_to, "{name}");
+    }
+    for (sender, trusted) in
+        [("printer@example.org", true), ("x@nas.lan", true), ("x@example.com", false), ("x@sub.example.org", false)]
+    {
+        assert_eq!(accounts.is_trusted_sender(&address(sender)), trusted, "{sender}");
+    }
 }

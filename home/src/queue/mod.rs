@@ -69,7 +69,7 @@ pub struct NewEntry {
     pub trace: TraceId,
     /// Remote recipients only.
     pub envelope: Envelope,
-    /// The account it came from. `None` for bounces of ours.
+    /// The account it came from. `None` for bounces of ours and for what came without a login.
     pub login: Option<String>,
     /// When it came, seconds since 1970.
     pub received_unix_s: i64,

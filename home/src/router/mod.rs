@@ -26,7 +26,7 @@ use gatepost_runtime::clock::Clock;
 use gatepost_runtime::random;
 use tokio::sync::oneshot;
 
-use self::completion::Submitted;
+use self::completion::{Author, Submitted};
 use self::flights::Flights;
 use self::ledger::HandOver;
 use self::promise::{Kept, PromiseError, Promises, Work};
@@ -79,11 +79,40 @@ pub enum Origin {
         /// Pulled from the spool: a refusal becomes a bounce to the account.
         spooled: bool,
     },
+    /// A device or program of the LAN, without a login.
+    Trusted {
+        /// Which.
+        by: Trusted,
+        /// Names the hand-over: what comes again under the same name is not sent again.
+        transfer: TransferId,
+    },
     /// Ourselves: a bounce.
     Bounce {
         /// Names it: a repeat after a crash comes under the same id.
         transfer: TransferId,
     },
+}
+
+/// Who sends without a login, trusted for where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// A device of a network the owner trusts.
+    Network {
+        /// How it came (RFC 3848).
+        with: &'static str,
+    },
+    /// A program on this machine.
+    Local,
+}
+
+impl Trusted {
+    /// For our Received field. Whose address or number it was is nobody's business outside.
+    fn with(self) -> &'static str {
+        match self {
+            Self::Network { with } => with,
+            Self::Local => "local",
+        }
+    }
 }
 
 /// Takes messages. Cheap to clone.
@@ -133,6 +162,7 @@ impl Router {
                 self.keep(HandOver::from_edge(edge, transfer), arrival, destinations).await
             }
             Origin::Account { login, edge, spooled } => self.accept_submission(login, edge, spooled, arrival).await,
+            Origin::Trusted { by, transfer } => self.accept_trusted(by, transfer, arrival).await,
             Origin::Bounce { transfer } => {
                 let sorted = recipients::sort(&self.inner.accounts.book().addresses, &arrival.envelope.recipients);
                 let destinations = self.inner.kept_here(sorted);
@@ -171,16 +201,44 @@ impl Router {
             return reply;
         };
         tracing::warn!(trace = %arrival.trace, login, %reply, "a spooled submission is refused; its account is told");
+        self.report(account, HandOver::from_edge(edge, transfer), transfer, arrival, reply).await
+    }
+
+    /// Tells the sender of what a local program left here that it is not sent, and why: a mailbox of ours, or else the
+    /// postmaster.
+    pub async fn refuse_local(&self, transfer: TransferId, arrival: Arrival, reply: Reply) -> Reply {
+        let postmaster = || self.inner.accounts.settings().postmaster.clone();
+        let to = arrival.envelope.reverse_path.address().cloned().unwrap_or_else(postmaster);
+        tracing::warn!(trace = %arrival.trace, sender = %to, %reply, "mail of a local program is refused; its sender is told");
+        self.report(to, HandOver::our_own(transfer), transfer, arrival, reply).await
+    }
+
+    /// Delivers a report on a message that is not sent.
+    async fn report(
+        &self,
+        to: Address,
+        hand_over: HandOver,
+        transfer: TransferId,
+        arrival: Arrival,
+        reply: Reply,
+    ) -> Reply {
         let hostname = self.inner.hostname.clone();
         let postmaster = self.inner.accounts.settings().postmaster.clone();
         let now = self.inner.clock.unix_s();
         let made = tokio::task::spawn_blocking(move || {
-            report(account, transfer, &arrival, reply, Reporter { hostname: &hostname, postmaster: &postmaster }, now)
+            report(to, transfer, &arrival, reply, Reporter { hostname: &hostname, postmaster: &postmaster }, now)
         });
         let Ok(Ok(arrival)) = made.await else { return Reply::local_error() };
         let sorted = recipients::sort(&self.inner.accounts.book().addresses, &arrival.envelope.recipients);
         let destinations = self.inner.kept_here(sorted);
-        self.keep(HandOver::from_edge(edge, transfer), arrival, destinations).await
+        self.keep(hand_over, arrival, destinations).await
+    }
+
+    async fn accept_trusted(&self, by: Trusted, transfer: TransferId, mut arrival: Arrival) -> Reply {
+        match self.inner.complete_trusted(by, &mut arrival).await {
+            Ok(destinations) => self.keep(HandOver::our_own(transfer), arrival, destinations).await,
+            Err(reply) => refused(&arrival, reply),
+        }
     }
 
     async fn accept_submission(
@@ -299,6 +357,30 @@ impl Inner {
         {
             return Err(Reply::sender_not_yours(&sender.to_string()));
         }
+        // RFC 3848, RFC 6531 §4.3: a login is always under TLS.
+        let with = if arrival.envelope.smtputf8 { "UTF8SMTPSA" } else { "ESMTPSA" };
+        self.complete(Author::Account(login), with, arrival).await
+    }
+
+    /// The same for what comes without a login.
+    async fn complete_trusted(&self, by: Trusted, arrival: &mut Arrival) -> Result<Destinations, Reply> {
+        let sender = arrival.envelope.reverse_path.clone();
+        if let ReversePath::Address(sender) = &sender
+            && !self.accounts.is_trusted_sender(sender)
+        {
+            return Err(Reply::sender_not_trusted(&sender.to_string()));
+        }
+        let destinations = self.complete(Author::Trusted(&sender), by.with(), arrival).await?;
+        let settings = self.accounts.settings();
+        if sender.address().is_some_and(|sender| !settings.domains.contains(sender.domain())) {
+            // No edge sends in the name of a domain that is not ours, and its bounces would reach nobody.
+            arrival.envelope.reverse_path = ReversePath::Address(settings.postmaster.clone());
+        }
+        Ok(destinations)
+    }
+
+    /// Size, recipients, completion.
+    async fn complete(&self, author: Author<'_>, with: &str, arrival: &mut Arrival) -> Result<Destinations, Reply> {
         let octets_max = self.accounts.settings().message_octets_max;
         if arrival.message.body.octets() > octets_max {
             return Err(Reply::too_big(octets_max));
@@ -311,9 +393,9 @@ impl Inner {
             return Err(Reply::too_many_copies(COPIES_MAX));
         }
         let submitted = Submitted {
-            login,
+            author,
             hostname: &self.hostname,
-            smtputf8: arrival.envelope.smtputf8,
+            with,
             trace: arrival.trace,
             received_unix_s: arrival.received_unix_s,
         };
@@ -324,7 +406,7 @@ impl Inner {
     fn work(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations) -> Work {
         let login = match &arrival.origin {
             Origin::Account { login, .. } => Some(login.clone()),
-            Origin::World { .. } | Origin::Bounce { .. } => None,
+            Origin::World { .. } | Origin::Trusted { .. } | Origin::Bounce { .. } => None,
         };
         let octets = arrival.message.octets();
         let copy = |folder: Folder, copy: &LocalCopy| -> (Place, Vec<u8>) {

@@ -17,6 +17,7 @@ pub(super) struct Desk {
     pub(super) served: Served,
     pub(super) key: String,
     pub(super) submissions: Option<std::net::SocketAddr>,
+    pub(super) relay: Option<std::net::SocketAddr>,
     pub(super) config: Config,
 }
 

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use self::control::Desk;
+use self::doors::Lan;
 pub use self::store::Store;
 use crate::accounts::addresses::Leads;
 use crate::config::Config;
@@ -31,6 +32,7 @@ use crate::edges::{Dialling, Edges};
 use crate::router::Router;
 use crate::router::spool::Fetcher;
 use crate::router::streams::Server;
+use crate::submission::pace::Pace;
 
 /// Where the node's key lies inside the state directory.
 const IDENTITY: &str = "keys/identity.pem";
@@ -96,8 +98,18 @@ impl Home {
         let (talk, control_signal) = Shutdown::new();
         let router =
             Router::new(config.hostname.clone(), store.accounts.clone(), Arc::clone(&store.promises), clock.clone());
-        let submissions =
-            doors::open_submissions(&config, &store, &router, served.clone(), &incoming, &clock, &work_signal).await?;
+        let lan = Lan {
+            config: &config,
+            store: &store,
+            router: &router,
+            served: &served,
+            incoming: &incoming,
+            clock: &clock,
+            signal: &work_signal,
+        };
+        let submissions = lan.open_submissions().await?;
+        let pace = Arc::new(Pace::new(config.trusted_recipients_per_hour_max));
+        let relay = lan.open_relay(&pace)?;
 
         let dialling = Dialling {
             identity: Arc::clone(&identity),
@@ -131,7 +143,7 @@ impl Home {
         tokio::spawn(chores::maintain(Arc::clone(&store.promises), clock, work_signal));
 
         let state = config.state.clone();
-        let desk = Arc::new(Desk { store, edges, served, key: identity.key().to_string(), submissions, config });
+        let desk = Arc::new(Desk { store, edges, served, key: identity.key().to_string(), submissions, relay, config });
         let control = tokio::spawn(async move {
             gatepost_runtime::control::serve(&state, control_signal, move |request| {
                 control::answer(Arc::clone(&desk), request)

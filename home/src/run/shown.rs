@@ -20,6 +20,7 @@ impl Desk {
             "accounts": self.store.accounts.book().accounts.len(),
             "directory_version": self.store.accounts.directory().borrow().version(),
             "submissions": self.submissions.map(|address| address.to_string()),
+            "relay": self.relay.map(|address| address.to_string()),
             "certificate_self_signed": self.served.is_self_signed(),
             "edges": self.edges.status(),
             "queue": {

@@ -1,12 +1,16 @@
-//! Submission on the LAN: home:465, implicit TLS (RFC 8314 §3.3). What it takes goes to the router as
-//! it came; completing it is the router's.
+//! Submission on the LAN: home:465, implicit TLS (RFC 8314 §3.3), for who logs in; and home:25 for devices of
+//! trusted networks, which can't. What they take goes to the router as it came; completing it is the
+//! router's.
 
+pub mod networks;
+pub mod pace;
 mod session;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
@@ -15,8 +19,13 @@ use gatepost_runtime::listen::{self, DoorLimits};
 use gatepost_runtime::shutdown::Signal;
 use tokio::net::TcpListener;
 
+use self::networks::Networks;
+use self::pace::Pace;
 use crate::accounts::Accounts;
 use crate::router::Router;
+
+/// What a client of 25 hears when the door is full.
+static REFUSAL: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::too_many_connections().wire());
 
 /// What the door needs.
 pub struct Submission {
@@ -32,10 +41,21 @@ pub struct Submission {
     pub router: Router,
     /// The certificate.
     pub served: Served,
+    /// Who may come in, and send without a login; `None` at the door where everybody logs in.
+    pub trust: Option<Trust>,
     /// `incoming/` in the state directory, where large bodies lie, unlinked, while they arrive; made if missing.
     pub incoming: Arc<Path>,
     /// Time.
     pub clock: Clock,
+}
+
+/// Trust in where a client is, not in who it is.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// For whom the door is; others hear 554 and are gone.
+    pub networks: Networks,
+    /// How much each of them may send.
+    pub pace: Arc<Pace>,
 }
 
 impl fmt::Debug for Submission {
@@ -49,11 +69,12 @@ impl Submission {
     /// each holds a [`Signal`] until it has.
     pub async fn run(self: Arc<Self>, listener: TcpListener, signal: Signal) -> Result<(), DurableError> {
         durable::create_directory(&self.incoming)?;
-        let limits = self.door;
+        let (limits, trusting) = (self.door, self.trust.is_some());
         let sessions = signal.clone();
         let serve = move |admitted| session::serve(Arc::clone(&self), admitted, sessions.clone());
-        // Before TLS there is nothing a client would read.
-        listen::serve("submission", listener, limits, signal, b"", serve).await;
+        // Before TLS there is nothing a client of 465 would read.
+        let (name, refusal) = if trusting { ("relay", REFUSAL.as_slice()) } else { ("submission", &[][..]) };
+        listen::serve(name, listener, limits, signal, refusal, serve).await;
         Ok(())
     }
 }

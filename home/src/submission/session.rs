@@ -1,5 +1,5 @@
-//! One session on home:465: answers the machine's questions from accounts and router. Names no socket
-//! beyond the connection it is given.
+//! One session on home:465 or home:25: answers the machine's questions from accounts and router. Names no
+//! socket beyond the connection it is given.
 
 use std::io;
 use std::net::IpAddr;
@@ -12,16 +12,18 @@ use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::sasl::Mechanism;
 use gatepost_protocol::smtp::server::{AuthAnswer, Event, MailFrom, Profile, RcptTo, Server};
+use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::drive::{Connection, Security};
 use gatepost_runtime::listen::Admitted;
 use gatepost_runtime::random;
 use gatepost_runtime::shutdown::Signal;
 
 use super::Submission;
+use super::pace::{Pace, Sender};
 use crate::accounts::login::{Login, Place, Step};
 use crate::assembly::Assembly;
 use crate::message::Message;
-use crate::router::{Arrival, Origin};
+use crate::router::{Arrival, Origin, Trusted};
 
 /// Strongest first: many clients take the first they know.
 pub(super) const MECHANISMS: [Mechanism; 4] =
@@ -30,22 +32,18 @@ pub(super) const MECHANISMS: [Mechanism; 4] =
 /// Serves one connection to its end.
 pub async fn serve(door: Arc<Submission>, admitted: Admitted, signal: Signal) {
     let (stream, peer) = (admitted.stream, admitted.peer.ip());
-    let profile = Profile {
-        hostname: door.hostname.clone(),
-        starttls: false,
-        mechanisms: MECHANISMS.to_vec(),
-        dsn: true,
-        limits: door.limits,
-    };
-    let server = Server::new(profile, door.clock.now());
+    let server = Server::new(profile(&door), door.clock.now());
     let security = Security::Server(door.served.server_config());
     let mut connection = Connection::new(stream, server, security, door.clock.clone());
     let mut ended = signal.clone();
     let session = async {
-        match connection.secure_first().await {
-            Ok(()) => converse(&door, &mut connection, peer, signal).await,
-            Err(error) => tracing::debug!(%peer, %error, "no TLS at submission"),
+        if door.trust.is_none()
+            && let Err(error) = connection.secure_first().await
+        {
+            tracing::debug!(%peer, %error, "no TLS at submission");
+            return;
         }
+        converse(&door, &mut connection, peer, signal).await;
     };
     tokio::select! {
         () = session => {}
@@ -53,7 +51,21 @@ pub async fn serve(door: Arc<Submission>, admitted: Admitted, signal: Signal) {
     }
 }
 
-/// The session under TLS.
+/// What a door offers: with trust, TLS and logins are the client's choice.
+pub(super) fn profile(door: &Submission) -> Profile {
+    let trusting = door.trust.is_some();
+    Profile {
+        hostname: door.hostname.clone(),
+        starttls: trusting,
+        mechanisms: MECHANISMS.to_vec(),
+        login_required: !trusting,
+        dsn: true,
+        qualify: door.accounts.settings().domains.first().filter(|_| trusting).cloned(),
+        limits: door.limits,
+    }
+}
+
+/// The session.
 pub(super) async fn converse(
     door: &Arc<Submission>,
     connection: &mut Connection<Server>,
@@ -82,6 +94,14 @@ pub(super) async fn converse(
     }
 }
 
+/// How a client may send.
+enum Standing {
+    /// As this account.
+    Account(String),
+    /// Without a login, for where it is.
+    Trusted(Arc<Pace>),
+}
+
 struct Session {
     door: Arc<Submission>,
     peer: IpAddr,
@@ -103,7 +123,13 @@ impl Session {
     async fn event(&mut self, server: &mut Server, event: Event) {
         match event {
             Event::Connected => {
-                let greeting = Reply::greeting(&self.door.hostname);
+                let greeting = match &self.door.trust {
+                    Some(trust) if !trust.networks.contain(self.peer) => {
+                        tracing::info!(remote = %self.peer, "turned away: in no trusted network");
+                        Reply::untrusted_network(&self.peer.to_string())
+                    }
+                    _ => Reply::greeting(&self.door.hostname),
+                };
                 self.answer(server, greeting);
             }
             Event::Auth { mechanism, initial } => {
@@ -125,7 +151,7 @@ impl Session {
                 self.answer(server, reply);
             }
             Event::Recipient(recipient) => {
-                let reply = self.recipient(recipient).await;
+                let reply = self.recipient(server, recipient).await;
                 self.answer(server, reply);
             }
             Event::Data => self.answer(server, Reply::start_data()),
@@ -161,15 +187,32 @@ impl Session {
         server.answer_auth(self.door.clock.now(), answer);
     }
 
-    async fn sender(&mut self, server: &Server, from: MailFrom) -> Reply {
-        let Some(login) = server.login() else { return Reply::login_required() };
+    /// How the client may send: as the account it logged in to, or as what it is trusted for.
+    fn standing(&self, server: &Server) -> Result<Standing, Reply> {
+        match (server.login(), &self.door.trust) {
+            (Some(login), _) => Ok(Standing::Account(login.to_owned())),
+            (None, Some(trust)) => Ok(Standing::Trusted(Arc::clone(&trust.pace))),
+            (None, None) => Err(Reply::login_required()),
+        }
+    }
+
+    async fn sender(&mut self, server: &Server, mut from: MailFrom) -> Reply {
+        let standing = match self.standing(server) {
+            Ok(standing) => standing,
+            Err(reply) => return reply,
+        };
         // The null sender belongs to everyone: read receipts have it (RFC 8098 §3). Who is in From is
         // checked either way.
-        if let ReversePath::Address(address) = &from.reverse_path
-            && !self.door.accounts.may_send_as(login, address).await
-        {
-            tracing::info!(peer = %self.peer, login, sender = %address, "not a sender of this login");
-            return Reply::sender_not_yours(&address.to_string());
+        if let ReversePath::Address(address) = from.reverse_path {
+            let address = match &standing {
+                Standing::Account(_) => address,
+                Standing::Trusted(_) => self.door.accounts.qualify(address).0,
+            };
+            if let Err(reply) = self.check_sender(&standing, &address).await {
+                tracing::info!(remote = %self.peer, login = server.login(), sender = %address, %reply, "sender refused");
+                return reply;
+            }
+            from.reverse_path = ReversePath::Address(address);
         }
         self.transaction = Some(Transaction {
             trace: TraceId::from_random(random::bytes()),
@@ -181,14 +224,42 @@ impl Session {
         Reply::sender_ok()
     }
 
-    async fn recipient(&mut self, recipient: RcptTo) -> Reply {
-        let address: Address = match recipient.path {
-            ForwardPath::Address(address) => address,
-            ForwardPath::Postmaster => self.door.accounts.settings().postmaster.clone(),
+    async fn check_sender(&self, standing: &Standing, sender: &Address) -> Result<(), Reply> {
+        let accounts = &self.door.accounts;
+        match standing {
+            Standing::Account(login) if accounts.may_send_as(login, sender).await => Ok(()),
+            Standing::Account(_) => Err(Reply::sender_not_yours(&sender.to_string())),
+            Standing::Trusted(_) if accounts.is_trusted_sender(sender) => Ok(()),
+            Standing::Trusted(_) => Err(Reply::sender_not_trusted(&sender.to_string())),
+        }
+    }
+
+    async fn recipient(&mut self, server: &Server, recipient: RcptTo) -> Reply {
+        let standing = match self.standing(server) {
+            Ok(standing) => standing,
+            Err(reply) => return reply,
+        };
+        let accounts = &self.door.accounts;
+        let address: Address = match (recipient.path, &standing) {
+            (ForwardPath::Postmaster, _) => accounts.settings().postmaster.clone(),
+            (ForwardPath::Address(address), Standing::Account(_)) => address,
+            (ForwardPath::Address(address), Standing::Trusted(_)) => match accounts.qualify(address) {
+                (address, local) if local || recipient.unqualified => accounts.local_recipient(address),
+                (address, _) => address,
+            },
         };
         let Some(transaction) = &mut self.transaction else { return Reply::local_error() };
-        if let Err(refusal) = self.door.router.check_recipient(&address).await {
-            tracing::info!(trace = %transaction.trace, recipient = %address, %refusal, "recipient refused");
+        let checked = match self.door.router.check_recipient(&address).await {
+            Ok(()) => match &standing {
+                Standing::Trusted(pace) if !pace.take(self.door.clock.now(), Sender::Address(self.peer), 1) => {
+                    Err(Reply::trusted_share_used())
+                }
+                _ => Ok(()),
+            },
+            refused => refused,
+        };
+        if let Err(refusal) = checked {
+            tracing::info!(trace = %transaction.trace, remote = %self.peer, recipient = %address, %refusal, "recipient refused");
             return refusal;
         }
         let recipient = Recipient { address, notify: recipient.notify, orcpt: recipient.orcpt };
@@ -209,7 +280,15 @@ impl Session {
         let Some(Transaction { trace, from, recipients, assembly, failed }) = self.transaction.take() else {
             return Reply::local_error();
         };
-        let Some(login) = server.login() else { return Reply::login_required() };
+        let origin = match self.standing(server) {
+            Ok(Standing::Account(login)) => Origin::Account { login, edge: None, spooled: false },
+            Ok(Standing::Trusted(_)) => {
+                tracing::info!(%trace, remote = %self.peer, sender = %from.reverse_path, "from a trusted network");
+                let by = Trusted::Network { with: server.with_protocol() };
+                Origin::Trusted { by, transfer: TransferId(random::bytes()) }
+            }
+            Err(reply) => return reply,
+        };
         if let Some(reply) = failed {
             return reply;
         }
@@ -218,7 +297,7 @@ impl Session {
             Err(error) => return cannot_keep(trace, &error),
         };
         let arrival = Arrival {
-            origin: Origin::Account { login: login.to_owned(), edge: None, spooled: false },
+            origin,
             trace,
             envelope: Envelope {
                 reverse_path: from.reverse_path,

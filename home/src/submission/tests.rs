@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use gatepost_protocol::machine::{Machine, TlsFacts};
-use gatepost_protocol::smtp::server::{Profile, Server};
+use gatepost_protocol::smtp::server::Server;
 use gatepost_runtime::drive::{Connection, Security};
 use gatepost_runtime::shutdown::Shutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,6 +49,7 @@ fn build(state: &std::path::Path) -> (Submission, Queue) {
         accounts,
         router,
         served: Served::new(None, "home.example.org").expect("self-signed"),
+        trust: None,
         incoming,
         clock,
     };
@@ -65,15 +66,8 @@ impl Dialog {
         let (accepted, peer) = listener.accept().await.expect("accepted");
         let (shutdown, signal) = Shutdown::new();
         let session = tokio::spawn(async move {
-            let profile = Profile {
-                hostname: door.hostname.clone(),
-                starttls: false,
-                mechanisms: session::MECHANISMS.to_vec(),
-                dsn: true,
-                limits: door.limits,
-            };
             let clock = door.clock.clone();
-            let mut server = Server::new(profile, clock.now());
+            let mut server = Server::new(session::profile(&door), clock.now());
             server.secured(clock.now(), TlsFacts { version: "TLSv1.3".into(), ..TlsFacts::default() });
             let mut connection = Connection::new(accepted, server, Security::None, clock);
             session::converse(&Arc::new(door), &mut connection, peer.ip(), signal).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use gatepost_protocol::machine::{Machine, Output, TlsFacts};
-use gatepost_protocol::mail::address::{Address, ReversePath};
+use gatepost_protocol::mail::address::{Address, Domain, ReversePath};
 use gatepost_protocol::mail::directory::LoginVerifier;
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Recipient};
 use gatepost_protocol::mail::reply::Reply;
@@ -19,8 +19,9 @@ use gatepost_protocol::smtp::server::{self, AuthAnswer, Profile, Server};
 
 /// One command line, in every context.
 pub fn command(data: &[u8]) {
-    for (dsn, smtputf8) in [(false, false), (true, true)] {
-        match Command::parse(data, Context { dsn, auth: dsn, smtputf8 }) {
+    let ours = Domain::parse("example.org").expect("a domain");
+    for (dsn, smtputf8, qualify) in [(false, false, None), (true, true, None), (true, true, Some(&ours))] {
+        match Command::parse(data, Context { dsn, auth: dsn, smtputf8, qualify }) {
             Err(reply) => assert!((500..600).contains(&reply.code())),
             Ok(Command::Mail(mail)) => {
                 let printed = mail.reverse_path.to_string();
@@ -189,8 +190,16 @@ pub fn smtp_server(data: &[u8]) {
         Vec::new()
     };
     let limits = Limits { message_octets_max: 500, recipients_max: 3, errors_max: 8, ..Limits::default() };
-    let profile =
-        Profile { hostname: "mail.example.org".into(), starttls: !submission, mechanisms, dsn: submission, limits };
+    let profile = Profile {
+        hostname: "mail.example.org".into(),
+        starttls: !submission,
+        mechanisms,
+        // A bit of its own: where a login is the client's choice, bare names have a domain too.
+        login_required: submission && first & 2 == 0,
+        dsn: submission,
+        qualify: (first & 2 != 0).then(|| Domain::parse("example.org").expect("a domain")),
+        limits,
+    };
     let now = moment();
     let mut server = Server::new(profile, now);
     if submission {

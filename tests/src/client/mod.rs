@@ -6,13 +6,14 @@ pub mod scram;
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rustix::net::{AddressFamily, SocketType};
 use rustls_pki_types::ServerName;
 
 use crate::world::message;
@@ -52,11 +53,23 @@ pub struct Client {
 impl Client {
     /// Connects without reading the greeting.
     pub fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).with_context(|| format!("can't connect to {address}"))?;
+        Self::over(TcpStream::connect(address).with_context(|| format!("can't connect to {address}"))?)
+    }
+
+    fn over(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_WAIT_MAX))?;
         stream.set_write_timeout(Some(ANSWER_WAIT_MAX))?;
         Ok(Self { transport: Some(Transport::Plain(stream)), buffer: Vec::new(), dialog: String::new() })
+    }
+
+    /// Connects from an address of ours, such as 127.0.0.2, without reading the greeting.
+    pub fn connect_from(from: IpAddr, address: SocketAddr) -> anyhow::Result<Self> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
+        rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
+        rustix::net::connect(&socket, &address).with_context(|| format!("can't connect to {address} from {from}"))?;
+        Self::over(TcpStream::from(socket))
     }
 
     /// Connects, expects 220, says EHLO and expects 250.

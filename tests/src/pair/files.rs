@@ -20,6 +20,15 @@ pub struct EdgeDoors {
     pub tunnel: SocketAddr,
 }
 
+/// Where the home listens.
+#[derive(Clone, Copy, Debug)]
+pub struct HomeDoors {
+    /// 465 on the LAN.
+    pub submissions: SocketAddr,
+    /// 25 on the LAN; it opens only if a network is trusted.
+    pub relay: Option<SocketAddr>,
+}
+
 /// An edge as the home knows it.
 #[derive(Clone, Debug)]
 pub struct EdgePeer {
@@ -72,7 +81,7 @@ pub fn write_home(
     path: &Path,
     options: &Options,
     node: Node<'_>,
-    submissions: SocketAddr,
+    doors: HomeDoors,
     edges: &[EdgePeer],
     sink: SocketAddr,
 ) -> anyhow::Result<()> {
@@ -93,7 +102,10 @@ pub fn write_home(
         })
         .collect();
     let mut listen = Table::new();
-    listen.insert("submissions".to_owned(), submissions.to_string().into());
+    listen.insert("submissions".to_owned(), doors.submissions.to_string().into());
+    if let Some(relay) = doors.relay {
+        listen.insert("smtp".to_owned(), relay.to_string().into());
+    }
     let domains = options.all_domains();
     let postmaster =
         options.accounts.first().map_or_else(|| format!("postmaster@{}", domains[0]), |(address, _)| address.clone());

@@ -24,7 +24,7 @@ use gatepost_runtime::random;
 use serde_json::Value;
 
 use self::facts::{AccountFacts, EdgeFacts, Facts, HomeFacts, SinkFacts};
-use self::files::{EdgeDoors, EdgePeer, Node};
+use self::files::{EdgeDoors, EdgePeer, HomeDoors, Node};
 use self::options::Options;
 use self::program::Program;
 use crate::fault::proxy::Proxy;
@@ -58,6 +58,8 @@ pub struct Home {
     pub program: Program,
     /// 465 on the LAN.
     pub submissions: SocketAddr,
+    /// 25 on the LAN: open only if a network is trusted.
+    pub relay: Option<SocketAddr>,
 }
 
 /// A running pair. Dropping it kills both programs and removes its directory, unless it was given one.
@@ -158,11 +160,13 @@ impl Pair {
         }
         peers.extend(options.more_edges.iter().cloned());
         let submissions = free_at(at.home);
+        let relay = options.trusts_somebody().then(|| free_at(at.home));
         let node = Node { hostname: &home_hostname, certificate: &home_certificate, dns: dns.address() };
-        files::write_home(&home_program.config, options, node, submissions, &peers, sink.address())?;
+        let doors = HomeDoors { submissions, relay };
+        files::write_home(&home_program.config, options, node, doors, &peers, sink.address())?;
         let mut pair = Self {
             edges,
-            home: Home { program: home_program, submissions },
+            home: Home { program: home_program, submissions, relay },
             accounts: Vec::new(),
             sink,
             dns,
@@ -307,7 +311,7 @@ impl Pair {
             home: HomeFacts {
                 submissions: Some(self.home.submissions.to_string()),
                 imaps: None,
-                relay: None,
+                relay: self.home.relay.map(|address| address.to_string()),
                 web: None,
                 pid: self.home.program.pid(),
                 command: words(&self.home.program),

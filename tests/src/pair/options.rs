@@ -130,6 +130,11 @@ impl Options {
         self
     }
 
+    /// Whether the home is told to trust a network.
+    pub fn trusts_somebody(&self) -> bool {
+        self.home_set.iter().any(|setting| setting.starts_with("trusted_networks="))
+    }
+
     /// Every domain that is served, each once, the first of them ours by name.
     pub fn all_domains(&self) -> Vec<String> {
         let mut domains = self.domains.clone();

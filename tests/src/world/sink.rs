@@ -133,6 +133,8 @@ async fn serve(stream: TcpStream, shared: &Shared) -> anyhow::Result<()> {
         starttls: shared.tls.is_some(),
         mechanisms: Vec::new(),
         dsn: false,
+        login_required: false,
+        qualify: None,
         limits: Limits::default(),
     };
     let security = shared.tls.clone().map_or(Security::None, Security::Server);

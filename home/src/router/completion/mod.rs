@@ -2,10 +2,12 @@
 //! Received field without the client's private name and address, no Bcc, no Return-Path. What can't
 //! be made right is refused with the reason. The body is looked at, never changed.
 
+mod names;
+
 use std::io;
 
 use bytes::Bytes;
-use gatepost_protocol::mail::address::Address;
+use gatepost_protocol::mail::address::{Address, ReversePath};
 use gatepost_protocol::mail::header::{self, Field};
 use gatepost_protocol::mail::received::{Received, TraceId};
 use gatepost_protocol::mail::reply::Reply;
@@ -26,16 +28,37 @@ const AUTHORS_MAX: usize = 100;
 /// What is known of a submission.
 #[derive(Clone, Copy, Debug)]
 pub struct Submitted<'a> {
-    /// Who logged in.
-    pub login: &'a str,
+    /// Who answers for it.
+    pub author: Author<'a>,
     /// The name that goes into Received.
     pub hostname: &'a str,
-    /// `SMTPUTF8` was said.
-    pub smtputf8: bool,
+    /// How it came, for Received: `ESMTPSA` and the like (RFC 3848).
+    pub with: &'a str,
     /// The trace id.
     pub trace: TraceId,
     /// When it came, seconds since 1970.
     pub received_unix_s: i64,
+}
+
+/// Who answers for a submission.
+#[derive(Clone, Copy, Debug)]
+pub enum Author<'a> {
+    /// This account, logged in: every author must be an address of its.
+    Account(&'a str),
+    /// Nobody by name: a device or program of the LAN. Every author must be of a domain that may be used so; what
+    /// it leaves out of From is taken from its envelope.
+    Trusted(&'a ReversePath),
+}
+
+impl Author<'_> {
+    async fn check(self, accounts: &Accounts, address: &Address) -> Result<(), Reply> {
+        match self {
+            Self::Account(login) if accounts.may_send_as(login, address).await => Ok(()),
+            Self::Account(_) => Err(Reply::sender_not_yours(&address.to_string())),
+            Self::Trusted(_) if accounts.is_trusted_sender(address) => Ok(()),
+            Self::Trusted(_) => Err(Reply::sender_not_trusted(&address.to_string())),
+        }
+    }
 }
 
 /// Completes a submission, or refuses it. Called once for each, by the router: submissions of the LAN
@@ -47,17 +70,19 @@ pub async fn complete(accounts: &Accounts, submitted: Submitted<'_>, message: Me
             tokio::task::spawn_blocking(move || examine(message)).await.map_err(|_| Reply::local_error())??
         }
     };
+    let gone = (header.len() as u64).saturating_sub(message.front.len() as u64);
+    let header = match submitted.author {
+        Author::Account(_) => header,
+        Author::Trusted(sender) => names::completed(accounts, &header, sender),
+    };
     let fields = Fields::of(&header)?;
     let authors = fields.authors()?;
     for author in &authors {
-        if !accounts.may_send_as(submitted.login, author).await {
-            return Err(Reply::sender_not_yours(&author.to_string()));
-        }
+        submitted.author.check(accounts, author).await?;
     }
     // There is one: `authors` refuses a From field without an address.
     let domain = authors.first().map_or(submitted.hostname, |author| author.domain().as_str());
     let front = fields.completed(submitted, domain, random::bytes());
-    let gone = (header.len() as u64).saturating_sub(message.front.len() as u64);
     Ok(Message { front: Bytes::from(front), body: without_start(message.body, gone) })
 }
 
@@ -161,8 +186,7 @@ impl<'a> Fields<'a> {
             helo: None,
             client: None,
             by: submitted.hostname,
-            // RFC 3848, RFC 6531 §4.3: a submission is always under TLS and after a login.
-            with: if submitted.smtputf8 { "UTF8SMTPSA" } else { "ESMTPSA" },
+            with: submitted.with,
             trace: submitted.trace,
             tls: None,
             only_recipient: None,
@@ -202,11 +226,8 @@ impl<'a> Fields<'a> {
 fn addresses(field: &Field<'_>) -> Result<Vec<Address>, Reply> {
     let name = String::from_utf8_lossy(field.name()).into_owned();
     let malformed = || Reply::malformed_message(&format!("The {name} field holds something that is no address"));
-    let alone = [b"From: ", field.value().trim_ascii(), b"\r\n\r\n"].concat();
-    let parsed = MessageParser::new().with_address_headers().parse_headers(&alone[..]).ok_or_else(malformed)?;
-    let value = parsed.parts.first().and_then(|part| part.headers.first()).map(|header| &header.value);
-    let Some(HeaderValue::Address(list)) = value else { return Err(malformed()) };
-    let addresses: Vec<_> = match list {
+    let list = parsed(field).ok_or_else(malformed)?;
+    let addresses: Vec<_> = match &list {
         ParsedAddress::List(addresses) => addresses.iter().collect(),
         ParsedAddress::Group(groups) => groups.iter().flat_map(|group| &group.addresses).collect(),
     };
@@ -220,6 +241,16 @@ fn addresses(field: &Field<'_>) -> Result<Vec<Address>, Reply> {
             Address::parse(text).map_err(|_| malformed())
         })
         .collect()
+}
+
+/// The addresses of an address field as they are written; `None` if it holds none.
+fn parsed(field: &Field<'_>) -> Option<ParsedAddress<'static>> {
+    let alone = [b"From: ", field.value().trim_ascii(), b"\r\n\r\n"].concat();
+    let parsed = MessageParser::new().with_address_headers().parse_headers(&alone[..])?;
+    match &parsed.parts.first()?.headers.first()?.value {
+        HeaderValue::Address(list) => Some(list.clone().into_owned()),
+        _ => None,
+    }
 }
 
 /// The body without its first octets.

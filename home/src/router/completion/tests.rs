@@ -13,9 +13,9 @@ const RECEIVED: &str =
 
 fn submitted() -> Submitted<'static> {
     Submitted {
-        login: "alice@example.org",
+        author: Author::Account("alice@example.org"),
         hostname: "home.example.org",
-        smtputf8: false,
+        with: "ESMTPSA",
         trace: TraceId::from_random([1; 10]),
         received_unix_s: 1_795_176_000,
     }
@@ -43,12 +43,22 @@ fn both(body: &str) -> [Message; 2] {
 }
 
 async fn completed(body: &str) -> Result<String, Reply> {
+    completed_for(submitted(), body).await
+}
+
+/// What a program on this machine, run by `root`, submits.
+async fn trusted(body: &str) -> Result<String, Reply> {
+    let root = ReversePath::parse("root@example.org").expect("valid");
+    completed_for(Submitted { author: Author::Trusted(&root), with: "local", ..submitted() }, body).await
+}
+
+async fn completed_for(submitted: Submitted<'_>, body: &str) -> Result<String, Reply> {
     let state = tempfile::tempdir().expect("a folder");
     let folder = state.path().to_owned();
     let accounts = tokio::task::spawn_blocking(move || accounts::tests::open(&folder)).await.expect("opened");
     let mut results = Vec::new();
     for message in both(body) {
-        results.push(complete(&accounts, submitted(), message).await.map(|message| text(&message)));
+        results.push(complete(&accounts, submitted, message).await.map(|message| text(&message)));
     }
     let file = results.pop().expect("two");
     let memory = results.pop().expect("two");
@@ -200,4 +210,46 @@ proptest! {
             let _ = fields.completed(submitted(), "example.org", [0; 8]);
         }
     }
+}
+
+#[tokio::test]
+async fn names_without_a_domain_get_ours() {
+    const LOCAL: &str =
+        "Received: by home.example.org with local id aeaqcaibaeaqcaib; Fri, 20 Nov 2026 12:00:00 +0000\r\n";
+    for (given, taken) in [
+        ("From: root (Cron Daemon)", "From: \"Cron Daemon\" <root@example.org>"),
+        ("From: \"(Cron Daemon)\" <root>", "From: \"(Cron Daemon)\" <root@example.org>"),
+        ("From: root", "From: <root@example.org>"),
+        ("From: root@localhost", "From: <root@example.org>"),
+        ("From: Root of all <root@RaspberryPi>", "From: \"Root of all\" <root@example.org>"),
+        ("From: =?utf-8?Q?J=C3=B6rg?= <joerg>", "From: =?utf-8?B?SsO2cmc=?= <joerg@example.org>"),
+        ("From: a@example.org\r\nTo: alice", "From: a@example.org\r\nTo: <alice@example.org>"),
+        (
+            "From: a@example.org\r\nCc: alice, Bob <bob@example.com>",
+            "From: a@example.org\r\nCc: <alice@example.org>, \"Bob\" <bob@example.com>",
+        ),
+        ("From: x@nas.lan\r\nTo: undisclosed-recipients:;", "From: x@nas.lan\r\nTo: undisclosed-recipients:;"),
+        ("From: a@example.org\r\nTo: x y z", "From: a@example.org\r\nTo: x y z"),
+        ("Subject: none", "From: <root@example.org>\r\nSubject: none"),
+    ] {
+        let text = trusted(&format!("{given}\r\nDate: x\r\nMessage-ID: <m@x>\r\n\r\nHi\r\n")).await;
+        let expected = format!("{LOCAL}{taken}\r\nDate: x\r\nMessage-ID: <m@x>\r\n\r\nHi\r\n");
+        assert_eq!(text.expect(given), expected, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_without_a_login_writes_in_a_strangers_name() {
+    for field in
+        ["From: x@example.com", "From: a@example.org\r\nSender: x@example.com", "From: a@example.org, x@example.com"]
+    {
+        let refused = trusted(&format!("{field}\r\n\r\nHi\r\n")).await.expect_err(field);
+        assert_eq!(refused, Reply::sender_not_trusted("x@example.com"), "{field}");
+    }
+    assert_eq!(
+        trusted("From: a@example.org\r\nFrom: b@example.org\r\n\r\n").await.map_err(|reply| reply.code()),
+        Err(554)
+    );
+    // An empty message is one, too.
+    assert!(trusted("").await.expect("taken").contains("\r\nFrom: <root@example.org>\r\n"));
 }

@@ -341,7 +341,7 @@ impl Reply {
     }
     /// 550 5.6.11: bare CR or LF inside the message (RFC 5321 §2.3.8).
     pub fn bare_in_message() -> Self {
-        Self::one(550, (5, 6, 11), "The message holds a bare CR or LF")
+        Self::one(550, (5, 6, 11), "The message holds a bare CR or LF: each line must end with CR LF (RFC 5321, 2.3.8)")
     }
     /// 554 5.4.6: too many hops.
     pub fn mail_loop() -> Self {
@@ -354,6 +354,32 @@ impl Reply {
     /// 550 5.7.1: this login may not send under that address.
     pub fn sender_not_yours(address: &str) -> Self {
         Self::one(550, (5, 7, 1), format!("{address} does not belong to this login"))
+    }
+    /// 554 5.7.1 instead of a greeting: this door is for some networks, and the client is in none of them.
+    pub fn untrusted_network(client: &str) -> Self {
+        Self::one(
+            554,
+            (5, 7, 1),
+            format!("{client} is in no network that may send here without a login (trusted_networks)"),
+        )
+    }
+    /// 550 5.7.1: what comes without a login may come from our own domains only; says what to do.
+    pub fn sender_not_trusted(address: &str) -> Self {
+        Self::one(
+            550,
+            (5, 7, 1),
+            format!(
+                "{address} is no address of this home: give the device or program a sender of its domains, or list the domain in trusted_senders"
+            ),
+        )
+    }
+    /// 451 4.7.1: without a login, an address may write to so many recipients an hour.
+    pub fn trusted_share_used() -> Self {
+        Self::one(
+            451,
+            (4, 7, 1),
+            "Enough for an hour without a login (limits.trusted_recipients_per_hour), try again later",
+        )
     }
     /// 550 5.7.1: an edge sends for a home's own domains only.
     pub fn sender_not_of_home(address: &str) -> Self {

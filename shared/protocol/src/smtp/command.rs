@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::xtext;
-use crate::mail::address::{ForwardPath, ReversePath};
+use crate::mail::address::{Address, Domain, ForwardPath, LocalPart, ReversePath};
 use crate::mail::envelope::{BodyKind, Notify, Ret};
 use crate::mail::reply::Reply;
 use crate::secret::Secret;
@@ -80,6 +80,8 @@ pub struct MailFrom {
 pub struct RcptTo {
     /// Whom.
     pub path: ForwardPath,
+    /// It was a bare local name, and got its domain from [`Context::qualify`].
+    pub unqualified: bool,
     /// `NOTIFY=`; only where DSN is offered.
     pub notify: Notify,
     /// `ORCPT=`, decoded; only where DSN is offered.
@@ -88,18 +90,20 @@ pub struct RcptTo {
 
 /// What the grammar depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Context {
+pub struct Context<'a> {
     /// RET, ENVID, NOTIFY and ORCPT are known.
     pub dsn: bool,
     /// `AUTH=` of MAIL is known (RFC 4954 §5). It is checked and dropped: we trust no client's word.
     pub auth: bool,
     /// The open transaction was begun with SMTPUTF8, so RCPT may hold UTF-8.
     pub smtputf8: bool,
+    /// A bare local name, such as `root`, is a name of this domain. Without, it is no address.
+    pub qualify: Option<&'a Domain>,
 }
 
 impl Command {
     /// Parses a line without its CR LF. The error is the reply to send.
-    pub fn parse(line: &[u8], context: Context) -> Result<Self, Reply> {
+    pub fn parse(line: &[u8], context: Context<'_>) -> Result<Self, Reply> {
         let line = line.trim_ascii_end();
         let (verb, rest) = match line.iter().position(|&b| b == b' ') {
             Some(at) => (&line[..at], line[at + 1..].trim_ascii_start()),
@@ -169,7 +173,7 @@ fn auth(rest: &[u8]) -> Result<Command, Reply> {
     Ok(Command::Auth { mechanism, initial })
 }
 
-fn mail(rest: &[u8], context: Context) -> Result<MailFrom, Reply> {
+fn mail(rest: &[u8], context: Context<'_>) -> Result<MailFrom, Reply> {
     let (path, parameters) = path(rest, b"FROM:", Reply::bad_sender_syntax)?;
     let mut seen = Seen::default();
     let mut mail = MailFrom {
@@ -213,16 +217,24 @@ fn mail(rest: &[u8], context: Context) -> Result<MailFrom, Reply> {
         }
     }
     let text = path_text(path, mail.smtputf8, Reply::bad_sender_syntax)?;
-    mail.reverse_path = ReversePath::parse(text).map_err(|error| Reply::bad_sender_syntax(&error.to_string()))?;
+    mail.reverse_path = match qualified(text, context) {
+        Some(address) => ReversePath::Address(address),
+        None => ReversePath::parse(text).map_err(|error| Reply::bad_sender_syntax(&error.to_string()))?,
+    };
     Ok(mail)
 }
 
-fn rcpt(rest: &[u8], context: Context) -> Result<RcptTo, Reply> {
+fn rcpt(rest: &[u8], context: Context<'_>) -> Result<RcptTo, Reply> {
     let (path, parameters) = path(rest, b"TO:", Reply::bad_recipient_syntax)?;
     let text = path_text(path, context.smtputf8, Reply::bad_recipient_syntax)?;
-    let path = ForwardPath::parse(text).map_err(|error| Reply::bad_recipient_syntax(&error.to_string()))?;
+    let completed = qualified(text, context);
+    let unqualified = completed.is_some();
+    let path = match completed {
+        Some(address) => ForwardPath::Address(address),
+        None => ForwardPath::parse(text).map_err(|error| Reply::bad_recipient_syntax(&error.to_string()))?,
+    };
     let mut seen = Seen::default();
-    let mut rcpt = RcptTo { path, notify: Notify::Unspecified, orcpt: None };
+    let mut rcpt = RcptTo { path, unqualified, notify: Notify::Unspecified, orcpt: None };
     for (keyword, value) in Parameters(parameters) {
         let keyword = seen.first(keyword)?;
         match (keyword.as_str(), value) {
@@ -232,6 +244,13 @@ fn rcpt(rest: &[u8], context: Context) -> Result<RcptTo, Reply> {
         }
     }
     Ok(rcpt)
+}
+
+/// The address a bare local name stands for, if this is one and such names have a domain here. The bare
+/// postmaster needs none.
+fn qualified(text: &str, context: Context<'_>) -> Option<Address> {
+    let domain = context.qualify.filter(|_| !text.contains('@') && !text.eq_ignore_ascii_case("postmaster"))?;
+    LocalPart::parse(text).ok().map(|local| Address::new(local, domain.clone()))
 }
 
 /// Splits `FROM:<path> parameters` into what stands between the brackets, without a source route,

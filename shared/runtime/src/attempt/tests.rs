@@ -56,7 +56,9 @@ impl Host {
                 hostname: "mail.example.org".into(),
                 starttls: !implicit,
                 mechanisms: vec![],
+                login_required: false,
                 dsn: false,
+                qualify: None,
                 limits: Limits::default(),
             };
             let clock = Clock::real();

@@ -84,6 +84,8 @@ async fn serve(stream: TcpStream, opinion: &Opinion, taken: &watch::Sender<Vec<T
         starttls: false,
         mechanisms: Vec::new(),
         dsn: true,
+        login_required: false,
+        qualify: None,
         limits: Limits::default(),
     };
     let server = Server::new(profile, clock.now());

@@ -3,13 +3,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::mail::address::Address;
 
-const ALL: Context = Context { dsn: true, auth: true, smtputf8: true };
+const ALL: Context<'_> = Context { dsn: true, auth: true, smtputf8: true, qualify: None };
 
 fn parse(line: &str) -> Result<Command, Reply> {
     Command::parse(line.as_bytes(), Context::default())
 }
 
-fn code(line: &str, context: Context) -> u16 {
+fn code(line: &str, context: Context<'_>) -> u16 {
     match Command::parse(line.as_bytes(), context) {
         Ok(_) => 0,
         Err(reply) => reply.code(),
@@ -134,6 +134,7 @@ fn parameters() {
     let line = "RCPT TO:<a@b.c> NOTIFY=success,Delay ORCPT=rfc822;a+2Bb@c.d";
     let expected = RcptTo {
         path: ForwardPath::Address(Address::parse("a@b.c").expect("valid")),
+        unqualified: false,
         notify: Notify::On { success: true, failure: false, delay: true },
         orcpt: Some("rfc822;a+b@c.d".into()),
     };
@@ -167,4 +168,36 @@ proptest! {
             prop_assert_eq!(sender(&line), mail.reverse_path.to_string());
         }
     }
+}
+
+#[test]
+fn bare_names_get_a_domain_only_where_they_have_one() {
+    let home = Domain::parse("example.org").expect("valid");
+    let with = Context { qualify: Some(&home), ..ALL };
+    let rcpt = |line: &str, context| match Command::parse(line.as_bytes(), context) {
+        Ok(Command::Rcpt(rcpt)) => Ok((rcpt.path, rcpt.unqualified)),
+        Ok(other) => panic!("{other:?}"),
+        Err(reply) => Err(reply.code()),
+    };
+    let address = |text: &str| ForwardPath::Address(Address::parse(text).expect("valid"));
+    for (line, expected) in [
+        ("RCPT TO:<root>", Ok((address("root@example.org"), true))),
+        ("RCPT TO:<\"a b\">", Ok((address("\"a b\"@example.org"), true))),
+        ("RCPT TO:<postmaster>", Ok((ForwardPath::Postmaster, false))),
+        ("RCPT TO:<root@b.c>", Ok((address("root@b.c"), false))),
+        ("RCPT TO:<>", Err(501)),
+        ("RCPT TO:<@>", Err(501)),
+        ("RCPT TO:<a b>", Err(501)),
+        ("RCPT TO:<\"a@b\">", Err(501)),
+    ] {
+        assert_eq!(rcpt(line, with), expected, "{line}");
+    }
+    assert_eq!(rcpt("RCPT TO:<root>", ALL), Err(501));
+    let mail = |line: &str| match Command::parse(line.as_bytes(), with) {
+        Ok(Command::Mail(mail)) => mail.reverse_path.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(mail("MAIL FROM:<printer>"), "printer@example.org");
+    assert_eq!(mail("MAIL FROM:<>"), "");
+    assert_eq!(mail("MAIL FROM:<postmaster@x.org>"), "postmaster@x.org");
 }

@@ -48,11 +48,12 @@ impl Server {
         }
     }
 
-    fn context(&self) -> Context {
+    fn context(&self) -> Context<'_> {
         Context {
             dsn: self.profile.dsn,
             auth: !self.profile.mechanisms.is_empty(),
             smtputf8: self.phase.transaction().is_some_and(|transaction| transaction.smtputf8),
+            qualify: self.profile.qualify.as_ref(),
         }
     }
 
@@ -134,7 +135,7 @@ impl Server {
         if self.phase.transaction().is_some() {
             return self.conclude(&Reply::bad_sequence("A transaction is open already"));
         }
-        if !self.profile.mechanisms.is_empty() && self.login.is_none() {
+        if self.profile.login_required && self.login.is_none() {
             return self.conclude(&Reply::login_required());
         }
         if self.tally.transactions >= limits.transactions_max {

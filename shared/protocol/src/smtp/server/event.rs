@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::limits::Limits;
+use crate::mail::address::Domain;
 use crate::mail::reply::Reply;
 use crate::secret::Secret;
 use crate::smtp::command::{MailFrom, RcptTo};
@@ -16,10 +17,14 @@ pub struct Profile {
     pub hostname: String,
     /// STARTTLS is offered (25). On 465 TLS comes first: call [`crate::machine::Machine::secured`] before anything else.
     pub starttls: bool,
-    /// Mechanisms offered, only under TLS. Empty: AUTH is not a command here. With any, MAIL wants a login.
+    /// Mechanisms offered, only under TLS. Empty: AUTH is not a command here.
     pub mechanisms: Vec<Mechanism>,
+    /// MAIL wants a login. Without, a login is the client's choice.
+    pub login_required: bool,
     /// `DSN` is offered (RFC 3461).
     pub dsn: bool,
+    /// Bare local names are names of this domain; without, they are refused.
+    pub qualify: Option<Domain>,
     /// Bounds.
     pub limits: Limits,
 }

@@ -4,7 +4,7 @@
 //! consecutive ones in one piece; `S: text` expects a reply line that begins so, and no other;
 //! `! tls` expects the upgrade and completes it, `! body text` expects the message given so far,
 //! `! reset` a [`Event::Reset`], `! closed Why` the end, `! eof` and `! wait SECONDS` happen.
-//! `! door 465` chooses the door, `! whole` forbids sending octet by octet (the script tests
+//! `! door 465` chooses the door (`lan`: STARTTLS, a login if the client likes, bare names), `! whole` forbids sending octet by octet (the script tests
 //! what comes in one piece). Recipients `unknown@` are refused, `later@` deferred, as is
 //! `DATA` after `MAIL FROM:<nodata@…>`; a message that holds `refuse-me` is refused.
 
@@ -14,19 +14,21 @@ use proptest::prelude::*;
 
 use super::limits::Limits;
 use super::*;
-use crate::mail::address::ForwardPath;
+use crate::mail::address::{Domain, ForwardPath};
 use crate::mail::directory::LoginVerifier;
 use crate::secret::Secret;
 use crate::smtp::sasl::{Exchange, Turn, check_password, derive_keys};
 
 fn profile(door: &str) -> Profile {
-    let submission = door == "465";
+    let (submission, lan) = (door == "465", door == "lan");
     let mechanisms = vec![Mechanism::ScramSha256Plus, Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login];
     Profile {
         hostname: "mail.example.org".into(),
         starttls: !submission,
-        mechanisms: if submission { mechanisms } else { Vec::new() },
-        dsn: submission,
+        mechanisms: if submission || lan { mechanisms } else { Vec::new() },
+        login_required: submission,
+        dsn: submission || lan,
+        qualify: lan.then(|| Domain::parse("example.org").expect("valid")),
         limits: Limits { message_octets_max: 200, recipients_max: 3, errors_max: 6, ..Limits::default() },
     }
 }
@@ -313,6 +315,7 @@ dialogs!(
     timeouts,
     errors,
     chunks,
+    trusted_network,
 );
 
 /// Every script in the folder is in the list above.

@@ -36,7 +36,9 @@ impl Both {
     ) -> Self {
         let now = moment();
         let limits = Limits::default();
-        let profile = Profile { hostname: "mail.example.org".into(), starttls, mechanisms, dsn: true, limits };
+        let login_required = !mechanisms.is_empty();
+        let hostname = "mail.example.org".into();
+        let profile = Profile { hostname, starttls, mechanisms, login_required, dsn: true, qualify: None, limits };
         let salt = b"0123456789abcdef".to_vec();
         let keys = vec![derive_keys(b"secret", &salt, 4)];
         Self {
