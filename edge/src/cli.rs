@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::config::{CONFIG_PATH, Config, HomeConfig};
+use crate::journal;
 use crate::run;
 
 /// Threads for blocking work: sealing, syncs, password checks.
@@ -114,9 +115,9 @@ impl Cli {
 
     fn run(&self) -> Result<(), Failure> {
         let config = self.load()?;
-        log::start();
+        let events = log::start(journal::NAMED);
         listen::raise_open_files();
-        Ok(program::run("edge", BLOCKING_MAX, run::run(config)).map_err(anyhow::Error::from)??)
+        Ok(program::run("edge", BLOCKING_MAX, run::run(config, events)).map_err(anyhow::Error::from)??)
     }
 
     fn check(&self) -> Result<(), Failure> {

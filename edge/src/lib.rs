@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod handover;
 pub mod homes;
+pub mod journal;
 pub mod listeners;
 pub mod policy;
 pub mod relay;

@@ -17,6 +17,7 @@ use crate::edges::EdgeSettings;
 use crate::queue;
 use crate::queue::next_hop::{RawRoute, Routes};
 use crate::submission::networks::Networks;
+use crate::trace;
 
 /// Where the file is looked for.
 pub const PATH: &str = "/etc/gatepost/home.toml";
@@ -57,6 +58,8 @@ pub struct Raw {
     queue: queue::config::RawQueue,
     #[serde(default)]
     route: Vec<RawRoute>,
+    #[serde(default)]
+    trace: trace::RawTrace,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +147,8 @@ pub struct Config {
     pub queue: queue::config::Settings,
     /// `[[route]]`.
     pub routes: Routes,
+    /// `[trace]`.
+    pub trace: trace::Rules,
     /// What is allowed and yet strange: told by `check` and at start.
     pub warnings: Vec<String>,
 }
@@ -261,6 +266,7 @@ fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
         dns_servers: raw.dns.servers.iter().map(|server| dns_server(server, source)).collect::<Result<_, _>>()?,
         queue,
         routes: Routes::check(raw.route, source)?,
+        trace: trace::Rules::check(&raw.trace, source)?,
         hostname,
         warnings,
     })

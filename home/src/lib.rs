@@ -18,4 +18,5 @@ pub mod queue;
 pub mod router;
 pub mod run;
 pub mod submission;
+pub mod trace;
 pub mod unseal;

@@ -13,6 +13,7 @@ mod pairing;
 mod relay;
 mod skew;
 mod submission;
+mod trace;
 mod trusted_networks;
 
 use gatepost_tests::observe;

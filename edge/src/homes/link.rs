@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, mpsc};
 use tracing::{info, warn};
 
 use super::{Ask, Asked, Home, Homes};
+use crate::journal::{Journals, tell};
 
 /// Sessions waiting to be taken up; the acceptor waits beyond it.
 const SESSIONS_WAITING_MAX: usize = 4;
@@ -24,6 +25,7 @@ pub fn gate(
     identity: Arc<Identity>,
     node: &str,
     asked: mpsc::Sender<Asked>,
+    journals: Journals,
     clock: Clock,
 ) -> (Acceptor, impl Future<Output = ()> + Send + 'static) {
     let (sender, mut sessions) = mpsc::channel(SESSIONS_WAITING_MAX);
@@ -31,7 +33,7 @@ pub fn gate(
         let homes = homes.clone();
         Arc::new(move |key| homes.of_key(key).is_some())
     };
-    let acceptor = Acceptor::new(identity, node.to_owned(), paired, sender, clock);
+    let acceptor = Acceptor::new(identity, node.to_owned(), paired, sender, clock.clone());
     let homes = homes.clone();
     let serve = async move {
         let number = AtomicU64::new(0);
@@ -43,7 +45,16 @@ pub fn gate(
             };
             let (number, version) = (number.fetch_add(1, Ordering::Relaxed), session.facts().version);
             let link = Link { homes: homes.clone(), home, number, version, asked: asked.clone() };
-            tokio::spawn(link.run(session, incoming));
+            let journal = journals.of(link.home.name());
+            let told = session.clone();
+            let clock = clock.clone();
+            tokio::spawn(async move {
+                let Some(journal) = journal else { return link.run(session, incoming).await };
+                tokio::select! {
+                    () = link.run(session, incoming) => {}
+                    () = tell::tell(journal, told, clock) => {}
+                }
+            });
         }
     };
     (acceptor, serve)

@@ -183,18 +183,34 @@ impl Sender {
     pub async fn relay(&self, home: Arc<Home>, relay: Relay, version: u16, mut stream: Stream) {
         let trace = TraceId::from_random(relay.trace);
         let attempt = relay.attempt;
-        let hop = format!("{:?}", relay.hop);
+        let hop = match &relay.hop {
+            WireHop::Domain(domain) => domain.clone(),
+            WireHop::Host { host, port, .. } => format!("{host}:{port}"),
+        };
+        let begun = self.0.clock.now();
         match self.serve(&home, relay, &mut stream).await {
             Ok(Ended { done, facts }) => {
-                for outcome in &done.outcomes {
-                    let (what, reply) = match outcome {
-                        WireOutcome::Accepted(reply) => ("accepted", reply),
-                        WireOutcome::Deferred(reply) => ("deferred", reply),
-                        WireOutcome::Refused(reply) => ("refused", reply),
-                    };
-                    let reply = Reply::from(reply.clone());
-                    info!(%trace, %attempt, home = home.name(), hop, remote = done.remote, what, %reply, "relayed");
-                }
+                let count = |is: fn(&WireOutcome) -> bool| done.outcomes.iter().filter(|outcome| is(outcome)).count();
+                let reply = done.outcomes.last().map(|outcome| match outcome {
+                    WireOutcome::Accepted(reply) | WireOutcome::Deferred(reply) | WireOutcome::Refused(reply) => {
+                        Reply::from(reply.clone()).to_string()
+                    }
+                });
+                let took = self.0.clock.now().saturating_duration_since(begun);
+                info!(
+                    %trace,
+                    %attempt,
+                    home = home.name(),
+                    hop,
+                    remote = done.remote,
+                    tls = done.remote.as_ref().map(|_| done.tls.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)),
+                    accepted = count(|outcome| matches!(outcome, WireOutcome::Accepted(_))),
+                    deferred = count(|outcome| matches!(outcome, WireOutcome::Deferred(_))),
+                    refused = count(|outcome| matches!(outcome, WireOutcome::Refused(_))),
+                    took_ms = u64::try_from(took.as_millis()).ok(),
+                    reply,
+                    "relayed"
+                );
                 // If this does not arrive, the home asks for the attempt.
                 if stream.send(&Ended { done, facts }.step(version)).await.is_ok() {
                     stream.finish().await;
@@ -226,6 +242,7 @@ impl Sender {
     }
 
     async fn serve(&self, home: &Arc<Home>, relay: Relay, stream: &mut Stream) -> Result<Ended, BrokenOff> {
+        let trace = TraceId::from_random(relay.trace);
         let running = self.0.attempts.begin(home.name(), relay.attempt)?;
         let envelope = Envelope::try_from(relay.envelope).map_err(|error| BrokenOff::Malformed(error.0))?;
         if let Some(sender) = envelope.reverse_path.address()
@@ -248,7 +265,7 @@ impl Sender {
             Ok(hops) => hops,
             Err(reply) => return Ok(all(&envelope, &reply).into()),
         };
-        let (mut attempt, exchanger) = match while_asked(stream, self.connect(hops)).await? {
+        let (mut attempt, exchanger) = match while_asked(stream, self.connect(trace, home, hops)).await? {
             Ok(connected) => connected,
             Err(Unusable { reply, remote }) => {
                 let outcome = unusable(reply, named);
@@ -339,7 +356,7 @@ impl Sender {
     }
 
     /// Tries hosts in order until one greets, with the group of receivers it belongs to; else the reply that decides, and which host's it was.
-    async fn connect(&self, hops: Vec<Hop>) -> Result<(Attempt, String), Unusable> {
+    async fn connect(&self, trace: TraceId, home: &Home, hops: Vec<Hop>) -> Result<(Attempt, String), Unusable> {
         let mut decisive = Unusable { reply: Reply::unreachable("No host to send to"), remote: None };
         let mut tried = 0;
         let begun = self.0.clock.now();
@@ -368,7 +385,7 @@ impl Sender {
             match Attempt::connect(&target, config, self.0.clock.clone()).await {
                 Ok(attempt) => return Ok((attempt, exchangers::group(&target.host, target.address.ip()))),
                 Err(failure) => {
-                    info!(remote, stage = ?failure.stage, reply = %failure.reply, "a mail host was not usable");
+                    info!(%trace, home = home.name(), remote, stage = ?failure.stage, reply = %failure.reply, "a mail host was not usable");
                     decisive = decisive.or(Unusable { reply: failure.reply, remote: Some(remote) }, tried);
                     tried += 1;
                 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable;
+use gatepost_runtime::event::Events;
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::shutdown::Shutdown;
 use gatepost_runtime::tunnel::TunnelError;
@@ -25,6 +26,7 @@ use tracing::{error, info, warn};
 use self::parts::Parts;
 use crate::config::Config;
 use crate::homes::link;
+use crate::journal;
 use crate::listeners::mail::SessionCount;
 use crate::status::Status;
 
@@ -32,6 +34,8 @@ use crate::status::Status;
 pub const IDENTITY: &str = "identity.pem";
 /// What runs may finish in this time once we are told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// What was said last may be written down in this time.
+const KEEP_MAX: Duration = Duration::from_secs(5);
 /// Requests of homes waiting to be taken up; a home's next one waits beyond them.
 const ASKED_WAITING_MAX: usize = 32;
 
@@ -49,12 +53,14 @@ pub struct Edge {
     control_shutdown: Shutdown,
     control: JoinHandle<std::io::Result<()>>,
     gate: JoinHandle<()>,
+    journal: JoinHandle<()>,
+    journal_shutdown: Shutdown,
     _lock: durable::StateLock,
 }
 
 /// Serves until SIGTERM or SIGINT, then drains.
-pub async fn run(config: Config) -> anyhow::Result<()> {
-    let edge = Edge::start(config, &Clock::real())?;
+pub async fn run(config: Config, events: Option<Events>) -> anyhow::Result<()> {
+    let edge = Edge::start(config, events, &Clock::real())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -66,8 +72,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 impl Edge {
-    /// Opens state and doors; everything runs when this returns. To be called inside the runtime.
-    pub fn start(config: Config, clock: &Clock) -> anyhow::Result<Self> {
+    /// Opens state and doors; everything runs when this returns. `events` are what the program says of itself,
+    /// kept for its homes. To be called inside the runtime.
+    pub fn start(config: Config, events: Option<Events>, clock: &Clock) -> anyhow::Result<Self> {
         durable::create_directory(&config.state)?;
         let lock = durable::StateLock::take(&config.state)?;
         let identity = Arc::new(identity(&config.state)?);
@@ -78,10 +85,19 @@ impl Edge {
         }
         info!(key = %identity.key(), hostname = %config.hostname, state = %config.state.display(), "edge starts");
 
+        let (journal_shutdown, journal_signal) = Shutdown::new();
+        let journals = parts.journals.clone();
+        let keeping = clock.clone();
+        let journal = tokio::spawn(async move {
+            if let Some(events) = events {
+                journal::keep(events, journals, keeping, journal_signal, |_| {}).await;
+            }
+        });
         let (shutdown, draining) = Shutdown::new();
         let (asked, requests) = mpsc::channel(ASKED_WAITING_MAX);
         let node = config.hostname.as_str();
-        let (acceptor, gate) = link::gate(&parts.homes, identity.clone(), node, asked, clock.clone());
+        let (acceptor, gate) =
+            link::gate(&parts.homes, identity.clone(), node, asked, parts.journals.clone(), clock.clone());
         let gate = tokio::spawn(gate);
         tokio::spawn(requests::serve_homes(requests, parts.spool.clone(), parts.sender.clone(), draining.clone()));
 
@@ -112,7 +128,7 @@ impl Edge {
             })
             .await
         });
-        Ok(Self { status, shutdown, control_shutdown, control, gate, _lock: lock })
+        Ok(Self { status, shutdown, control_shutdown, control, gate, journal, journal_shutdown, _lock: lock })
     }
 
     /// What it is doing.
@@ -139,5 +155,8 @@ impl Edge {
             error!(%error, "the control socket failed");
         }
         info!("edge ends");
+        // The last words are kept, too; a disk that hangs does not hold the program.
+        self.journal_shutdown.end();
+        let _ = timeout(KEEP_MAX, self.journal).await;
     }
 }

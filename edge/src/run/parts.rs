@@ -8,6 +8,7 @@ use super::chores;
 use crate::config::{Config, HomeConfig};
 use crate::handover::Handover;
 use crate::homes::Homes;
+use crate::journal::Journals;
 use crate::relay::Sender;
 use crate::relay::attempts::Attempts;
 use crate::session::Desk;
@@ -19,6 +20,7 @@ pub(super) struct Parts {
     pub(super) homes: Homes,
     pub(super) spool: Spool,
     pub(super) sender: Sender,
+    pub(super) journals: Journals,
 }
 
 impl Parts {
@@ -30,6 +32,7 @@ impl Parts {
             disk_reserve_octets: config.limits.disk_reserve_octets,
         };
         let spool = Spool::open(&config.state, names(), limits, clock.clone())?;
+        let journals = Journals::open(&config.state, names())?;
         let attempts = Attempts::open(&config.state, names())?;
         tokio::spawn(chores::sweep_daily(attempts.clone(), clock.clone()));
         let sender = Sender::new(
@@ -41,13 +44,14 @@ impl Parts {
             homes.clone(),
             config.limits.relays_max,
         );
-        Ok(Self { homes, spool, sender })
+        Ok(Self { homes, spool, sender, journals })
     }
 
     /// From now on these are the homes: everything that is kept for each is opened before it is one. Blocking.
     pub(super) fn set_homes(&self, homes: &[HomeConfig]) -> anyhow::Result<()> {
         for home in homes {
             self.spool.add(&home.name)?;
+            self.journals.add(&home.name)?;
             self.sender.add(&home.name)?;
         }
         Ok(self.homes.set(homes)?)

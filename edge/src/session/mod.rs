@@ -9,7 +9,7 @@ pub mod transaction;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::address::{Domain, ForwardPath};
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::sasl::Mechanism;
 use gatepost_protocol::smtp::server::limits::Limits;
@@ -202,7 +202,18 @@ impl Session<'_> {
         match judged {
             Ok(()) => Reply::recipient_ok(),
             Err(reply) => {
-                info!(trace = %transaction.trace(), client = %self.client, from = %transaction.sender(), recipient = ?path, %reply, "recipient refused");
+                // The home whose recipient it would be, and no other, is told of it.
+                let (recipient, home) = match (&path, self.door) {
+                    (ForwardPath::Postmaster, _) => ("postmaster".to_owned(), transaction.home().cloned()),
+                    (ForwardPath::Address(address), Door::Smtp) => {
+                        (address.to_string(), self.desk.homes.of_domain(address.domain()))
+                    }
+                    (ForwardPath::Address(address), Door::Submissions) => {
+                        (address.to_string(), self.submitter.home().cloned())
+                    }
+                };
+                let home = home.as_ref().map(|home| home.name());
+                info!(trace = %transaction.trace(), home, client = %self.client, sender = %transaction.sender(), recipient, %reply, "recipient refused");
                 reply
             }
         }
@@ -220,6 +231,7 @@ impl Session<'_> {
             with: machine.with_protocol(),
             tls: machine.tls().cloned(),
             private: self.door == Door::Submissions,
+            login: self.submitter.login().map(str::to_owned),
         };
         let opened = match cargo {
             Ok(cargo) => transaction.open(self.desk, cargo, facts).await,
@@ -228,7 +240,8 @@ impl Session<'_> {
         match opened {
             Ok(()) => Reply::start_data(),
             Err(reply) => {
-                info!(trace = %transaction.trace(), client = %self.client, from = %transaction.sender(), %reply, "message refused before its data");
+                let home = transaction.home().map(|home| home.name());
+                info!(trace = %transaction.trace(), home, client = %self.client, sender = %transaction.sender(), recipient = transaction.recipients(), %reply, "message refused before its data");
                 self.transaction = None;
                 reply
             }

@@ -1,6 +1,7 @@
 //! What is particular to mail from accounts: who is logged in, and what proves it to the home.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use gatepost_protocol::mail::envelope::Recipient;
 use gatepost_protocol::mail::reply::Reply;
@@ -13,6 +14,7 @@ use super::Desk;
 use super::login::{LoggedIn, Login, Step};
 use super::transaction::Transaction;
 use crate::handover::Cargo;
+use crate::homes::Home;
 use crate::policy::recipient::judge_submission;
 
 /// The login of one session on 465.
@@ -60,6 +62,16 @@ impl Submitter {
         let logged_in = self.logged_in.as_ref().ok_or_else(Reply::login_required)?;
         let shown = logged_in.credential().await.ok_or_else(Reply::login_unavailable)?;
         Ok(Cargo::Submission { shown, proof: logged_in.proof.clone() })
+    }
+
+    /// Whose account is logged in.
+    pub fn home(&self) -> Option<&Arc<Home>> {
+        self.logged_in.as_ref().map(|logged_in| &logged_in.home)
+    }
+
+    /// Who is logged in.
+    pub fn login(&self) -> Option<&str> {
+        self.logged_in.as_ref().map(|logged_in| logged_in.login.as_str())
     }
 
     fn step(&mut self, exchange: Login, step: Step) -> AuthAnswer {

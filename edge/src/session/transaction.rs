@@ -22,6 +22,9 @@ use crate::handover::{Cargo, Transfer};
 use crate::homes::Home;
 use crate::policy::message::MessageScan;
 
+/// Recipients named in one log line.
+const NAMED_MAX: usize = 5;
+
 /// What is known of the client when it sends a message.
 #[derive(Debug)]
 pub struct ClientFacts {
@@ -35,6 +38,8 @@ pub struct ClientFacts {
     pub tls: Option<TlsFacts>,
     /// Keep its name and address out of the message: it is a person's device.
     pub private: bool,
+    /// Who is logged in.
+    pub login: Option<String>,
 }
 
 /// One transaction.
@@ -102,6 +107,11 @@ impl Transaction {
         self.home.as_ref()
     }
 
+    /// Its first recipients, for the log.
+    pub fn recipients(&self) -> String {
+        named(&self.recipients)
+    }
+
     /// Takes a recipient.
     pub fn add(&mut self, home: Arc<Home>, recipient: Recipient) {
         self.home = Some(home);
@@ -161,7 +171,8 @@ impl Transaction {
             [recipient] => Some(&recipient.address),
             _ => None,
         };
-        let (address, octets, reply) = match self.flow {
+        let mut octets = 0;
+        let (facts, reply) = match self.flow {
             Flow::Open(open) => {
                 let received = Received {
                     helo: (!open.facts.private).then_some(open.facts.helo.as_str()),
@@ -174,24 +185,37 @@ impl Transaction {
                     date: &mail_date(open.received_unix_s),
                 };
                 let front = received.to_string().into_bytes();
-                let reply = open.transfer.finish(&open.scan.finish(), front).await;
-                (open.facts.address, open.octets, reply)
+                octets = open.octets;
+                (open.facts, open.transfer.finish(&open.scan.finish(), front).await)
             }
-            Flow::Refused(facts, reply) => (facts.address, 0, reply),
+            Flow::Refused(facts, reply) => (facts, reply),
             Flow::Closed => return Reply::local_error(),
         };
         let took = self.begun.map(|begun| desk.clock.now().saturating_duration_since(begun).as_millis());
         info!(
             trace = %self.trace,
             home = self.home.as_ref().map(|home| home.name()),
-            client = %address,
-            from = %self.mail.reverse_path,
+            client = %facts.address,
+            helo = facts.helo,
+            tls = facts.tls.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string),
+            login = facts.login,
+            sender = %self.mail.reverse_path,
+            recipient = named(&self.recipients),
             recipients = self.recipients.len(),
             octets,
             took_ms = took.and_then(|took| u64::try_from(took).ok()),
             %reply,
-            "message"
+            "answered"
         );
         reply
     }
+}
+
+/// The first recipients, for the log.
+fn named(recipients: &[Recipient]) -> String {
+    let mut names: Vec<String> = recipients.iter().take(NAMED_MAX).map(|one| one.address.to_string()).collect();
+    if recipients.len() > NAMED_MAX {
+        names.push("…".to_owned());
+    }
+    names.join(" ")
 }

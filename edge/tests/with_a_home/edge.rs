@@ -62,7 +62,7 @@ impl World {
     /// Starts the edge (again).
     pub fn start_edge(&mut self) {
         let config = Config::load(&self.config(), None).expect("a good config");
-        self.edge = Some(Edge::start(config, &Clock::real()).expect("started"));
+        self.edge = Some(Edge::start(config, None, &Clock::real()).expect("started"));
     }
 
     /// Ends the edge.

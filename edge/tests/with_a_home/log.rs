@@ -44,15 +44,25 @@ async fn each_message_taken_leaves_one_line_that_tells_its_course() {
     let line = || {
         let text = String::from_utf8(lines.0.lock().expect("not poisoned").clone()).expect("text");
         let ours: Vec<_> =
-            text.lines().filter(|line| line.contains("from=logged@world.example")).map(str::to_owned).collect();
+            text.lines().filter(|line| line.contains("sender=logged@world.example")).map(str::to_owned).collect();
         assert!(ours.len() <= 1, "{ours:?}");
         ours.into_iter().next()
     };
     until(|| line().is_some()).await;
     let line = line().expect("it is there");
-    for part in
-        ["INFO", "trace=", "home=\"cottage\"", "client=127.0.0.1", "recipients=1", &octets, "took_ms=", "reply=250"]
-    {
+    for part in [
+        "INFO",
+        "trace=",
+        "home=\"cottage\"",
+        "client=127.0.0.1",
+        "recipients=1",
+        "recipient=\"alice@example.org\"",
+        "tls=\"none\"",
+        "helo=",
+        &octets,
+        "took_ms=",
+        "reply=250",
+    ] {
         assert!(line.contains(part), "{part} in {line}");
     }
 }

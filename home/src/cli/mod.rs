@@ -8,6 +8,7 @@ pub mod queue;
 pub mod secret;
 pub mod spool;
 pub mod status;
+pub mod trace;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -73,6 +74,8 @@ enum Command {
     Queue(queue::QueueArgs),
     /// Mail that edges sealed while this home was away.
     Spool(spool::SpoolArgs),
+    /// What happened to a message, here and at the edges.
+    Trace(trace::TraceArgs),
 }
 
 /// Why a command failed.
@@ -130,6 +133,7 @@ impl Context<'_> {
                 Ok(queue::run(args, &config.state, config.queue)?)
             }
             Command::Spool(args) => spool::run(self, &args),
+            Command::Trace(args) => trace::run(self, &args),
         }
     }
 
@@ -139,9 +143,9 @@ impl Context<'_> {
 
     fn run(&self) -> Result<(), Failure> {
         let config = self.load()?;
-        log::start();
+        let events = log::start(crate::trace::NAMED);
         listen::raise_open_files();
-        Ok(program::run("home", BLOCKING_MAX, run::run(config)).map_err(anyhow::Error::from)??)
+        Ok(program::run("home", BLOCKING_MAX, run::run(config, events)).map_err(anyhow::Error::from)??)
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -253,6 +257,10 @@ mod tests {
             ("alias remove @example.org", true),
             ("queue list --json", true),
             ("spool list --json", true),
+            ("trace alice@example.org --limit 5 --json", true),
+            ("trace bob --since 2h", true),
+            ("trace bob --since yesterday", false),
+            ("trace", false),
             ("fly", false),
         ] {
             let words = std::iter::once("gatepost-home").chain(line.split(' '));

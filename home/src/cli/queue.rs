@@ -97,7 +97,8 @@ pub fn run(args: QueueArgs, state: &Path, settings: Settings) -> anyhow::Result<
     }
 }
 
-fn perform(command: Command, state: &Path, settings: Settings) -> anyhow::Result<Value> {
+/// Performs one command by the running program, or on the files while none runs.
+pub(super) fn perform(command: Command, state: &Path, settings: Settings) -> anyhow::Result<Value> {
     match control::ask(state, &json!({ "queue": command })) {
         Ok(answer) => Ok(answer),
         Err(ControlError::NotRunning(_)) => {

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::tunnel::frame::Frame;
 use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId};
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolEnd, SpoolListing, SpoolRequest};
+use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::{self, Draft, DurableError};
 use gatepost_runtime::shutdown::{Phase, Signal};
 use gatepost_runtime::tunnel::StreamError;
@@ -52,6 +54,8 @@ pub struct Fetcher {
     pub state: Arc<Path>,
     /// `incoming/` in it.
     pub incoming: Arc<Path>,
+    /// Time.
+    pub clock: Clock,
     /// Once draining begins nothing more is fetched.
     pub signal: Signal,
 }
@@ -226,6 +230,10 @@ impl Fetcher {
         let taken = match self.open(transfer, sealed.clone()).await {
             Ok(Opened::Nothing) => return Ok(()),
             Ok(Opened::Message(brought, message)) => {
+                // Told before what becomes of it: that is the order it happens in.
+                let waited_s = self.clock.unix_s().saturating_sub(brought.open.received_unix_s).max(0);
+                let trace = TraceId::from_random(brought.open.trace);
+                tracing::info!(%trace, edge = edge.name, %transfer, waited_s, "fetched");
                 intake::take_spooled(&self.router, &self.accounts, edge.key, *brought, message)
                     .await
                     .map_err(OpenError::from)

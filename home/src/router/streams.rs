@@ -13,6 +13,7 @@ use gatepost_protocol::tunnel::frame::Frame;
 use gatepost_protocol::tunnel::transfer::TransferEnd;
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
+use gatepost_protocol::tunnel::verb::events::{BATCH_MAX, EventBatch, EventsOpen, EventsTaken};
 use gatepost_protocol::tunnel::verb::inbound::Handed;
 use gatepost_protocol::tunnel::wire::WireReply;
 use gatepost_runtime::clock::Clock;
@@ -28,6 +29,7 @@ use crate::accounts::grant::LIFETIME;
 use crate::accounts::login::{Login, Place, Step};
 use crate::edges::Connected;
 use crate::queue::ConnectedEdge;
+use crate::trace::Traces;
 
 /// The longest an edge may let a message or a login stand still.
 const FRAME_WAIT_MAX: Duration = Duration::from_mins(5);
@@ -60,6 +62,8 @@ pub struct Server {
     pub accounts: Accounts,
     /// `incoming/` in the state directory.
     pub incoming: Arc<Path>,
+    /// Where edges' events are kept.
+    pub traces: Traces,
     /// Time.
     pub clock: Clock,
     /// Once draining begins nothing new is taken: the edge seals it.
@@ -77,6 +81,16 @@ impl Server {
                 () = signal.draining() => break,
             };
             let Some(incoming) = next else { return };
+            if let Request::Events(open) = incoming.request {
+                // It lasts as long as the session, and holds up no drain.
+                let (traces, edge) = (self.traces.clone(), edge.name.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = take_events(&traces, &edge, open, incoming.stream).await {
+                        tracing::debug!(edge, %error, "an edge stopped telling its events");
+                    }
+                });
+                continue;
+            }
             let (server, edge) = (self.clone(), edge.clone());
             tokio::spawn(async move {
                 if let Err(error) = server.exchange(&edge, incoming).await {
@@ -172,6 +186,24 @@ impl Server {
             }
         }
         refuse(stream, &Reply::login_malformed()).await
+    }
+}
+
+/// `Events`: each batch is answered once it is durable here; an edge that can't be answered keeps it.
+async fn take_events(traces: &Traces, edge: &str, open: EventsOpen, mut stream: Stream) -> Result<(), StreamError> {
+    let unkept = || StreamError::Broken("events can't be kept now".to_owned());
+    let mut last = traces.last(edge, open.journal).await.ok_or_else(unkept)?;
+    loop {
+        stream.send(&EventsTaken { last }).await?;
+        stream.flush().await?;
+        let batch: EventBatch = match stream.record().await {
+            Err(StreamError::Ended) => return Ok(()),
+            other => other?,
+        };
+        if batch.events.len() > BATCH_MAX {
+            return Err(StreamError::Broken(format!("a batch of {} events", batch.events.len())));
+        }
+        last = traces.keep_told(edge, open.journal, batch.events).await.ok_or_else(unkept)?;
     }
 }
 

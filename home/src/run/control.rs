@@ -9,11 +9,13 @@ use super::Store;
 use crate::administration;
 use crate::config::Config;
 use crate::edges::Edges;
+use crate::trace::Traces;
 
 /// What the control socket answers from.
 pub(super) struct Desk {
     pub(super) store: Arc<Store>,
     pub(super) edges: Edges,
+    pub(super) traces: Traces,
     pub(super) served: Served,
     pub(super) key: String,
     pub(super) submissions: Option<std::net::SocketAddr>,
@@ -33,6 +35,10 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
     }
     match request.get("command").and_then(Value::as_str) {
         Some("status") => Ok(desk.status()),
+        Some("trace-flush") => {
+            desk.traces.flush().await;
+            Ok(Value::Null)
+        }
         Some("spool-list") => Ok(desk.spool().await),
         _ => Err("the running home does not know this command; is it another version?".to_owned()),
     }

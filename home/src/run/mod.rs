@@ -14,6 +14,7 @@ use std::time::Duration;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable;
+use gatepost_runtime::event::Events;
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Shutdown;
@@ -33,11 +34,14 @@ use crate::router::Router;
 use crate::router::spool::Fetcher;
 use crate::router::streams::Server;
 use crate::submission::pace::Pace;
+use crate::trace::{Traces, keeper};
 
 /// Where the node's key lies inside the state directory.
 const IDENTITY: &str = "keys/identity.pem";
 /// What runs may finish in this time once we are told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// What was said last may be written down in this time.
+const KEEP_MAX: Duration = Duration::from_secs(5);
 /// Bounces waiting to be delivered; the queue waits beyond them.
 const BOUNCES_WAITING_MAX: usize = 16;
 /// Loads the node's key, or makes it on first start. Blocking.
@@ -53,12 +57,14 @@ pub struct Home {
     links: Shutdown,
     talk: Shutdown,
     control: JoinHandle<std::io::Result<()>>,
+    tracing: JoinHandle<()>,
+    tracing_shutdown: Shutdown,
     submissions: Option<std::net::SocketAddr>,
 }
 
 /// Serves until SIGTERM or SIGINT, then drains.
-pub async fn run(config: Config) -> anyhow::Result<()> {
-    let home = Home::start(config, Clock::real()).await?;
+pub async fn run(config: Config, events: Option<Events>) -> anyhow::Result<()> {
+    let home = Home::start(config, events, Clock::real()).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -70,8 +76,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 impl Home {
-    /// Opens state and doors; everything runs when this returns.
-    pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+    /// Opens state and doors; everything runs when this returns. `events` are what the program says of itself,
+    /// kept for `trace`.
+    pub async fn start(config: Config, events: Option<Events>, clock: Clock) -> anyhow::Result<Self> {
         for warning in &config.warnings {
             warn!("{warning}");
         }
@@ -93,6 +100,14 @@ impl Home {
         }
         info!(key = %identity.key(), hostname = config.hostname, state = %config.state.display(), "home starts");
 
+        let (traces, collector) = Traces::start(config.state.clone(), config.trace, clock.clone())?;
+        let (tracing_shutdown, tracing_signal) = Shutdown::new();
+        let collecting = clock.clone();
+        let tracing = tokio::spawn(async move {
+            if let Some(events) = events {
+                keeper::collect(events, collector, collecting, tracing_signal, |_| {}).await;
+            }
+        });
         let (work, work_signal) = Shutdown::new();
         let (links, dialling_signal) = Shutdown::new();
         let (talk, control_signal) = Shutdown::new();
@@ -123,6 +138,7 @@ impl Home {
             router: router.clone(),
             accounts: store.accounts.clone(),
             incoming: Arc::clone(&incoming),
+            traces: traces.clone(),
             clock: clock.clone(),
             signal: work_signal.clone(),
         };
@@ -132,6 +148,7 @@ impl Home {
             key: Arc::clone(&store.seal_key),
             state: config.state.clone().into(),
             incoming,
+            clock: clock.clone(),
             signal: work_signal.clone(),
         };
         tokio::spawn(exchanges::serve_edges(sessions, exchanges, fetcher));
@@ -143,14 +160,23 @@ impl Home {
         tokio::spawn(chores::maintain(Arc::clone(&store.promises), clock, work_signal));
 
         let state = config.state.clone();
-        let desk = Arc::new(Desk { store, edges, served, key: identity.key().to_string(), submissions, relay, config });
+        let desk = Arc::new(Desk {
+            store,
+            edges,
+            traces,
+            served,
+            key: identity.key().to_string(),
+            submissions,
+            relay,
+            config,
+        });
         let control = tokio::spawn(async move {
             gatepost_runtime::control::serve(&state, control_signal, move |request| {
                 control::answer(Arc::clone(&desk), request)
             })
             .await
         });
-        Ok(Self { work, links, talk, control, submissions })
+        Ok(Self { work, links, talk, control, tracing, tracing_shutdown, submissions })
     }
 
     /// Where submissions are taken.
@@ -176,5 +202,8 @@ impl Home {
             error!(%error, "the control socket failed");
         }
         info!("home ends");
+        // The last words are kept, too; a disk that hangs does not hold the program.
+        self.tracing_shutdown.end();
+        let _ = timeout(KEEP_MAX, self.tracing).await;
     }
 }

@@ -84,7 +84,7 @@ pub async fn play(spool: impl FnOnce(&[u8]) -> BTreeMap<u8, Vec<u8>> + Send + 's
             tokio::spawn(async move { acceptor.accept(stream, peer).await });
         }
     });
-    let home = Home::start(read(), Clock::real()).await.expect("started");
+    let home = Home::start(read(), None, Clock::real()).await.expect("started");
     let (told, directory) = watch::channel(None);
     let (session, incoming) = next_session(&mut sessions).await;
     tokio::spawn(serve(incoming, Arc::clone(&held), told.clone()));

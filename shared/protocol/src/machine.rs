@@ -4,6 +4,7 @@
 //! and only then may input follow again. A machine never fails: what a peer does wrong becomes a
 //! reply or an event.
 
+use std::fmt;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -57,4 +58,11 @@ pub struct TlsFacts {
     pub group: String,
     /// The `tls-exporter` channel binding (RFC 9266); TLS 1.3 only.
     pub exporter: Option<[u8; 32]>,
+}
+
+/// For logs: `TLSv1.3 TLS_AES_256_GCM_SHA384 X25519MLKEM768`.
+impl fmt::Display for TlsFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.version, self.cipher, self.group)
+    }
 }

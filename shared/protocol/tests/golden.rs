@@ -344,6 +344,7 @@ fn owners(golden: &mut Golden) {
     golden.record("event-batch", &EventBatch { events: vec![event] });
     golden.record("events-taken", &EventsTaken { last: 300 });
     golden.record("request-admin-status", &Request::Admin(AdminRequest::Status));
+    golden.record("request-admin-metrics", &Request::Admin(AdminRequest::Metrics));
     golden.record("admin-answer", &AdminAnswer::Answer("{}".into()));
     golden.record("admin-refused", &AdminAnswer::Refused("no".into()));
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod drive;
 pub mod durable;
+pub mod event;
 pub mod host;
 pub mod identity;
 pub mod listen;

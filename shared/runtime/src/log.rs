@@ -1,11 +1,17 @@
 //! Logs: one event a line, structured, the trace id always under `trace`. To stderr: readable on a
-//! terminal, plain otherwise, JSON with `GATEPOST_LOG_FORMAT=json`. Never a password, never a body.
+//! terminal, plain otherwise, JSON with `GATEPOST_LOG_FORMAT=json`. Never a password, never a body. What
+//! `trace` and the metrics are made of is captured beside it, whatever the filter shows.
 
 use std::env;
 use std::io::{IsTerminal, stderr};
 use std::panic;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
+
+use crate::clock::Clock;
+use crate::event::{self, Events};
 
 /// Says which events are logged, in the form of `RUST_LOG`.
 const FILTER: &str = "GATEPOST_LOG";
@@ -30,8 +36,9 @@ enum Format {
 }
 
 /// Starts logging, for the whole program. `RUST_LOG`-style filter in `GATEPOST_LOG`, default `info` for
-/// what is ours. A panic is logged as well. A second call does nothing.
-pub fn start() {
+/// what is ours. A panic is logged as well. Gives the events that are kept: lines about a message, and those
+/// whose words are in `named`. A second call does nothing and gives none.
+pub fn start(named: &'static [&'static str]) -> Option<Events> {
     let wanted = env::var(FILTER).ok();
     let (filter, complaint) = filter(wanted.as_deref());
     let format = format(
@@ -39,16 +46,15 @@ pub fn start() {
         stderr().is_terminal() && env::var_os("NO_COLOR").is_none(),
         env::var_os(JOURNAL).is_some(),
     );
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
-    let started = match format {
-        Format::Terminal => lines.with_ansi(true).try_init(),
-        Format::Plain => lines.with_ansi(false).try_init(),
-        Format::Journal => lines.with_ansi(false).without_time().try_init(),
-        Format::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    let lines = fmt::layer().with_writer(stderr).with_target(false);
+    let lines = match format {
+        Format::Terminal => lines.with_ansi(true).boxed(),
+        Format::Plain => lines.with_ansi(false).boxed(),
+        Format::Journal => lines.with_ansi(false).without_time().boxed(),
+        Format::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
-    if started.is_err() {
-        return;
-    }
+    let (capture, events) = event::capture(named, Clock::real());
+    registry().with(lines.with_filter(filter)).with(capture).try_init().ok()?;
     panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
         let said = panic.payload_as_str().unwrap_or("without a word");
@@ -57,6 +63,7 @@ pub fn start() {
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }
+    Some(events)
 }
 
 /// The filter, and what is wrong with the one that was asked for.

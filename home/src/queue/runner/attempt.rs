@@ -13,7 +13,7 @@ use gatepost_runtime::random;
 
 use super::body::Unfit;
 use super::{Context, jitter};
-use crate::queue::entry::{Entry, OpenAttempt, Place};
+use crate::queue::entry::{Entry, OpenAttempt, Place, State};
 use crate::queue::next_hop::Hop;
 use crate::queue::ready::Lane;
 use crate::queue::{QueueId, schedule};
@@ -90,8 +90,15 @@ pub async fn begin(context: &Context, id: QueueId, lane: &Lane, place: Place) ->
 }
 
 /// Records how an attempt ended. Durable when it returns.
-pub async fn end(context: &Context, id: QueueId, attempt: AttemptId, outcomes: Vec<Outcome>, remote: Option<String>) {
-    log(context, id, attempt, &outcomes, remote.as_deref());
+pub async fn end(
+    context: &Context,
+    id: QueueId,
+    attempt: AttemptId,
+    outcomes: Vec<Outcome>,
+    remote: Option<String>,
+    tls: Option<String>,
+) {
+    log(context, id, attempt, &outcomes, remote.as_deref(), tls.as_deref());
     let rules = context.entries.rules();
     let outcomes = Arc::new(outcomes);
     context
@@ -126,17 +133,42 @@ pub async fn unfit(context: &Context, id: QueueId, attempt: AttemptId, trace: Tr
     }
 }
 
-fn log(context: &Context, id: QueueId, attempt: AttemptId, outcomes: &[Outcome], remote: Option<&str>) {
+fn log(
+    context: &Context,
+    id: QueueId,
+    attempt: AttemptId,
+    outcomes: &[Outcome],
+    remote: Option<&str>,
+    tls: Option<&str>,
+) {
     let Some(entry) = context.entries.entry(id) else { return };
     let Some(open) = entry.attempts.iter().find(|open| open.id == attempt) else { return };
-    let (trace, remote) = (entry.trace, remote.unwrap_or("-"));
+    let edge = match &open.place {
+        Place::Edge { name, .. } => Some(name.as_str()),
+        Place::Home => None,
+    };
+    let (trace, queue, now) = (entry.trace, id, context.entries.now_unix_ms());
+    let took_ms = now.saturating_sub(open.since_unix_ms).max(0);
+    // Without a host there was no connection to speak of.
+    let tls = remote.map(|_| tls.unwrap_or("none"));
     for (place, outcome) in open.recipients.iter().zip(outcomes) {
-        let recipient = &entry.recipients[*place].recipient.address;
+        let addressee = &entry.recipients[*place];
+        let recipient = &addressee.recipient.address;
+        let tries = match &addressee.state {
+            State::Waiting(waiting) => Some(waiting.attempts.saturating_add(1)),
+            State::Delivered(_) | State::Failed { .. } => None,
+        };
         let reply = outcome.reply();
         match outcome {
-            Outcome::Accepted(_) => tracing::info!(%trace, %recipient, remote, %reply, "sent"),
-            Outcome::Deferred(_) => tracing::info!(%trace, %recipient, remote, %reply, "deferred"),
-            Outcome::Refused(_) => tracing::info!(%trace, %recipient, remote, %reply, "refused"),
+            Outcome::Accepted(_) => {
+                tracing::info!(%trace, %queue, %recipient, edge, remote, tls, tries, took_ms, %reply, "sent");
+            }
+            Outcome::Deferred(_) => {
+                tracing::info!(%trace, %queue, %recipient, edge, remote, tls, tries, took_ms, %reply, "deferred");
+            }
+            Outcome::Refused(_) => {
+                tracing::info!(%trace, %queue, %recipient, edge, remote, tls, tries, took_ms, %reply, "refused");
+            }
         }
     }
 }

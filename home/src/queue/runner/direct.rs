@@ -26,6 +26,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(30);
 struct Ended {
     outcomes: Vec<Outcome>,
     remote: Option<String>,
+    tls: Option<String>,
 }
 
 /// Sends what is due in this lane.
@@ -33,7 +34,7 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane) {
     let Some(begun) = attempt::begin(context, id, lane, Place::Home).await else { return };
     let (attempt, trace) = (begun.id, begun.trace);
     match perform(context, id, begun).await {
-        Ok(Ended { outcomes, remote }) => attempt::end(context, id, attempt, outcomes, remote).await,
+        Ok(Ended { outcomes, remote, tls }) => attempt::end(context, id, attempt, outcomes, remote, tls).await,
         Err(unfit) => attempt::unfit(context, id, attempt, trace, unfit).await,
     }
 }
@@ -42,7 +43,8 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane) {
 async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<Ended, Unfit> {
     let mut reader = Reader::open(context, id, begun.octets, begun.sha256).await?;
     let recipients = begun.envelope.recipients.len();
-    let deferred = |reply: Reply| Ended { outcomes: vec![Outcome::Deferred(reply); recipients], remote: None };
+    let deferred =
+        |reply: Reply| Ended { outcomes: vec![Outcome::Deferred(reply); recipients], remote: None, tls: None };
     let Hop::Host(host) = begun.hop else {
         return Ok(deferred(Reply::local_error()));
     };
@@ -53,6 +55,7 @@ async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<Ended, 
         Err(reply) => return Ok(deferred(reply)),
     };
     let remote = Some(connection.remote());
+    let tls = connection.tls().map(ToString::to_string);
     let outcomes = match connection.start(begun.envelope, begun.octets, begun.eight_bit).await {
         Started::Done(outcomes) => outcomes,
         Started::Body => {
@@ -64,7 +67,7 @@ async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<Ended, 
         }
     };
     connection.quit().await;
-    Ok(Ended { outcomes, remote })
+    Ok(Ended { outcomes, remote, tls })
 }
 
 /// The first of the host's addresses that answers. An error is why none does.

@@ -71,7 +71,8 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane, edge: Connecte
 /// Records what an edge says of an attempt.
 pub async fn end(context: &Context, id: QueueId, attempt: AttemptId, done: RelayDone) {
     let outcomes = done.outcomes.into_iter().map(Outcome::from).collect();
-    attempt::end(context, id, attempt, outcomes, done.remote).await;
+    let tls = done.tls.map(|tls| tls.to_string());
+    attempt::end(context, id, attempt, outcomes, done.remote, tls).await;
 }
 
 async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session) -> Followed {

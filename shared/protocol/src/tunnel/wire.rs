@@ -1,6 +1,7 @@
 //! The nouns of mail as they travel and are stored: twins that derive serialisation, converted at
 //! the border, so that renaming a noun's field can never change a protocol.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -181,6 +182,13 @@ pub struct WireTls {
     pub cipher: String,
     /// Key exchange group.
     pub group: String,
+}
+
+/// For logs, as [`TlsFacts`] print.
+impl fmt::Display for WireTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.version, self.cipher, self.group)
+    }
 }
 
 impl From<&TlsFacts> for WireTls {

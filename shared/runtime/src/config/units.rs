@@ -2,6 +2,7 @@
 //! names its unit.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -62,6 +63,15 @@ impl TryFrom<toml::Value> for Span {
         .map(Duration::from_millis)
         .ok_or_else(|| format!("{value} is no length of time; {remedy}"))?;
         if span > SPAN_MAX { Err(format!("{value} is longer than a hundred years")) } else { Ok(Self(span)) }
+    }
+}
+
+/// For command lines.
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::try_from(toml::Value::String(text.to_owned()))
     }
 }
 

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub enum AdminRequest {
     /// Everything `gatepost-edge status` would show this home, and nothing of another.
     Status,
+    /// Its counters for this home, as `gatepost_runtime::metrics` writes a page of them.
+    Metrics,
 }
 
 /// The answer.

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 /// Most events in one batch.
 pub const BATCH_MAX: usize = 256;
+/// Most octets of one batch as they travel: well within a record.
+pub const BATCH_OCTETS_MAX: usize = 192 * 1024;
+/// Most octets of one event as it travels and is kept; an edge cuts its facts to stay below.
+pub const EVENT_OCTETS_MAX: usize = 16 * 1024;
 
 /// Opens the exchange. Answered by [`EventsTaken`]: the last event the home holds of this edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

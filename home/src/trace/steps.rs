@@ -1,0 +1,238 @@
+//! The table of steps: a log line and its facts become one sentence a person understands. Pure. Words that
+//! are not in the table are told as they were logged, so that an edge may be newer than its home.
+
+use std::fmt::Write as _;
+
+use super::store::Kept;
+
+/// One line of a message's story.
+pub fn sentence(step: &Kept) -> String {
+    let f = Facts(step);
+    let mut text = match step.what.as_str() {
+        "answered" => f.answered(),
+        "message refused before its data" => format!("refused before its text was sent: {}", f.reply()),
+        "recipient refused" => format!("refused the recipient {}{}: {}", f.get("recipient"), f.client(), f.reply()),
+        "sealed" => format!("sealed it to the home's key and kept it, because {}", f.or("why", "the home was away")),
+        "neither handed over nor sealed" => {
+            format!("could neither hand it over nor seal it ({}): told the sender {}", f.get("why"), f.reply())
+        }
+        "the home is gone and the message can't be sealed" | "the message can't be sealed" => {
+            format!("could not seal it: {}", f.get("error"))
+        }
+        "fetched" => format!(
+            "fetched it from {}, where it had been sealed for {}",
+            f.get("edge"),
+            span(f.or("waited_s", "0").parse::<u64>().unwrap_or(0).saturating_mul(1000))
+        ),
+        "accepted" => f.accepted(),
+        "not accepted" => format!("could not keep it: {}", f.get("error")),
+        "already here: the same hand-over again" => "was handed it over again: it was already here".to_owned(),
+        "refused" if f.has("recipient") => f.tried("was refused for good by", "refused for good"),
+        "refused" => format!("refused it: {}", f.reply()),
+        "a submission without a login we know is refused" => format!("refused it, for want of a login: {}", f.reply()),
+        "a spooled submission is refused; its account is told" => {
+            format!("refused to send what had waited at the edge, and told {}: {}", f.get("login"), f.reply())
+        }
+        "a message did not arrive as it was sent" => format!("it did not arrive whole: {}", f.get("error")),
+        "queued" => format!("put it into the queue to be sent{}", f.in_brackets("queue", "queue id ")),
+        "queued, finishing what a crash cut short" => {
+            "put it into the queue, finishing what a crash cut short".to_owned()
+        }
+        "sent" => f.tried("handed it for", "took it"),
+        "deferred" => f.tried("could not yet hand it over for", "not yet"),
+        "relayed" => f.relayed(),
+        "relay broken off" => format!("broke off an attempt to send it: {}", f.get("error")),
+        "a mail host was not usable" => format!("tried {}, which was not usable: {}", f.get("remote"), f.reply()),
+        "an attempt could not begin" => {
+            format!("could not begin to send it through {}: {}", f.get("edge"), f.get("error"))
+        }
+        "lost sight of an attempt" => {
+            format!(
+                "lost the connection to {} while it sent it, and will ask what came of it: {}",
+                f.get("edge"),
+                f.get("error")
+            )
+        }
+        "an edge can't be asked" => format!("could not ask {} what came of it: {}", f.get("edge"), f.get("error")),
+        "an attempt came to nothing" => format!("learnt from {} that it was not sent", f.get("edge")),
+        "an attempt stays in doubt: it is made again and may deliver twice" => {
+            "nobody can tell whether it was sent: it is tried again and may arrive twice".to_owned()
+        }
+        "done, leaves the queue" => "nothing of it is left to send: it leaves the queue".to_owned(),
+        "bounced" => {
+            format!("reported to {} that it could not be delivered{}", f.get("to"), f.in_brackets("bounce", "message "))
+        }
+        "a bounce was refused: the message is held" => {
+            format!("could not report to its sender, and holds it: {}", f.reply())
+        }
+        "a bounce was not taken yet" => format!("could not report to its sender yet: {}", f.reply()),
+        "a queued message is damaged" => format!("found it damaged on the disk: {}", f.get("why")),
+        "a queued message can't be read now; it is tried again" => {
+            format!("could not read it from the disk, and tries again: {}", f.get("error"))
+        }
+        "delivered the remaining copies" => "delivered its remaining copies".to_owned(),
+        "remaining copies still can't be delivered" => {
+            format!("still can't deliver all its copies: {}", f.get("error"))
+        }
+        "some copies could not be kept with the others; they will be tried again" => {
+            format!("could not deliver all its copies yet: {}", f.get("error"))
+        }
+        "finished a delivery that was cut short" => "finished its delivery, which a stop had cut short".to_owned(),
+        "forgot a delivery that was cut short before it was promised" => {
+            "forgot a delivery that a stop had cut short: nobody was promised anything, and it comes again".to_owned()
+        }
+        _ => f.as_logged(),
+    };
+    f.add_duration(&mut text);
+    text
+}
+
+struct Facts<'a>(&'a Kept);
+
+impl Facts<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.0.fact(name).is_some_and(|value| !value.is_empty())
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.or(name, "-")
+    }
+
+    fn or<'s>(&'s self, name: &str, absent: &'s str) -> &'s str {
+        self.0.fact(name).filter(|value| !value.is_empty()).unwrap_or(absent)
+    }
+
+    fn reply(&self) -> String {
+        self.or("reply", "without a word").trim().to_owned()
+    }
+
+    fn in_brackets(&self, name: &str, before: &str) -> String {
+        if self.has(name) { format!(" ({before}{})", self.get(name)) } else { String::new() }
+    }
+
+    /// Who brought it.
+    fn client(&self) -> String {
+        match (self.has("client"), self.has("helo")) {
+            (true, true) => format!(" from {} [{}]", self.get("helo"), self.get("client")),
+            (true, false) => format!(" from [{}]", self.get("client")),
+            _ => String::new(),
+        }
+    }
+
+    fn tls(&self) -> String {
+        match self.0.fact("tls") {
+            Some(tls) if !tls.is_empty() && tls != "none" => format!(" over {tls}"),
+            Some(_) => " without TLS".to_owned(),
+            None => String::new(),
+        }
+    }
+
+    fn sizes(&self) -> String {
+        if self.has("octets") { format!(", {} octets", self.get("octets")) } else { String::new() }
+    }
+
+    /// The edge's, or the home's door's, answer to a whole message.
+    fn answered(&self) -> String {
+        let login = if self.has("login") { format!(", logged in as {}", self.get("login")) } else { String::new() };
+        format!(
+            "took a message of <{}> for {}{}{}{login}{}, and answered {}",
+            self.or("sender", ""),
+            self.or("recipient", self.get("recipients")),
+            self.client(),
+            self.tls(),
+            self.sizes(),
+            self.reply()
+        )
+    }
+
+    fn accepted(&self) -> String {
+        let mut done = Vec::new();
+        if self.has("mailboxes") {
+            done.push(format!("delivered it to {}", mailboxes(self.get("mailboxes"))));
+        }
+        match self.or("queued", "0") {
+            "0" => {}
+            "1" => done.push("took it to be sent to one recipient elsewhere".to_owned()),
+            more => done.push(format!("took it to be sent to {more} recipients elsewhere")),
+        }
+        if done.is_empty() {
+            done.push("kept it".to_owned());
+        }
+        format!("{}{}", done.join(" and "), self.sizes())
+    }
+
+    /// One recipient of one attempt at home.
+    fn tried(&self, done: &str, short: &str) -> String {
+        if !self.has("recipient") {
+            return format!("{short}: {}", self.reply());
+        }
+        let mut text = match self.0.what.as_str() {
+            "sent" | "deferred" => format!("{done} {} to {}{}", self.get("recipient"), self.remote(), self.tls()),
+            _ => format!("{} {done} {}{}", self.get("recipient"), self.remote(), self.tls()),
+        };
+        let _ = write!(text, ", which said {}", self.reply());
+        if self.has("edge") {
+            let _ = write!(text, "; through {}", self.get("edge"));
+        }
+        if self.has("tries") {
+            let _ = write!(text, "; attempt {}", self.get("tries"));
+        }
+        text
+    }
+
+    fn remote(&self) -> &str {
+        match self.or("remote", "-") {
+            "-" => "the next host",
+            remote => remote,
+        }
+    }
+
+    /// The edge's side of an attempt.
+    fn relayed(&self) -> String {
+        let who = if self.has("remote") { self.get("remote") } else { self.or("hop", "the next host") };
+        format!("sent it to {who}{}, which said {}", self.tls(), self.reply())
+    }
+
+    fn as_logged(&self) -> String {
+        let facts: Vec<String> = self
+            .0
+            .facts
+            .iter()
+            .filter(|(name, _)| *name != "took_ms")
+            .map(|(name, value)| format!("{name} {}", value.as_str().unwrap_or_default()))
+            .collect();
+        if facts.is_empty() { self.0.what.clone() } else { format!("{} ({})", self.0.what, facts.join(", ")) }
+    }
+
+    fn add_duration(&self, text: &mut String) {
+        if let Some(took) = self.0.fact("took_ms").and_then(|took| took.parse::<u64>().ok()) {
+            let _ = write!(text, " ({})", span(took));
+        }
+    }
+}
+
+/// `alice@example.org`'s inbox, `bob@example.org`'s Junk.
+fn mailboxes(list: &str) -> String {
+    let one = |mailbox: &str| match mailbox.split_once('/') {
+        Some((owner, folder)) => format!("{owner}'s {folder}"),
+        None => format!("{mailbox}'s inbox"),
+    };
+    list.split(' ')
+        .map(|mailbox| if mailbox == "…" { "others".to_owned() } else { one(mailbox) })
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A length of time as people say it, from milliseconds.
+pub fn span(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        60_000..3_600_000 => format!("{} min", ms / 60_000),
+        3_600_000..172_800_000 => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
+        _ => format!("{} days", ms / 86_400_000),
+    }
+}
+
+#[cfg(test)]
+mod tests;
