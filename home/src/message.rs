@@ -72,6 +72,13 @@ impl Message {
         }
     }
 
+    /// The same message with these fields in front of all others.
+    #[must_use]
+    pub fn with_fields(&self, fields: &[u8]) -> Self {
+        let front = if fields.is_empty() { self.front.clone() } else { [fields, &self.front].concat().into() };
+        Self { front, body: self.body.clone() }
+    }
+
     /// Writes front and body into a draft.
     pub fn write_to(&self, draft: &mut Draft) -> Result<(), DurableError> {
         self.write_after(Vec::new(), draft)

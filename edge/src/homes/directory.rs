@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::directory::Directory;
+use gatepost_protocol::mail::pattern::PATTERNS_MAX;
 use gatepost_protocol::tunnel::verb::directory::{WireDirectory, WireDirectory2};
 use gatepost_runtime::durable::{self, DurableError};
 use thiserror::Error;
@@ -114,7 +115,16 @@ fn decode(bytes: &[u8]) -> Result<WireDirectory2, ShelfError> {
 
 /// What of a snapshot counts: nothing of a domain the config does not give this home.
 fn admit(wire: WireDirectory2, domains: &[Domain]) -> Result<Directory, ShelfError> {
-    let mut directory = Directory::try_from(wire).map_err(|error| ShelfError::Malformed(error.to_string()))?;
+    let (mut directory, unusable) = wire.into_directory().map_err(|error| ShelfError::Malformed(error.to_string()))?;
+    for pattern in unusable {
+        let why = pattern.why.map_or_else(|| format!("it is one of more than {PATTERNS_MAX}"), |why| why.to_string());
+        error!(
+            domain = pattern.domain,
+            expression = pattern.expression,
+            why,
+            "a pattern of the home's can't be used here: its addresses are refused"
+        );
+    }
     directory.domains.retain(|domain, _| domains.contains(domain));
     directory.addresses.retain(|key| in_domains(key, domains));
     directory.patterns.retain(|pattern| domains.contains(&pattern.domain));
@@ -145,7 +155,7 @@ mod tests {
         WireDirectory2::from(&Directory {
             version,
             domains: domains.into(),
-            addresses: ["alice@example.org".to_owned(), "bob@stolen.example".to_owned()].into(),
+            addresses: ["alice@example.org", "bob@stolen.example"].into(),
             subaddress_separator: Some('+'),
             verifiers: std::collections::HashMap::new(),
             seal_key: vec![1; 10],

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use gatepost_protocol::mail::address::{Address, ForwardPath, LocalPart};
-use gatepost_protocol::mail::directory::Lookup;
+use gatepost_protocol::mail::directory::{Lookup, ReturnLookup};
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::srs::Day;
 
 use crate::homes::{Home, Homes};
 
@@ -18,14 +19,21 @@ pub struct Taken {
     pub address: Address,
 }
 
-/// Judges a recipient of mail from the world. `home` is the home of the recipients taken before it
-/// in this transaction, `size` what the client announced.
-pub fn judge_inbound(
-    homes: &Homes,
-    path: ForwardPath,
-    home: Option<&Arc<Home>>,
-    size: Option<u64>,
-) -> Result<Taken, Reply> {
+/// What is known of a transaction when a recipient is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The home of the recipients taken before.
+    pub home: Option<&'a Arc<Home>>,
+    /// What the client announced.
+    pub size: Option<u64>,
+    /// The sender is nobody: this is a bounce.
+    pub from_nobody: bool,
+    /// Today, for return paths, which expire.
+    pub today: Day,
+}
+
+/// Judges a recipient of mail from the world.
+pub fn judge_inbound(homes: &Homes, path: ForwardPath, asked: Asked<'_>) -> Result<Taken, Reply> {
     let address = match path {
         ForwardPath::Address(address) => address,
         // The first domain of the first home speaks for the host (RFC 5321 §4.5.1); a host that has no
@@ -38,20 +46,25 @@ pub fn judge_inbound(
     let Some(owner) = homes.of_domain(address.domain()) else {
         return Err(Reply::relay_denied());
     };
-    if home.is_some_and(|home| !Arc::ptr_eq(home, &owner)) {
+    if asked.home.is_some_and(|home| !Arc::ptr_eq(home, &owner)) {
         return Err(Reply::too_many_recipients());
     }
     let Some(directory) = owner.directory() else {
         return Err(Reply::directory_missing());
     };
-    match directory.lookup(&address) {
-        Lookup::Known => {}
-        Lookup::Unknown if is_postmaster(&address) => {}
-        Lookup::Unknown => return Err(Reply::unknown_recipient()),
-        // Configured for this home, but the home does not serve it (yet).
-        Lookup::NotOurs => return Err(Reply::directory_missing()),
+    match directory.return_path(&address, asked.from_nobody, asked.today) {
+        Some(ReturnLookup::Good) => {}
+        Some(ReturnLookup::NoBounce) => return Err(Reply::bounces_only()),
+        Some(ReturnLookup::Invalid) => return Err(Reply::return_path_invalid()),
+        None => match directory.lookup(&address) {
+            Lookup::Known => {}
+            Lookup::Unknown if is_postmaster(&address) => {}
+            Lookup::Unknown => return Err(Reply::unknown_recipient()),
+            // Configured for this home, but the home does not serve it (yet).
+            Lookup::NotOurs => return Err(Reply::directory_missing()),
+        },
     }
-    if size.is_some_and(|size| size > directory.message_octets_max) {
+    if asked.size.is_some_and(|size| size > directory.message_octets_max) {
         return Err(Reply::too_big(directory.message_octets_max));
     }
     Ok(Taken { home: owner, address })
@@ -90,7 +103,9 @@ mod tests {
     use std::path::Path;
 
     use gatepost_protocol::mail::address::Domain;
-    use gatepost_protocol::mail::directory::{Directory, DomainPolicy};
+    use gatepost_protocol::mail::directory::{Directory, DomainPolicy, SrsVerifier};
+    use gatepost_protocol::mail::pattern::{DomainPattern, LocalPattern};
+    use gatepost_protocol::mail::srs::{self, ReturnPath, SrsKey};
     use gatepost_protocol::pairing::NodeKey;
     use gatepost_protocol::tunnel::verb::directory::WireDirectory2;
 
@@ -113,14 +128,17 @@ mod tests {
         let directory = Directory {
             version: 1,
             domains: HashMap::from([(domain("example.org"), DomainPolicy::default())]),
-            addresses: ["alice@example.org".to_owned()].into(),
+            addresses: ["alice@example.org"].into(),
             subaddress_separator: Some('+'),
             verifiers: HashMap::new(),
             seal_key: Vec::new(),
             message_octets_max: 1000,
-            patterns: Vec::new(),
+            patterns: vec![DomainPattern {
+                domain: domain("example.org"),
+                pattern: LocalPattern::parse("shop-.*").expect("good"),
+            }],
             full: std::collections::HashSet::new(),
-            srs: None,
+            srs: Some(SrsVerifier { keys: vec![SrsKey::new([1; 32])] }),
         };
         for name in ["cottage", "cabin"] {
             let mut directory = directory.clone();
@@ -143,6 +161,35 @@ mod tests {
         ForwardPath::parse(text).expect("valid")
     }
 
+    fn asked() -> Asked<'static> {
+        Asked { home: None, size: None, from_nobody: false, today: Day::of(0) }
+    }
+
+    fn announced(size: u64) -> Asked<'static> {
+        Asked { size: Some(size), ..asked() }
+    }
+
+    #[test]
+    fn a_return_path_takes_bounces_only_and_only_if_the_home_made_it() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = homes(state.path());
+        let made = |key| {
+            let origin = srs::Origin::of(&Address::parse("x@world.example").expect("valid"));
+            ReturnPath::new(origin, Day::of(0), &SrsKey::new([key; 32]), &SrsKey::new([9; 32])).to_string()
+        };
+        let judge = |local: &str, domain: &str, asked: Asked<'_>| {
+            judge_inbound(&homes, path(&format!("{local}@{domain}")), asked).err()
+        };
+        let bounce = Asked { from_nobody: true, ..asked() };
+        assert_eq!(judge(&made(1), "example.org", bounce), None);
+        assert_eq!(judge(&made(1).to_lowercase(), "example.org", bounce), None);
+        assert_eq!(judge(&made(1), "example.org", asked()), Some(Reply::bounces_only()));
+        assert_eq!(judge(&made(2), "example.org", bounce), Some(Reply::return_path_invalid()));
+        assert_eq!(judge(&made(2), "example.com", bounce), Some(Reply::return_path_invalid()), "not by catch-all");
+        let late = Asked { today: Day::of(23 * 24 * 3600), ..bounce };
+        assert_eq!(judge(&made(1), "example.org", late), Some(Reply::return_path_invalid()));
+    }
+
     #[test]
     fn each_recipient_gets_its_reply() {
         let state = tempfile::tempdir().expect("a temporary directory");
@@ -154,16 +201,18 @@ mod tests {
             ("Postmaster@example.org", 250),
             ("postmaster", 250),
             ("bob@example.org", 550),
+            ("shop-7@example.org", 250),
+            ("my-shop-7@example.org", 550),
             ("alice@example.net", 550),
             ("alice@silent.example", 450),
             ("alice@later.example", 450),
         ] {
-            let judged = judge_inbound(&homes, path(recipient), None, None);
+            let judged = judge_inbound(&homes, path(recipient), asked());
             assert_eq!(judged.as_ref().map_or_else(Reply::code, |_| 250), code, "{recipient}");
         }
-        let denied = judge_inbound(&homes, path("alice@example.net"), None, None).expect_err("not ours");
+        let denied = judge_inbound(&homes, path("alice@example.net"), asked()).expect_err("not ours");
         assert_eq!(denied, Reply::relay_denied());
-        let postmaster = judge_inbound(&homes, path("Postmaster"), None, None).expect("taken");
+        let postmaster = judge_inbound(&homes, path("Postmaster"), asked()).expect("taken");
         assert_eq!(postmaster.address.to_string(), "postmaster@example.org");
     }
 
@@ -171,7 +220,7 @@ mod tests {
     fn an_edge_without_a_home_takes_nothing_and_says_so() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let homes = Homes::open(state.path(), &[]).expect("opened");
-        let judge = |recipient| judge_inbound(&homes, path(recipient), None, None).expect_err("nobody's");
+        let judge = |recipient| judge_inbound(&homes, path(recipient), asked()).expect_err("nobody's");
         assert_eq!(judge("postmaster"), Reply::directory_missing());
         assert_eq!(judge("alice@example.org"), Reply::relay_denied());
     }
@@ -180,18 +229,19 @@ mod tests {
     fn a_transaction_is_for_one_home() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let homes = homes(state.path());
-        let first = judge_inbound(&homes, path("alice@example.org"), None, None).expect("taken").home;
-        let second = judge_inbound(&homes, path("x@example.com"), Some(&first), None).expect_err("another home");
+        let first = judge_inbound(&homes, path("alice@example.org"), asked()).expect("taken").home;
+        let after = Asked { home: Some(&first), ..asked() };
+        let second = judge_inbound(&homes, path("x@example.com"), after).expect_err("another home");
         assert_eq!(second, Reply::too_many_recipients());
-        assert!(judge_inbound(&homes, path("postmaster@example.org"), Some(&first), None).is_ok());
+        assert!(judge_inbound(&homes, path("postmaster@example.org"), after).is_ok());
     }
 
     #[test]
     fn the_homes_size_limit_counts_at_the_bound() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let homes = homes(state.path());
-        assert!(judge_inbound(&homes, path("alice@example.org"), None, Some(1000)).is_ok());
-        let over = judge_inbound(&homes, path("alice@example.org"), None, Some(1001)).expect_err("too big");
+        assert!(judge_inbound(&homes, path("alice@example.org"), announced(1000)).is_ok());
+        let over = judge_inbound(&homes, path("alice@example.org"), announced(1001)).expect_err("too big");
         assert_eq!(over, Reply::too_big(1000));
     }
 

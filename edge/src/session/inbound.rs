@@ -1,17 +1,25 @@
 //! What is particular to mail from the world: recipients by the directory of the home they belong to.
 
+use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::envelope::Recipient;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::srs::Day;
 use gatepost_protocol::smtp::server::RcptTo;
 
 use super::Desk;
 use super::transaction::Transaction;
-use crate::policy::recipient::judge_inbound;
+use crate::policy::recipient::{Asked, judge_inbound};
 
 /// RCPT on 25.
 pub fn recipient(desk: &Desk, transaction: &mut Transaction, recipient: RcptTo) -> Result<(), Reply> {
     let RcptTo { path, notify, orcpt, .. } = recipient;
-    let taken = judge_inbound(&desk.homes, path, transaction.home(), transaction.size())?;
+    let asked = Asked {
+        home: transaction.home(),
+        size: transaction.size(),
+        from_nobody: *transaction.sender() == ReversePath::Null,
+        today: Day::of(desk.clock.unix_s()),
+    };
+    let taken = judge_inbound(&desk.homes, path, asked)?;
     transaction.add(taken.home, Recipient { address: taken.address, notify, orcpt });
     Ok(())
 }

@@ -1,21 +1,23 @@
-//! What the owner changes: accounts, app passwords, aliases. Every function is durable when it
+//! What the owner changes: accounts and app passwords. Every function is durable when it
 //! returns, blocking, and tells the edges if they see a difference.
 
-use gatepost_protocol::mail::address::{Address, AddressError, Domain, OWN_LOCAL_PART_OCTETS_MAX};
+use gatepost_protocol::mail::address::{Address, AddressError, OWN_LOCAL_PART_OCTETS_MAX};
+use gatepost_protocol::mail::pattern::{PATTERNS_MAX, PatternError};
+use gatepost_protocol::mail::srs::KEYS_MAX;
 use gatepost_protocol::secret::Secret;
 use gatepost_protocol::smtp::sasl;
 use gatepost_runtime::random;
 use rusqlite::{Connection, OptionalExtension, params};
 use thiserror::Error;
 
+use super::Accounts;
+use super::addresses::ALIAS_DEPTH_MAX;
+use super::aliases::{ADDRESSES_OCTETS_MAX, ALIAS_TARGETS_MAX, ALIASES_MAX};
 use super::password::{self, ITERATIONS, PasswordError, SALT_OCTETS, Scope};
-use super::{Accounts, Leads};
-use crate::database::{DatabaseError, Pending};
+use crate::database::DatabaseError;
 
 /// App passwords of one account.
 pub const APP_PASSWORDS_MAX: usize = 100;
-/// Targets of one alias.
-pub const ALIAS_TARGETS_MAX: usize = 500;
 /// Longest name of an app password, in characters.
 pub const NAME_CHARACTERS_MAX: usize = 64;
 /// Row name of the account's own password.
@@ -75,18 +77,63 @@ pub enum AdministrationError {
         /// The name.
         name: String,
     },
-    /// An alias to another host.
-    #[error("{0} is not in a domain of this home: an alias can only lead to accounts and aliases here")]
+    /// A local name nobody could write to.
+    #[error("{0:?} is neither an address nor a local name such as root")]
+    LocalName(String),
+    /// A pattern without its form.
+    #[error("{0:?} is no pattern: a pattern is an expression and a domain, such as \"/shop-.*/@example.org\"")]
+    PatternForm(String),
+    /// A pattern that can't be used.
+    #[error("{text:?} can't be used: {why}")]
+    Pattern {
+        /// As typed.
+        text: String,
+        /// What is wrong with it.
+        why: PatternError,
+    },
+    /// A target no mail can be sent to.
+    #[error("mail can't be forwarded to {0}: write an address of a person, with the name of a domain")]
     RemoteTarget(String),
     /// An alias to nobody.
-    #[error("there is no account or alias {0}: an alias can only lead to what exists")]
+    #[error("there is no account or alias {0}: an alias can only lead to what exists, or to another host")]
     NoTarget(String),
-    /// An alias to itself.
-    #[error("{0} would lead to itself")]
+    /// An alias without any target.
+    #[error("{0} leads nowhere: name at least one address")]
+    NoTargets(String),
+    /// A way that leads back to its start.
+    #[error("mail would go in a circle: {0}")]
     Circle(String),
+    /// A chain that would not be followed to its end.
+    #[error("from {0} on more than {ALIAS_DEPTH_MAX} aliases would follow one another; let it lead further at once")]
+    TooDeep(String),
     /// Too many targets.
     #[error("an alias can lead to {ALIAS_TARGETS_MAX} addresses at most")]
     TooManyTargets,
+    /// Too many aliases.
+    #[error(
+        "there can be {ALIASES_MAX} aliases at most, each counted once for each address it leads to; a pattern or a catch-all may do for many"
+    )]
+    TooManyAliases,
+    /// Too many patterns.
+    #[error("there can be {PATTERNS_MAX} patterns at most; one with alternatives (\"a|b\") may do for several")]
+    TooManyPatterns,
+    /// More than an edge holds.
+    #[error(
+        "all addresses together would be over the {} MiB an edge holds of them; a pattern or a catch-all may do for many",
+        ADDRESSES_OCTETS_MAX / 1024 / 1024
+    )]
+    DirectoryFull,
+    /// Too many generations of keys at once.
+    #[error("the keys of return paths were changed {} times within three weeks; wait until older ones have expired", KEYS_MAX - 1)]
+    KeysChangedOften,
+    /// A file of aliases.
+    #[error("line {line}: {why}")]
+    Line {
+        /// Where.
+        line: usize,
+        /// What is wrong there.
+        why: String,
+    },
     /// Not there.
     #[error("there is no such alias: {0}")]
     NoAlias(String),
@@ -125,21 +172,12 @@ pub struct ListedPassword {
     pub last_used_unix_s: Option<i64>,
 }
 
-/// An alias as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedAlias {
-    /// An address, or `@domain`.
-    pub source: String,
-    /// Where it leads.
-    pub targets: Vec<String>,
-}
-
 impl Accounts {
     /// Makes an account; without a password only its app passwords can log in.
     pub fn add_account(&self, address: &str, password: Option<&Secret>) -> Result<Address, AdministrationError> {
         let address = self.own_address(address)?;
         let login = address.lookup_key();
-        if self.book().addresses.aliases.contains_key(&login) {
+        if self.book().addresses.aliases.contains_key(login.as_str()) {
             return Err(AdministrationError::IsAlias(login));
         }
         let salt = random::bytes::<SALT_OCTETS>();
@@ -249,61 +287,6 @@ impl Accounts {
         Ok(login)
     }
 
-    /// Adds targets to an alias, which is made if it is not there. `@domain` is a catch-all.
-    pub fn add_alias(&self, source: &str, targets: &[String]) -> Result<ListedAlias, AdministrationError> {
-        let source = self.alias_source(source)?;
-        if self.book().accounts.contains_key(&source) {
-            return Err(AdministrationError::IsAccount(source));
-        }
-        let mut keys = Vec::new();
-        for target in targets {
-            let address = parse(target)?;
-            match self.lead(&address) {
-                Leads::Remote => return Err(AdministrationError::RemoteTarget(target.clone())),
-                Leads::Nowhere => return Err(AdministrationError::NoTarget(target.clone())),
-                Leads::Mailboxes(_) if address.lookup_key() == source => {
-                    return Err(AdministrationError::Circle(target.clone()));
-                }
-                Leads::Mailboxes(_) => keys.push(address.lookup_key()),
-            }
-        }
-        let key = source.clone();
-        let targets = self.inner.database.write(move |connection| {
-            for target in keys {
-                connection.execute("INSERT OR IGNORE INTO alias VALUES (?1, ?2)", (&key, target))?;
-            }
-            let mut statement = connection.prepare("SELECT target FROM alias WHERE source = ?1 ORDER BY target")?;
-            let targets: Vec<String> = statement.query_map([&key], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            if targets.len() > ALIAS_TARGETS_MAX {
-                // Undone by the savepoint around it.
-                return Err(rusqlite::Error::StatementChangedRows(targets.len()));
-            }
-            Ok(targets)
-        });
-        let targets = too_many(targets)?;
-        self.refresh(None)?;
-        Ok(ListedAlias { source, targets })
-    }
-
-    /// Removes an alias, or one of its targets.
-    pub fn remove_alias(&self, source: &str, target: Option<&str>) -> Result<String, AdministrationError> {
-        let source = match source.strip_prefix('@') {
-            Some(_) => source.to_lowercase(),
-            None => lookup_key(source)?,
-        };
-        let row = (source.clone(), target.map(lookup_key).transpose()?);
-        let removed = self.inner.database.write(move |connection| {
-            connection.execute("DELETE FROM alias WHERE source = ?1 AND (?2 IS NULL OR target = ?2)", row)
-        });
-        if removed.wait()? == 0 {
-            return Err(AdministrationError::NoAlias(
-                target.map_or(source.clone(), |target| format!("{source} to {target}")),
-            ));
-        }
-        self.refresh(None)?;
-        Ok(source)
-    }
-
     /// All accounts.
     pub fn list_accounts(&self) -> Result<Vec<ListedAccount>, DatabaseError> {
         self.inner.database.read(|connection| {
@@ -347,23 +330,6 @@ impl Accounts {
         Ok(list)
     }
 
-    /// All aliases.
-    pub fn list_aliases(&self) -> Result<Vec<ListedAlias>, DatabaseError> {
-        self.inner.database.read(|connection| {
-            let mut statement = connection.prepare("SELECT source, target FROM alias ORDER BY source, target")?;
-            let mut rows = statement.query([])?;
-            let mut aliases: Vec<ListedAlias> = Vec::new();
-            while let Some(row) = rows.next()? {
-                let (source, target): (String, String) = (row.get(0)?, row.get(1)?);
-                match aliases.last_mut().filter(|last| last.source == source) {
-                    Some(last) => last.targets.push(target),
-                    None => aliases.push(ListedAlias { source, targets: vec![target] }),
-                }
-            }
-            Ok(aliases)
-        })
-    }
-
     fn own_address(&self, text: &str) -> Result<Address, AdministrationError> {
         let address = parse(text)?;
         if !self.settings().domains.contains(address.domain()) {
@@ -373,19 +339,6 @@ impl Accounts {
             return Err(AdministrationError::TooLong(text.to_owned()));
         }
         Ok(address)
-    }
-
-    fn alias_source(&self, text: &str) -> Result<String, AdministrationError> {
-        let Some(domain) = text.strip_prefix('@') else {
-            return self.own_address(text).map(|address| address.lookup_key());
-        };
-        let domain =
-            Domain::parse(domain).map_err(|why| AdministrationError::NoAddress { text: text.to_owned(), why })?;
-        if self.settings().domains.contains(&domain) {
-            Ok(format!("@{domain}"))
-        } else {
-            Err(AdministrationError::ForeignDomain(text.to_owned()))
-        }
     }
 
     fn salt(&self, address: &str) -> Result<(String, Vec<u8>, u32), AdministrationError> {
@@ -418,15 +371,6 @@ fn insert_password(
             params![login, name, scope.name(), keys.stored, keys.server, now],
         )
         .map(|_| ())
-}
-
-fn too_many<T>(pending: Pending<T>) -> Result<T, AdministrationError> {
-    pending.wait().map_err(|error| match &error {
-        DatabaseError::Failed(inner) if matches!(**inner, rusqlite::Error::StatementChangedRows(_)) => {
-            AdministrationError::TooManyTargets
-        }
-        _ => AdministrationError::Database(error),
-    })
 }
 
 fn parse(text: &str) -> Result<Address, AdministrationError> {

@@ -3,13 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gatepost_protocol::mail::address::{Address, Domain};
+use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::directory::{LoginVerifier, ScramKeys};
 use rusqlite::Connection;
 
-use super::Settings;
 use super::addresses::Addresses;
 use super::password::Scope;
+use super::{Settings, aliases};
 
 /// The picture.
 #[derive(Debug)]
@@ -59,21 +59,13 @@ impl Book {
         let accounts = read_accounts(connection)?;
         let mut addresses = Addresses {
             domains: settings.domains.iter().cloned().collect(),
+            main: settings.domains.first().cloned(),
             mailboxes: accounts.keys().cloned().collect::<HashSet<_>>(),
             separator: settings.subaddress_separator,
-            postmaster: settings.postmaster.lookup_key(),
+            postmaster: settings.postmaster.lookup_key().into(),
             ..Addresses::default()
         };
-        let mut statement = connection.prepare_cached("SELECT source, target FROM alias ORDER BY source, target")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let (source, target): (String, String) = (row.get(0)?, row.get(1)?);
-            match source.strip_prefix('@').map(Domain::parse) {
-                Some(Ok(domain)) => addresses.catch_alls.entry(domain).or_default().push(target),
-                Some(Err(error)) => tracing::error!(alias = source, %error, "a catch-all in home.db can't be used"),
-                None => addresses.aliases.entry(source).or_default().push(target),
-            }
-        }
+        aliases::read(connection, &mut addresses)?;
         Ok(Self { accounts, addresses })
     }
 }

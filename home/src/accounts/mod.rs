@@ -3,11 +3,13 @@
 
 pub mod addresses;
 pub mod administration;
+pub mod aliases;
 pub mod book;
 pub mod credential;
 pub mod grant;
 pub mod login;
 pub mod password;
+pub mod return_paths;
 pub mod snapshot;
 pub mod trust;
 
@@ -23,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use self::addresses::Leads;
 use self::book::Book;
 use self::grant::Grants;
+use self::return_paths::Keys;
 use crate::database::{Database, DatabaseError};
 
 /// Password checks that run at once.
@@ -63,6 +66,9 @@ struct Inner {
     settings: RwLock<Arc<Settings>>,
     book: RwLock<Arc<Book>>,
     directory: watch::Sender<Arc<WireDirectory2>>,
+    return_paths: Keys,
+    // Held while aliases are changed: each change is checked against all of them.
+    changing: Mutex<()>,
     // Held while the book is read anew, so that an older reading never replaces a newer one.
     reading: Mutex<()>,
     // Permits for those who run and those who wait.
@@ -84,8 +90,10 @@ impl Accounts {
     pub fn open(database: Database, settings: Settings, clock: Clock) -> Result<Self, DatabaseError> {
         let fake_secret = fake_secret(&database)?;
         let book = Arc::new(database.read(|connection| Book::read(connection, &settings))?);
+        let return_paths = Keys::open(&database, clock.unix_s())?;
         let version = next_version(&database, &clock)?;
-        let directory = WireDirectory2::from(&snapshot::directory(&book, &settings, version));
+        let verifier = return_paths.verifier(clock.unix_s());
+        let directory = WireDirectory2::from(&snapshot::directory(&book, &settings, version, verifier));
         Ok(Self {
             inner: Arc::new(Inner {
                 database,
@@ -93,6 +101,8 @@ impl Accounts {
                 settings: RwLock::new(Arc::new(settings)),
                 book: RwLock::new(book),
                 directory: watch::Sender::new(Arc::new(directory)),
+                return_paths,
+                changing: Mutex::default(),
                 reading: Mutex::default(),
                 derivations: Semaphore::new(DERIVATIONS_MAX),
                 derivations_waiting: Semaphore::new(DERIVATIONS_MAX + DERIVATIONS_WAITING_MAX),
@@ -142,14 +152,11 @@ impl Accounts {
         let settings = settings.map_or_else(|| self.settings(), Arc::new);
         let book = Arc::new(inner.database.read(|connection| Book::read(connection, &settings))?);
         let held = inner.directory.borrow().version();
-        let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held));
+        let verifier = inner.return_paths.verifier(inner.clock.unix_s());
+        let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held, verifier));
         let changed = seen != **inner.directory.borrow();
-        let directory = if changed {
-            let version = next_version(&inner.database, &inner.clock)?;
-            Some(WireDirectory2::from(&snapshot::directory(&book, &settings, version)))
-        } else {
-            None
-        };
+        let directory =
+            if changed { Some(seen.with_version(next_version(&inner.database, &inner.clock)?)) } else { None };
         *inner.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         *inner.book.write().unwrap_or_else(PoisonError::into_inner) = book;
         if let Some(directory) = directory {

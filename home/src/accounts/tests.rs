@@ -51,7 +51,9 @@ fn address(text: &str) -> Address {
 
 fn directory(accounts: &Accounts) -> Directory {
     let wire = accounts.directory().borrow().as_ref().clone();
-    Directory::try_from(wire).expect("our own")
+    let (directory, unusable) = wire.into_directory().expect("our own");
+    assert_eq!(unusable, []);
+    directory
 }
 
 #[test]

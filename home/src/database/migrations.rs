@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::DatabaseError;
 
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     // Accounts and their passwords; aliases (source `@domain` is a catch-all); the ledger of hand-overs. The
     // ledger's rows lie in the order of time as long as no clock is set back.
     "CREATE TABLE account (
@@ -45,6 +45,17 @@ const STEPS: [&str; 2] = [
     CREATE INDEX ledger_open ON ledger (id) WHERE plan IS NOT NULL;",
     // What is old is found by its time, whatever order it came in.
     "CREATE INDEX ledger_at ON ledger (at);",
+    // Pattern aliases have an order; senders of forwarded mail that fit into no return path are kept a while.
+    "CREATE TABLE pattern (
+        source      TEXT PRIMARY KEY NOT NULL,
+        place       INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE return_path (
+        id          TEXT PRIMARY KEY NOT NULL,
+        address     TEXT NOT NULL,
+        made        INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX return_path_made ON return_path (made);",
 ];
 
 /// Brings the tables up to this build's version; refuses a database of a newer one.

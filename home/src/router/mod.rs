@@ -5,6 +5,7 @@
 
 pub mod completion;
 mod flights;
+mod forward;
 pub mod intake;
 pub mod ledger;
 pub mod promise;
@@ -28,9 +29,10 @@ use tokio::sync::oneshot;
 
 use self::completion::{Author, Submitted};
 use self::flights::Flights;
+use self::forward::Undone;
 use self::ledger::HandOver;
 use self::promise::{Kept, PromiseError, Promises, Work};
-use self::recipients::{COPIES_MAX, LocalCopy, Sorted};
+use self::recipients::{COPIES_MAX, Forward, LocalCopy, Sorted};
 use crate::accounts::Accounts;
 use crate::accounts::addresses::Leads;
 use crate::delivery::maildir::{Folder, Place};
@@ -142,6 +144,7 @@ struct Destinations {
     inbox: Vec<LocalCopy>,
     junk: Vec<LocalCopy>,
     remote: Vec<Recipient>,
+    forwards: Vec<Forward>,
 }
 
 impl Router {
@@ -155,7 +158,11 @@ impl Router {
     pub async fn accept(&self, arrival: Arrival) -> Reply {
         match arrival.origin.clone() {
             Origin::World { edge, transfer, spooled } => {
-                let destinations = match self.inner.sort_from_world(&arrival, spooled) {
+                let sorted = match self.inner.undo_return_paths(&arrival.envelope).await {
+                    Ok(undone) => self.inner.sort_from_world(&arrival, undone, spooled),
+                    Err(reply) => Err(reply),
+                };
+                let destinations = match sorted {
                     Ok(destinations) => destinations,
                     Err(reply) => return refused(&arrival, reply),
                 };
@@ -164,8 +171,7 @@ impl Router {
             Origin::Account { login, edge, spooled } => self.accept_submission(login, edge, spooled, arrival).await,
             Origin::Trusted { by, transfer } => self.accept_trusted(by, transfer, arrival).await,
             Origin::Bounce { transfer } => {
-                let sorted = recipients::sort(&self.inner.accounts.book().addresses, &arrival.envelope.recipients);
-                let destinations = self.inner.kept_here(sorted);
+                let destinations = self.inner.sort_bounce(&arrival);
                 self.keep(HandOver::our_own(transfer), arrival, destinations).await
             }
         }
@@ -175,7 +181,7 @@ impl Router {
     #[expect(clippy::unused_async, reason = "callers are ready for an answer that needs a query")]
     pub async fn check_recipient(&self, address: &Address) -> Result<(), Reply> {
         match self.inner.accounts.lead(address) {
-            Leads::Mailboxes(_) | Leads::Remote => Ok(()),
+            Leads::Here(_) | Leads::Remote => Ok(()),
             Leads::Nowhere => Err(Reply::unknown_recipient()),
         }
     }
@@ -270,10 +276,14 @@ impl Router {
     async fn keep(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations) -> Reply {
         let inner = &self.inner;
         let begun = inner.clock.now();
+        let sender = match inner.forwarded_sender(&arrival.envelope.reverse_path, &destinations.forwards).await {
+            Ok(sender) => sender,
+            Err(reply) => return refused(&arrival, reply),
+        };
         let facts = Facts::of(&arrival, &destinations);
         // One at a time: an edge may bring the same hand-over again while we are still busy with it.
         let turn = inner.flights.enter(hand_over).await;
-        let work = inner.work(hand_over, arrival, destinations);
+        let work = inner.work(hand_over, arrival, destinations, sender);
         let (sender, receiver) = oneshot::channel();
         let promises = Arc::clone(&inner.promises);
         inner.workers.run(move || {
@@ -300,53 +310,81 @@ impl Router {
 
 impl Inner {
     /// What the world sent. Spooled: nobody can be refused any more.
-    fn sort_from_world(&self, arrival: &Arrival, spooled: bool) -> Result<Destinations, Reply> {
+    fn sort_from_world(&self, arrival: &Arrival, undone: Undone, spooled: bool) -> Result<Destinations, Reply> {
         let octets_max = self.accounts.settings().message_octets_max;
         // What the edge put in front is not the sender's to answer for.
         let too_big = arrival.message.body.octets() > octets_max;
-        let sorted = recipients::sort(&self.accounts.book().addresses, &arrival.envelope.recipients);
+        let sorted = recipients::sort(&self.accounts.book().addresses, &undone.recipients);
         if too_big && !spooled {
             return Err(Reply::too_big(octets_max));
         }
-        let mut destinations = self.place_from_world(sorted, spooled)?;
+        let mut destinations = self.place_from_world(sorted, undone, spooled)?;
         if too_big {
-            destinations.junk = std::mem::take(&mut destinations.inbox);
+            destinations.junk.append(&mut destinations.inbox);
         }
         Ok(destinations)
     }
 
-    fn place_from_world(&self, sorted: Sorted, spooled: bool) -> Result<Destinations, Reply> {
+    fn place_from_world(&self, sorted: Sorted, undone: Undone, spooled: bool) -> Result<Destinations, Reply> {
         if !spooled {
             if !sorted.beyond.is_empty() {
                 return Err(Reply::too_many_copies(COPIES_MAX));
             }
-            if sorted.local.is_empty() {
-                let nobody = sorted.unknown.is_empty();
-                return Err(if nobody { Reply::relay_denied() } else { Reply::unknown_recipient() });
+            if sorted.local.is_empty() && sorted.forwards.is_empty() && undone.returned.is_empty() {
+                let nobody = if sorted.unknown.is_empty() { Reply::relay_denied() } else { Reply::unknown_recipient() };
+                return Err(undone.why.unwrap_or(nobody));
             }
         }
-        Ok(self.kept_here(sorted))
+        let mut destinations = self.kept_here(sorted);
+        destinations.remote = undone.returned;
+        // What pretends to be a bounce is no letter to the postmaster.
+        for recipient in undone.refused.iter().filter(|_| spooled) {
+            self.to_postmaster(&recipient.address, &mut destinations.junk);
+        }
+        Ok(destinations)
     }
 
-    /// Everything stays here; what has no mailbox, or too many, goes to the postmaster.
+    /// A report of our own. One on mail that could not be forwarded would go to a sender who proved nothing: it
+    /// stays here, in the postmaster's Junk.
+    fn sort_bounce(&self, arrival: &Arrival) -> Destinations {
+        let (forged, to): (Vec<_>, Vec<_>) = arrival
+            .envelope
+            .recipients
+            .iter()
+            .cloned()
+            .partition(|recipient| self.accounts.is_return_path(&recipient.address));
+        let sorted = recipients::sort(&self.accounts.book().addresses, &to);
+        let mut destinations = self.kept_here(sorted);
+        for recipient in forged {
+            self.to_postmaster(&recipient.address, &mut destinations.junk);
+        }
+        destinations
+    }
+
+    /// Everything stays here but what aliases lead elsewhere; what has no mailbox, or too many, goes to the
+    /// postmaster.
     fn kept_here(&self, sorted: Sorted) -> Destinations {
         let mut inbox = sorted.local;
         for recipient in sorted.unknown.into_iter().chain(sorted.remote).chain(sorted.beyond) {
-            for mailbox in self.postmaster() {
-                if inbox.iter().all(|copy| copy.mailbox != mailbox) {
-                    inbox.push(LocalCopy { mailbox, recipient: recipient.address.clone() });
-                }
+            self.to_postmaster(&recipient.address, &mut inbox);
+        }
+        Destinations { inbox, forwards: sorted.forwards, ..Destinations::default() }
+    }
+
+    fn to_postmaster(&self, recipient: &Address, folder: &mut Vec<LocalCopy>) {
+        for mailbox in self.postmaster() {
+            if folder.iter().all(|copy| copy.mailbox != mailbox) {
+                folder.push(LocalCopy { mailbox, recipient: recipient.clone() });
             }
         }
-        Destinations { inbox, ..Destinations::default() }
     }
 
     fn postmaster(&self) -> Vec<String> {
         let postmaster = &self.accounts.settings().postmaster;
         match self.accounts.lead(postmaster) {
-            Leads::Mailboxes(mailboxes) => mailboxes,
+            Leads::Here(ends) if !ends.mailboxes.is_empty() => ends.mailboxes,
             // Its mailbox waits for its account.
-            Leads::Nowhere | Leads::Remote => vec![postmaster.lookup_key()],
+            Leads::Here(_) | Leads::Nowhere | Leads::Remote => vec![postmaster.lookup_key()],
         }
     }
 
@@ -400,10 +438,11 @@ impl Inner {
             received_unix_s: arrival.received_unix_s,
         };
         arrival.message = completion::complete(&self.accounts, submitted, arrival.message.clone()).await?;
-        Ok(Destinations { inbox: sorted.local, junk: Vec::new(), remote: sorted.remote })
+        let Sorted { local: inbox, remote, forwards, .. } = sorted;
+        Ok(Destinations { inbox, junk: Vec::new(), remote, forwards })
     }
 
-    fn work(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations) -> Work {
+    fn work(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations, sender: ReversePath) -> Work {
         let login = match &arrival.origin {
             Origin::Account { login, .. } => Some(login.clone()),
             Origin::World { .. } | Origin::Trusted { .. } | Origin::Bounce { .. } => None,
@@ -416,14 +455,20 @@ impl Inner {
         let inbox = destinations.inbox.iter().map(|to| copy(Folder::inbox(&to.mailbox), to));
         let junk = destinations.junk.iter().map(|to| copy(Folder::junk(&to.mailbox), to));
         let copies = inbox.chain(junk).collect();
-        let queued = (!destinations.remote.is_empty()).then(|| NewEntry {
+        let Destinations { mut remote, forwards, .. } = destinations;
+        for Forward { recipient, via } in &forwards {
+            tracing::info!(trace = %arrival.trace, alias = %via, recipient = %recipient.address, %sender, "forwarding");
+        }
+        let queued_fields = forward::fields(&forwards);
+        remote.extend(forwards.into_iter().map(|forward| forward.recipient));
+        let queued = (!remote.is_empty()).then(|| NewEntry {
             id: QueueId(random::bytes()),
             trace: arrival.trace,
-            envelope: Envelope { recipients: destinations.remote, ..arrival.envelope.clone() },
+            envelope: Envelope { recipients: remote, reverse_path: sender, ..arrival.envelope.clone() },
             login,
             received_unix_s: arrival.received_unix_s,
         });
-        Work { hand_over, trace: arrival.trace, copies, queued, message: arrival.message }
+        Work { hand_over, trace: arrival.trace, copies, queued, queued_fields, message: arrival.message }
     }
 }
 
@@ -534,7 +579,7 @@ impl Facts {
             sender: arrival.envelope.reverse_path.to_string(),
             to,
             octets: arrival.message.octets(),
-            queued: destinations.remote.len(),
+            queued: destinations.remote.len() + destinations.forwards.len(),
         }
     }
 

@@ -68,6 +68,8 @@ pub struct Work {
     pub copies: Vec<(Place, Vec<u8>)>,
     /// What goes to other hosts.
     pub queued: Option<NewEntry>,
+    /// The fields that go in front there.
+    pub queued_fields: Vec<u8>,
     /// The bytes.
     pub message: Message,
 }
@@ -193,7 +195,7 @@ impl Promises {
             drafts.push(self.maildirs.write(place, std::mem::take(fields), &work.message)?);
         }
         let prepared = match work.queued.take() {
-            Some(entry) => Some(self.queue.prepare(entry, &work.message)?),
+            Some(entry) => Some(self.queue.prepare(entry, &work.message.with_fields(&work.queued_fields))?),
             None => None,
         };
         Ok(Written { drafts, prepared })

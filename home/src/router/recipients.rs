@@ -1,9 +1,12 @@
 //! Sorting an envelope's recipients: into mailboxes here, hosts elsewhere, and nobody. Pure.
 
+use std::collections::HashSet;
+
 use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::envelope::Recipient;
 
-use crate::accounts::addresses::{Addresses, Leads};
+use super::forward;
+use crate::accounts::addresses::{Addresses, Ends, Leads};
 
 /// Copies of one message, over all its recipients. A message that leads to more is not for all of them.
 pub const COPIES_MAX: usize = 2000;
@@ -13,11 +16,13 @@ pub const COPIES_MAX: usize = 2000;
 pub struct Sorted {
     /// Mailboxes here, each once, in the order of the recipients that lead there.
     pub local: Vec<LocalCopy>,
+    /// Addresses of other hosts that aliases here lead to, each once.
+    pub forwards: Vec<Forward>,
     /// Addresses of other hosts.
     pub remote: Vec<Recipient>,
     /// Addresses of our domains that lead nowhere.
     pub unknown: Vec<Recipient>,
-    /// Recipients of whose mailboxes some are missing in `local`: they are over [`COPIES_MAX`].
+    /// Recipients some of whose ends are missing above: they are over [`COPIES_MAX`].
     pub beyond: Vec<Recipient>,
 }
 
@@ -30,30 +35,61 @@ pub struct LocalCopy {
     pub recipient: Address,
 }
 
+/// One address of another host that gets a copy by way of an alias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Who.
+    pub recipient: Recipient,
+    /// The recipient that leads there, as it was written.
+    pub via: Address,
+}
+
 /// Sorts them.
 pub fn sort(addresses: &Addresses, recipients: &[Recipient]) -> Sorted {
     let mut sorted = Sorted::default();
-    let mut taken = std::collections::HashSet::new();
+    let mut taken = HashSet::new();
     for recipient in recipients {
         match addresses.lead(&recipient.address) {
             Leads::Remote => sorted.remote.push(recipient.clone()),
             Leads::Nowhere => sorted.unknown.push(recipient.clone()),
-            Leads::Mailboxes(mailboxes) => {
-                for mailbox in mailboxes {
-                    if taken.contains(&mailbox) {
-                        continue;
-                    }
-                    if sorted.local.len() == COPIES_MAX {
-                        sorted.beyond.push(recipient.clone());
-                        break;
-                    }
-                    taken.insert(mailbox.clone());
-                    sorted.local.push(LocalCopy { mailbox, recipient: recipient.address.clone() });
+            Leads::Here(ends) => {
+                if !add(&mut sorted, &mut taken, recipient, ends) {
+                    sorted.beyond.push(recipient.clone());
                 }
             }
         }
     }
     sorted
+}
+
+/// Adds where one recipient leads; false if it is too much.
+fn add(sorted: &mut Sorted, taken: &mut HashSet<String>, recipient: &Recipient, ends: Ends) -> bool {
+    for mailbox in ends.mailboxes {
+        if taken.contains(&mailbox) {
+            continue;
+        }
+        if taken.len() == COPIES_MAX {
+            return false;
+        }
+        taken.insert(mailbox.clone());
+        sorted.local.push(LocalCopy { mailbox, recipient: recipient.address.clone() });
+    }
+    for address in ends.forwards {
+        let name = address.to_string();
+        if taken.contains(&name) {
+            continue;
+        }
+        if taken.len() == COPIES_MAX {
+            return false;
+        }
+        taken.insert(name);
+        let via = recipient.address.clone();
+        // RFC 3461 §5.2.7: a report names the address its reader wrote to.
+        let orcpt = recipient.orcpt.clone().or_else(|| (!via.needs_utf8()).then(|| format!("rfc822;{via}")));
+        let recipient = Recipient { address, notify: forward::notify(recipient.notify), orcpt };
+        sorted.forwards.push(Forward { recipient, via });
+    }
+    true
 }
 
 #[cfg(test)]
@@ -81,6 +117,18 @@ mod tests {
                 "{recipients:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_leads_elsewhere_goes_there_once_and_by_which_alias() {
+        let list = ["away@example.org", "far@example.org", "x@example.com"]
+            .map(|text| Recipient::plain(Address::parse(text).expect("valid")));
+        let sorted = sort(&example(), &list);
+        let [forward] = &sorted.forwards[..] else { panic!("{sorted:?}") };
+        assert_eq!(forward.recipient.address.to_string(), "Away.Name@mail.example");
+        assert_eq!(forward.recipient.orcpt.as_deref(), Some("rfc822;away@example.org"));
+        assert_eq!(forward.via.to_string(), "away@example.org");
+        assert_eq!((sorted.local.len(), sorted.remote.len()), (1, 1));
     }
 
     #[test]

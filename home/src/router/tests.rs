@@ -163,8 +163,8 @@ fn what_leads_to_too_many_mailboxes_is_refused_or_the_postmaster_hears_of_it() {
     let mut addresses = house.accounts.book().addresses.clone();
     let crowd: Vec<String> = (0..=COPIES_MAX).map(|n| format!("m{n:05}@example.org")).collect();
     addresses.mailboxes.extend(crowd.iter().cloned());
-    addresses.aliases.insert("crowd@example.org".into(), crowd);
-    addresses.aliases.insert("one@example.org".into(), vec!["m00000@example.org".into()]);
+    addresses.aliases.insert("crowd@example.org".into(), crowd.into_iter().map(Arc::from).collect());
+    addresses.aliases.insert("one@example.org".into(), ["m00000@example.org".into()].into());
     let sort = |names: &[&str]| {
         let list = envelope("", names).recipients;
         recipients::sort(&addresses, &list)
@@ -174,10 +174,15 @@ fn what_leads_to_too_many_mailboxes_is_refused_or_the_postmaster_hears_of_it() {
     let beyond: Vec<String> = sorted.beyond.iter().map(|recipient| recipient.address.to_string()).collect();
     assert_eq!(beyond, ["crowd@example.org", "bob@example.org"], "one has its copy already");
     assert_eq!(
-        house.router.inner.place_from_world(sort(&["crowd@example.org"]), false).err().map(|reply| reply.code()),
+        house
+            .router
+            .inner
+            .place_from_world(sort(&["crowd@example.org"]), Undone::default(), false)
+            .err()
+            .map(|reply| reply.code()),
         Some(554)
     );
-    let kept = house.router.inner.place_from_world(sorted, true).expect("can't be refused any more");
+    let kept = house.router.inner.place_from_world(sorted, Undone::default(), true).expect("can't be refused any more");
     assert_eq!(kept.inbox.len(), COPIES_MAX + 1);
     assert_eq!(kept.inbox.last().map(|copy| copy.mailbox.as_str()), Some("alice@example.org"));
 }

@@ -120,7 +120,7 @@ async fn serve(mut incoming: mpsc::Receiver<Incoming>, held: Arc<Mutex<Held>>, t
                     continue;
                 }
                 let version = directory.version();
-                told.send_replace(Some(Directory::try_from(*directory).expect("well formed")));
+                told.send_replace(Some(directory.into_directory().expect("well formed").0));
                 stream.send(&DirectoryHeld { version }).await.expect("sent");
             }
             Request::Spool(SpoolRequest::List) => {

@@ -14,12 +14,12 @@ use std::path::PathBuf;
 
 use bytes::BytesMut;
 use gatepost_protocol::mail::address::{Address, Domain, ReversePath};
-use gatepost_protocol::mail::directory::{
-    Directory, DomainPattern, DomainPolicy, LoginVerifier, ScramKeys, SrsVerifier,
-};
+use gatepost_protocol::mail::directory::{Directory, DomainPolicy, LoginVerifier, ScramKeys, SrsVerifier};
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
 use gatepost_protocol::mail::outcome::Outcome;
+use gatepost_protocol::mail::pattern::{DomainPattern, LocalPattern};
 use gatepost_protocol::mail::reply::{Enhanced, Reply};
+use gatepost_protocol::mail::srs::SrsKey;
 use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_protocol::seal::container::{self, ENCAPSULATED_OCTETS};
 use gatepost_protocol::tunnel::frame::{self, DIRECTORY_OCTETS_MAX, HEADER_OCTETS};
@@ -247,7 +247,7 @@ fn logins(golden: &mut Golden) {
         domains: [("example.org", false), ("example.net", true)]
             .map(|(name, catch_all)| (Domain::parse(name).expect("valid"), DomainPolicy { catch_all }))
             .into(),
-        addresses: ["alice@example.org".to_owned(), "bob@example.org".to_owned()].into(),
+        addresses: ["alice@example.org", "bob@example.org"].into(),
         subaddress_separator: Some('+'),
         verifiers: [(
             "alice".to_owned(),
@@ -268,10 +268,10 @@ fn logins(golden: &mut Golden) {
     let fuller = Directory {
         patterns: vec![DomainPattern {
             domain: Domain::parse("example.org").expect("valid"),
-            expression: "sales-.*".into(),
+            pattern: LocalPattern::parse("sales-.*").expect("good"),
         }],
         full: ["bob@example.org".to_owned()].into(),
-        srs: Some(SrsVerifier { key: [4; 32] }),
+        srs: Some(SrsVerifier { keys: vec![SrsKey::new([4; 32])] }),
         ..directory
     };
     golden.record("request-directory2", &Request::Directory2(Box::new((&fuller).into())));

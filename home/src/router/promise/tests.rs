@@ -59,6 +59,7 @@ fn work(promises: &Promises, mailboxes: &[&str], queue: Option<u8>) -> Work {
         trace: TraceId::from_random([1; 10]),
         copies: mailboxes.iter().map(copy).collect(),
         queued: queue.map(|n| queued::new_entry(n, &["carol@example.com"])),
+        queued_fields: Vec::new(),
         message: message.clone(),
     }
 }

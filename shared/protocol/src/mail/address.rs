@@ -1,6 +1,7 @@
 //! Addresses as RFC 5321 §4.1.2 and RFC 6531 §3.3 write them. A value of these types was parsed
 //! and cannot be wrong afterwards; nothing past the parser carries an address as a string.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -83,6 +84,12 @@ impl fmt::Display for Domain {
 impl fmt::Debug for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl Borrow<str> for Domain {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

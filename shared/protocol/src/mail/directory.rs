@@ -4,6 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::address::{Address, Domain};
+use super::address_set::AddressSet;
+use super::pattern::DomainPattern;
+use super::srs::{Day, ReturnPath, SrsKey};
 
 /// One snapshot. A newer version replaces an older one whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +16,7 @@ pub struct Directory {
     /// Domains the home serves.
     pub domains: HashMap<Domain, DomainPolicy>,
     /// Every address and alias that exists, by [`Address::lookup_key`].
-    pub addresses: HashSet<String>,
+    pub addresses: AddressSet,
     /// Separator of subaddresses, usually `+`.
     pub subaddress_separator: Option<char>,
     /// Logins an edge may check while the home is away, by login name in lower case.
@@ -30,26 +33,11 @@ pub struct Directory {
     pub srs: Option<SrsVerifier>,
 }
 
-/// Addresses of one domain that exist because their local part fits an expression.
+/// Checks the half of an SRS hash that is an edge's to check; it can't make one that the home forwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DomainPattern {
-    /// Of this domain.
-    pub domain: Domain,
-    /// A regular expression over the whole local part, in lower case.
-    pub expression: String,
-}
-
-/// Checks the part of an SRS hash that is an edge's to check; it can't make one that the home forwards.
-#[derive(Clone, PartialEq, Eq)]
 pub struct SrsVerifier {
-    /// Key of the edge's part of the hash.
-    pub key: [u8; 32],
-}
-
-impl std::fmt::Debug for SrsVerifier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[srs verifier]")
-    }
+    /// The key in use, and those before it that still count: [`KEYS_MAX`](super::srs::KEYS_MAX) at most.
+    pub keys: Vec<SrsKey>,
 }
 
 /// What one domain does.
@@ -86,6 +74,17 @@ impl std::fmt::Debug for ScramKeys {
     }
 }
 
+/// What the directory says of a recipient that looks like a return path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReturnLookup {
+    /// A bounce to a return path of ours.
+    Good,
+    /// Something else than a bounce to one.
+    NoBounce,
+    /// Forged, expired, or somebody else's.
+    Invalid,
+}
+
 /// What the directory says of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -98,28 +97,49 @@ pub enum Lookup {
 }
 
 impl Directory {
-    /// Whether mail for this address is taken.
+    /// Whether mail for this address is taken. The most specific counts: the address, its base without the
+    /// subaddress, a pattern, the whole domain.
     pub fn lookup(&self, address: &Address) -> Lookup {
         let Some(policy) = self.domains.get(address.domain()) else {
             return Lookup::NotOurs;
         };
-        if policy.catch_all || self.addresses.contains(&address.lookup_key()) {
-            return Lookup::Known;
+        let known = policy.catch_all || self.is_listed(address) || {
+            let local = address.local().as_str().to_lowercase();
+            let of_domain = |pattern: &&DomainPattern| pattern.domain == *address.domain();
+            self.patterns.iter().filter(of_domain).any(|pattern| pattern.pattern.matches(&local))
+        };
+        if known { Lookup::Known } else { Lookup::Unknown }
+    }
+
+    /// What is to be said of a recipient that looks like a return path; `None` if this is none, or if nobody here
+    /// forwards mail. An address that exists under such a name is an address.
+    pub fn return_path(&self, address: &Address, from_nobody: bool, today: Day) -> Option<ReturnLookup> {
+        let verifier = self.srs.as_ref().filter(|_| ReturnPath::is_like(address.local()))?;
+        if !self.domains.contains_key(address.domain()) || self.addresses.contains(&address.lookup_key()) {
+            return None;
         }
-        let base = self.subaddress_separator.and_then(|separator| address.local().split_detail(separator));
-        match base {
-            Some((name, _)) => {
-                let key = format!("{}@{}", name.to_lowercase(), address.domain());
-                if self.addresses.contains(&key) { Lookup::Known } else { Lookup::Unknown }
-            }
-            None => Lookup::Unknown,
-        }
+        let good = |path: ReturnPath| path.is_good_at_edge(&verifier.keys, today);
+        Some(match ReturnPath::parse(address.local()).is_some_and(good) {
+            false => ReturnLookup::Invalid,
+            true if from_nobody => ReturnLookup::Good,
+            true => ReturnLookup::NoBounce,
+        })
+    }
+
+    fn is_listed(&self, address: &Address) -> bool {
+        let base = || {
+            let (name, _) = address.local().split_detail(self.subaddress_separator?)?;
+            Some(format!("{}@{}", name.to_lowercase(), address.domain()))
+        };
+        self.addresses.contains(&address.lookup_key()) || base().is_some_and(|base| self.addresses.contains(&base))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::pattern::LocalPattern;
+    use crate::mail::srs::Origin;
 
     fn address(text: &str) -> Address {
         Address::parse(text).expect("valid")
@@ -131,14 +151,17 @@ mod tests {
             domains: [("example.org", false), ("all.example", true)]
                 .map(|(name, catch_all)| (Domain::parse(name).expect("valid"), DomainPolicy { catch_all }))
                 .into(),
-            addresses: ["alice@example.org".to_owned()].into(),
+            addresses: ["alice@example.org"].into(),
             subaddress_separator: Some('+'),
             verifiers: HashMap::new(),
             seal_key: Vec::new(),
             message_octets_max: 1,
-            patterns: Vec::new(),
+            patterns: vec![DomainPattern {
+                domain: Domain::parse("example.org").expect("valid"),
+                pattern: LocalPattern::parse("shop-[0-9]+").expect("good"),
+            }],
             full: HashSet::new(),
-            srs: None,
+            srs: Some(SrsVerifier { keys: vec![SrsKey::new([1; 32])] }),
         }
     }
 
@@ -150,10 +173,31 @@ mod tests {
             ("alice+shop@example.org", Lookup::Known),
             ("bob@example.org", Lookup::Unknown),
             ("bob+alice@example.org", Lookup::Unknown),
+            ("Shop-7@example.org", Lookup::Known),
+            ("shop-x@example.org", Lookup::Unknown),
             ("anyone@all.example", Lookup::Known),
             ("alice@example.com", Lookup::NotOurs),
         ] {
             assert_eq!(directory().lookup(&address(text)), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn only_bounces_reach_a_return_path_and_only_a_good_one() {
+        let today = Day::of(0);
+        let made = |key| {
+            let origin = Origin::of(&address("x@world.example"));
+            let path = ReturnPath::new(origin, today, &SrsKey::new([key; 32]), &SrsKey::new([9; 32]));
+            address(&format!("{path}@example.org"))
+        };
+        let asked = |address: &Address, from_nobody| directory().return_path(address, from_nobody, today);
+        assert_eq!(asked(&made(1), true), Some(ReturnLookup::Good));
+        assert_eq!(asked(&made(1), false), Some(ReturnLookup::NoBounce));
+        assert_eq!(asked(&made(2), true), Some(ReturnLookup::Invalid));
+        assert_eq!(asked(&address("SRS0=x@all.example"), true), Some(ReturnLookup::Invalid), "a catch-all takes none");
+        assert_eq!(asked(&address("alice@example.org"), true), None);
+        let without = Directory { srs: None, ..directory() };
+        assert_eq!(without.return_path(&made(1), true, today), None);
+        assert_eq!(without.lookup(&made(1)), Lookup::Unknown);
     }
 }

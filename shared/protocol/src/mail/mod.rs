@@ -1,10 +1,13 @@
 //! The nouns of mail. Uses nothing else of this crate; everything else may use it.
 
 pub mod address;
+pub mod address_set;
 pub mod directory;
 pub mod envelope;
 pub mod header;
 pub mod outcome;
+pub mod pattern;
 pub mod received;
 pub mod reply;
+pub mod srs;
 pub mod verdict;

@@ -331,6 +331,14 @@ impl Reply {
     pub fn unknown_recipient() -> Self {
         Self::one(550, (5, 1, 1), "No such address here")
     }
+    /// 550 5.7.1: a return path of forwarded mail takes what comes from nobody (RFC 5321 §4.5.5), nothing else.
+    pub fn bounces_only() -> Self {
+        Self::one(550, (5, 7, 1), "This address takes bounces only; write to the address in the From field")
+    }
+    /// 550 5.7.1: it looks like a return path of forwarded mail, and is none of ours, or too old.
+    pub fn return_path_invalid() -> Self {
+        Self::one(550, (5, 7, 1), "This return path was not made here, or has expired")
+    }
     /// 550 5.7.1: not a domain of ours.
     pub fn relay_denied() -> Self {
         Self::one(550, (5, 7, 1), "We don't relay for that domain")

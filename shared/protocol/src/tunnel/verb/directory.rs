@@ -1,9 +1,15 @@
 //! `Directory`: the home's snapshot; the edge stores it and answers with the version it now holds.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{DeserializeSeed, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::mail::address::Domain;
-use crate::mail::directory::{Directory, DomainPattern, DomainPolicy, LoginVerifier, ScramKeys, SrsVerifier};
+use crate::mail::address_set::AddressSet;
+use crate::mail::directory::{Directory, DomainPolicy, LoginVerifier, ScramKeys, SrsVerifier};
+use crate::mail::pattern::{DomainPattern, LocalPattern, PATTERNS_MAX, PatternError};
+use crate::mail::srs::{KEYS_MAX, SrsKey};
 use crate::tunnel::wire::WireError;
 
 /// [`Directory`] as it travels and is stored at the edge.
@@ -11,7 +17,7 @@ use crate::tunnel::wire::WireError;
 pub struct WireDirectory {
     version: u64,
     domains: Vec<(String, bool)>,
-    addresses: Vec<String>,
+    addresses: WireAddresses,
     subaddress_separator: Option<char>,
     verifiers: Vec<WireVerifier>,
     seal_key: Vec<u8>,
@@ -26,8 +32,8 @@ struct WireVerifier {
     keys: Vec<([u8; 32], [u8; 32])>,
 }
 
-impl std::fmt::Debug for WireVerifier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for WireVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WireVerifier({})", self.login)
     }
 }
@@ -43,13 +49,78 @@ pub struct WireDirectory2 {
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct WireSrs {
-    key: [u8; 32],
+    keys: Vec<[u8; 32]>,
 }
 
-impl std::fmt::Debug for WireSrs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for WireSrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WireSrs")
     }
+}
+
+/// A sequence of strings on the wire; a set in little memory on both sides of it, without a copy between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct WireAddresses(AddressSet);
+
+impl Serialize for WireAddresses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for WireAddresses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Addresses;
+        impl<'de> Visitor<'de> for Addresses {
+            type Value = AddressSet;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("addresses")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut addresses: A) -> Result<AddressSet, A::Error> {
+                let mut set = AddressSet::default();
+                while addresses.next_element_seed(One(&mut set))?.is_some() {}
+                Ok(set)
+            }
+        }
+        deserializer.deserialize_seq(Addresses).map(Self)
+    }
+}
+
+/// Takes one address into the set from where it lies.
+struct One<'a>(&'a mut AddressSet);
+
+impl<'de> DeserializeSeed<'de> for One<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for One<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address")
+    }
+
+    fn visit_str<E>(self, address: &str) -> Result<(), E> {
+        self.0.insert(address);
+        Ok(())
+    }
+}
+
+/// A pattern that can't be used, and why: its addresses do not exist for who holds this directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusablePattern {
+    /// Its domain.
+    pub domain: String,
+    /// Its expression.
+    pub expression: String,
+    /// What is wrong; `None`: it is one of too many.
+    pub why: Option<PatternError>,
 }
 
 /// The edge's answer.
@@ -94,31 +165,49 @@ impl From<&Directory> for WireDirectory2 {
             patterns: directory
                 .patterns
                 .iter()
-                .map(|pattern| (pattern.domain.to_string(), pattern.expression.clone()))
+                .map(|pattern| (pattern.domain.to_string(), pattern.pattern.as_str().to_owned()))
                 .collect(),
             full,
-            srs: directory.srs.as_ref().map(|srs| WireSrs { key: srs.key }),
+            srs: directory.srs.as_ref().map(|srs| WireSrs { keys: srs.keys.iter().map(|key| *key.expose()).collect() }),
         }
     }
 }
 
-impl TryFrom<WireDirectory2> for Directory {
-    type Error = WireError;
+impl WireDirectory2 {
+    /// The same under another version.
+    #[must_use]
+    pub fn with_version(mut self, version: u64) -> Self {
+        self.base.version = version;
+        self
+    }
 
-    fn try_from(wire: WireDirectory2) -> Result<Self, WireError> {
-        let patterns = wire
-            .patterns
-            .into_iter()
-            .map(|(domain, expression)| {
-                Ok(DomainPattern { domain: Domain::parse(&domain).map_err(|_| WireError("domain"))?, expression })
-            })
-            .collect::<Result<_, WireError>>()?;
-        Ok(Self {
+    /// How many patterns it holds, which an edge of protocol version 1 is not told.
+    pub fn patterns(&self) -> usize {
+        self.patterns.len()
+    }
+
+    /// As the noun; and the patterns that had to be left out of it.
+    pub fn into_directory(self) -> Result<(Directory, Vec<UnusablePattern>), WireError> {
+        let (mut patterns, mut unusable) = (Vec::new(), Vec::new());
+        for (domain, expression) in self.patterns {
+            let parsed = Domain::parse(&domain).map_err(|_| WireError("domain"))?;
+            if patterns.len() == PATTERNS_MAX {
+                unusable.push(UnusablePattern { domain, expression, why: None });
+                continue;
+            }
+            match LocalPattern::parse(&expression) {
+                Ok(pattern) => patterns.push(DomainPattern { domain: parsed, pattern }),
+                Err(why) => unusable.push(UnusablePattern { domain, expression, why: Some(why) }),
+            }
+        }
+        let keys = |srs: WireSrs| srs.keys.into_iter().take(KEYS_MAX).map(SrsKey::new).collect();
+        let directory = Directory {
             patterns,
-            full: wire.full.into_iter().collect(),
-            srs: wire.srs.map(|srs| SrsVerifier { key: srs.key }),
-            ..wire.base.try_into()?
-        })
+            full: self.full.into_iter().collect(),
+            srs: self.srs.map(|srs| SrsVerifier { keys: keys(srs) }),
+            ..self.base.try_into()?
+        };
+        Ok((directory, unusable))
     }
 }
 
@@ -128,8 +217,6 @@ impl From<&Directory> for WireDirectory {
         let mut domains: Vec<_> =
             directory.domains.iter().map(|(domain, policy)| (domain.to_string(), policy.catch_all)).collect();
         domains.sort();
-        let mut addresses: Vec<_> = directory.addresses.iter().cloned().collect();
-        addresses.sort();
         let mut verifiers: Vec<_> = directory
             .verifiers
             .iter()
@@ -144,7 +231,7 @@ impl From<&Directory> for WireDirectory {
         Self {
             version: directory.version,
             domains,
-            addresses,
+            addresses: WireAddresses(directory.addresses.sorted()),
             subaddress_separator: directory.subaddress_separator,
             verifiers,
             seal_key: directory.seal_key.clone(),
@@ -166,7 +253,7 @@ impl TryFrom<WireDirectory> for Directory {
                     Ok((Domain::parse(&name).map_err(|_| WireError("domain"))?, DomainPolicy { catch_all }))
                 })
                 .collect::<Result<_, WireError>>()?,
-            addresses: wire.addresses.into_iter().collect(),
+            addresses: wire.addresses.0,
             subaddress_separator: wire.subaddress_separator,
             verifiers: wire
                 .verifiers
