@@ -7,9 +7,9 @@ use gatepost_runtime::clock::rfc3339;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::accounts::Accounts;
 use crate::accounts::administration::AdministrationError;
 use crate::accounts::password::Scope;
+use crate::accounts::{Accounts, alias_file};
 use crate::delivery::maildir::{Folder, Maildirs};
 
 /// The key under which a request travels.
@@ -64,16 +64,37 @@ pub enum Request {
     },
     /// Add targets to an alias.
     AliasAdd {
-        /// An address, or `@domain`.
+        /// An address, a local name, a pattern, or `@domain`.
         source: String,
         /// Where it leads.
         targets: Vec<String>,
     },
     /// List aliases.
     AliasList,
+    /// One alias.
+    AliasShow {
+        /// Its source.
+        source: String,
+    },
+    /// Where mail for an address would go.
+    AliasTest {
+        /// The address, or a local name.
+        address: String,
+    },
+    /// Add all aliases of a file.
+    AliasImport {
+        /// Its text.
+        file: String,
+        /// Those that are not in it go.
+        replace: bool,
+    },
+    /// All aliases as a file.
+    AliasExport,
+    /// New keys for the return paths of forwarded mail.
+    AliasRotateKeys,
     /// Remove an alias, or one of its targets.
     AliasRemove {
-        /// An address, or `@domain`.
+        /// An address, a local name, a pattern, or `@domain`.
         source: String,
         /// Only this target.
         target: Option<String>,
@@ -143,9 +164,30 @@ fn answer(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<
             json!({ "source": alias.source, "targets": alias.targets })
         }
         Request::AliasList => {
-            let aliases = accounts.list_aliases()?;
+            let aliases = accounts.list_aliases();
             let list = aliases.into_iter().map(|alias| json!({ "source": alias.source, "targets": alias.targets }));
             json!({ "aliases": list.collect::<Vec<_>>() })
+        }
+        Request::AliasShow { source } => {
+            let alias = accounts.show_alias(&source)?;
+            json!({ "source": alias.source, "targets": alias.targets })
+        }
+        Request::AliasTest { address } => {
+            let test = accounts.test_alias(&address)?;
+            let forwards: Vec<String> = test.ends.forwards.iter().map(ToString::to_string).collect();
+            json!({
+                "address": test.address.to_string(),
+                "rule": test.rule,
+                "alias": test.alias,
+                "mailboxes": test.ends.mailboxes,
+                "forwards": forwards,
+            })
+        }
+        Request::AliasImport { file, replace } => json!({ "aliases": accounts.import_aliases(&file, replace)? }),
+        Request::AliasExport => json!({ "file": alias_file::write(&accounts.list_aliases()) }),
+        Request::AliasRotateKeys => {
+            accounts.rotate_return_path_keys()?;
+            json!({})
         }
         Request::AliasRemove { source, target } => {
             json!({ "source": accounts.remove_alias(&source, target.as_deref())?, "target": target })

@@ -14,8 +14,7 @@ use rusqlite::Connection;
 
 use super::addresses::{Addresses, Ends, Leads, Rule, Tangle, Targets};
 use super::administration::AdministrationError;
-use super::{Accounts, Settings};
-use crate::database::DatabaseError;
+use super::{Accounts, Settings, alias_file};
 
 /// Targets of one alias.
 pub const ALIAS_TARGETS_MAX: usize = 500;
@@ -213,21 +212,22 @@ struct Change {
 impl Accounts {
     /// Adds targets to an alias, which is made if it is not there.
     pub fn add_alias(&self, source: &str, targets: &[String]) -> Result<ListedAlias, AdministrationError> {
-        self.change_aliases(vec![ListedAlias { source: source.to_owned(), targets: targets.to_vec() }], false)?;
+        self.change_aliases(vec![(0, ListedAlias { source: source.to_owned(), targets: targets.to_vec() })], false)?;
         let source = Source::parse(source)?;
         let targets = existing(&self.book().addresses, &source).map(|targets| listed(targets)).unwrap_or_default();
         Ok(ListedAlias { source: source.to_string(), targets })
     }
 
-    /// Adds all of these to the aliases there are, or puts them in their place; all or none. Gives how many
+    /// Adds all of a file to the aliases there are, or puts them in their place; all or none. Gives how many
     /// aliases there are then.
-    pub fn import_aliases(&self, aliases: Vec<ListedAlias>, replace: bool) -> Result<usize, AdministrationError> {
-        self.change_aliases(aliases, replace)?;
+    pub fn import_aliases(&self, file: &str, replace: bool) -> Result<usize, AdministrationError> {
+        self.change_aliases(alias_file::parse(file)?, replace)?;
         let addresses = &self.book().addresses;
         Ok(addresses.aliases.len() + addresses.patterns.len() + addresses.catch_alls.len())
     }
 
-    fn change_aliases(&self, aliases: Vec<ListedAlias>, replace: bool) -> Result<(), AdministrationError> {
+    /// Each comes with its line in a file, or 0.
+    fn change_aliases(&self, aliases: Vec<(usize, ListedAlias)>, replace: bool) -> Result<(), AdministrationError> {
         let _changing = self.inner.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (book, settings) = (self.book(), self.settings());
         let mut candidate = book.addresses.clone();
@@ -237,8 +237,12 @@ impl Accounts {
             candidate.catch_alls = HashMap::new();
         }
         let mut set: Vec<Source> = Vec::with_capacity(aliases.len());
-        for alias in aliases {
-            set.push(self.merge(&mut candidate, &alias, &settings)?);
+        for (line, alias) in aliases {
+            let merged = merge(&mut candidate, &alias, &settings);
+            set.push(merged.map_err(|why| match line {
+                0 => why,
+                line => AdministrationError::Line { line, why: why.to_string() },
+            })?);
         }
         check(&candidate, &set)?;
         let mut written = HashSet::new();
@@ -250,44 +254,6 @@ impl Accounts {
         self.inner.database.write(move |connection| write(connection, &Change { set, replace })).wait()?;
         self.refresh(None)?;
         Ok(())
-    }
-
-    /// Merges one alias into what is to be.
-    fn merge(
-        &self,
-        candidate: &mut Addresses,
-        alias: &ListedAlias,
-        settings: &Settings,
-    ) -> Result<Source, AdministrationError> {
-        let source = Source::parse(&alias.source)?;
-        if source.domain().is_some_and(|domain| !candidate.domains.contains(domain)) {
-            return Err(AdministrationError::ForeignDomain(alias.source.clone()));
-        }
-        if let Source::Address(key) = &source {
-            let local = key.rsplit_once('@').map_or(key.as_str(), |(local, _)| local);
-            if local.len() > OWN_LOCAL_PART_OCTETS_MAX {
-                return Err(AdministrationError::TooLong(alias.source.clone()));
-            }
-            if candidate.mailboxes.contains(key) {
-                return Err(AdministrationError::IsAccount(key.clone()));
-            }
-        }
-        let mut targets: Vec<Arc<str>> = existing(candidate, &source).map(|old| old.to_vec()).unwrap_or_default();
-        for text in &alias.targets {
-            let target = target(text, settings)?;
-            if let Err(place) = targets.binary_search_by(|old| (**old).cmp(&target)) {
-                targets.insert(place, target.into());
-            }
-        }
-        if targets.is_empty() {
-            return Err(AdministrationError::NoTargets(alias.source.clone()));
-        }
-        if targets.len() > ALIAS_TARGETS_MAX {
-            return Err(AdministrationError::TooManyTargets);
-        }
-        let targets = targets.into();
-        insert(candidate, source.clone(), targets);
-        Ok(source)
     }
 
     /// Removes an alias, or one of its targets.
@@ -313,7 +279,7 @@ impl Accounts {
     }
 
     /// All aliases: addresses and local names by name, then patterns in the order they are tried, then catch-alls.
-    pub fn list_aliases(&self) -> Result<Vec<ListedAlias>, DatabaseError> {
+    pub fn list_aliases(&self) -> Vec<ListedAlias> {
         let book = self.book();
         let addresses = &book.addresses;
         let sorted: BTreeMap<&str, &Targets> = addresses.aliases.iter().map(|(key, to)| (&**key, to)).collect();
@@ -322,7 +288,7 @@ impl Accounts {
         let sorted: BTreeMap<&str, &Targets> = addresses.catch_alls.iter().map(|(key, to)| (&**key, to)).collect();
         let domains = sorted.into_iter().map(|(domain, to)| (format!("@{domain}"), to));
         let all = names.chain(patterns).chain(domains);
-        Ok(all.map(|(source, targets)| ListedAlias { source, targets: listed(targets) }).collect())
+        all.map(|(source, targets)| ListedAlias { source, targets: listed(targets) }).collect()
     }
 
     /// One alias.
@@ -369,6 +335,39 @@ impl Accounts {
             }
         })
     }
+}
+
+/// Merges one alias into what is to be.
+fn merge(candidate: &mut Addresses, alias: &ListedAlias, settings: &Settings) -> Result<Source, AdministrationError> {
+    let source = Source::parse(&alias.source)?;
+    if source.domain().is_some_and(|domain| !candidate.domains.contains(domain)) {
+        return Err(AdministrationError::ForeignDomain(alias.source.clone()));
+    }
+    if let Source::Address(key) = &source {
+        let local = key.rsplit_once('@').map_or(key.as_str(), |(local, _)| local);
+        if local.len() > OWN_LOCAL_PART_OCTETS_MAX {
+            return Err(AdministrationError::TooLong(alias.source.clone()));
+        }
+        if candidate.mailboxes.contains(key) {
+            return Err(AdministrationError::IsAccount(key.clone()));
+        }
+    }
+    let mut targets: Vec<Arc<str>> = existing(candidate, &source).map(|old| old.to_vec()).unwrap_or_default();
+    for text in &alias.targets {
+        let target = target(text, settings)?;
+        if let Err(place) = targets.binary_search_by(|old| (**old).cmp(&target)) {
+            targets.insert(place, target.into());
+        }
+    }
+    if targets.is_empty() {
+        return Err(AdministrationError::NoTargets(alias.source.clone()));
+    }
+    if targets.len() > ALIAS_TARGETS_MAX {
+        return Err(AdministrationError::TooManyTargets);
+    }
+    let targets = targets.into();
+    insert(candidate, source.clone(), targets);
+    Ok(source)
 }
 
 fn listed(targets: &Targets) -> Vec<String> {

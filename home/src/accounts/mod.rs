@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod administration;
+pub mod alias_file;
 pub mod aliases;
 pub mod book;
 pub mod credential;

@@ -211,11 +211,17 @@ fn what_cannot_be_is_refused_with_the_reason() {
         (accounts.set_password("carol@example.org", &Secret::from("x")).expect_err("nobody").to_string(), "no account"),
         (accounts.set_password("alice@example.org", &Secret::from("")).expect_err("empty").to_string(), "empty"),
         (accounts.remove_account("carol@example.org").expect_err("nobody").to_string(), "no account"),
-        (alias("x@example.org", "alice@example.com"), "not in a domain"),
+        (alias("x@example.org", "SRS0=a@example.com"), "can't be forwarded"),
+        (alias("x@example.org", "alice@[192.0.2.1]"), "can't be forwarded"),
+        (alias("x@example.org", "nobody"), "no account or alias nobody"),
+        (alias("x y", "alice@example.org"), "nor a local name"),
+        (alias("/a(/@example.org", "alice@example.org"), "unclosed group"),
+        (alias("/a/", "alice@example.org"), "an expression and a domain"),
+        (alias("/a/@example.com", "alice@example.org"), "not in a domain"),
         (alias("x@example.org", "carol@example.org"), "no account or alias"),
         (alias("x@example.com", "alice@example.org"), "not in a domain"),
         (alias("alice@example.org", "bob@example.org"), "is an account"),
-        (alias("team@example.org", "team@example.org"), "lead to itself"),
+        (alias("team@example.org", "team@example.org"), "in a circle: team@example.org → team@example.org"),
         (accounts.add_account("team@example.org", None).expect_err("taken").to_string(), "is an alias"),
         (accounts.remove_alias("x@example.org", None).expect_err("nothing").to_string(), "no such alias"),
     ] {
@@ -237,7 +243,7 @@ fn listings_tell_and_survive_a_restart() {
     assert_eq!((list[0].login.as_str(), list[0].has_password, list[0].app_passwords), ("alice@example.org", true, 1));
     let passwords = accounts.list_app_passwords(Some("alice@example.org")).expect("read");
     assert_eq!((passwords[0].name.as_str(), passwords[0].scope.as_str()), ("phone", "submission"));
-    let aliases = accounts.list_aliases().expect("read");
+    let aliases = accounts.list_aliases();
     assert_eq!(aliases[0].targets, ["alice@example.org"]);
     accounts.remove_account("bob@example.org").expect("removed");
     assert_eq!(accounts.lead(&address("bob@example.org")), Leads::Nowhere);
@@ -271,4 +277,111 @@ fn local_names_are_those_without_a_domain_and_those_at_this_machine() {
     {
         assert_eq!(accounts.is_trusted_sender(&address(sender)), trusted, "{sender}");
     }
+}
+
+#[test]
+fn aliases_of_every_kind_survive_export_import_and_a_restart() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    for (source, target) in [
+        ("/z-.*/@example.org", "bob@example.org"),
+        ("/.-.*/@example.org", "alice@example.org"),
+        ("root", "alice@example.org"),
+        ("Away@example.org", "Away.Name@mail.example"),
+        ("@example.org", "root"),
+    ] {
+        accounts.add_alias(source, &[target.into()]).expect(source);
+    }
+    let before = accounts.list_aliases();
+    let file = alias_file::write(&before);
+    drop(accounts);
+    let accounts = open(state.path());
+    assert_eq!(accounts.list_aliases(), before);
+    accounts.remove_alias("/z-.*/@example.org", None).expect("removed");
+    accounts.add_alias("x@example.org", &["bob@example.org".into()]).expect("made");
+    assert_eq!(accounts.import_aliases(&file, true).expect("imported"), 5);
+    assert_eq!(accounts.list_aliases(), before);
+    let test = |text: &str| {
+        let found = accounts.test_alias(text).expect(text);
+        let forwards: Vec<String> = found.ends.forwards.iter().map(ToString::to_string).collect();
+        (found.rule, found.alias, [found.ends.mailboxes, forwards].concat().join(" "))
+    };
+    let expected = |rule, alias: &str, ends: &str| (rule, Some(alias.to_owned()), ends.to_owned());
+    assert_eq!(test("z-1@example.org"), expected("pattern", "/z-.*/@example.org", "bob@example.org"), "the first");
+    assert_eq!(test("y-1@example.org"), expected("pattern", "/.-.*/@example.org", "alice@example.org"));
+    assert_eq!(test("away@example.org"), expected("alias", "away@example.org", "Away.Name@mail.example"));
+    assert_eq!(test("Root"), expected("local name", "root", "alice@example.org"));
+    assert_eq!(test("who@example.org"), expected("catch-all", "@example.org", "alice@example.org"));
+    assert_eq!(test("alice@example.com").0, "not a domain of this home");
+    let seen = directory(&accounts);
+    assert_eq!(seen.patterns.len(), 2);
+    assert!(seen.addresses.contains("away@example.org") && !seen.addresses.contains("root"));
+}
+
+#[test]
+fn an_import_is_made_whole_or_not_at_all() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    accounts.add_alias("x@example.org", &["bob@example.org".into()]).expect("made");
+    let before = accounts.list_aliases();
+    let entry = |source: &str, target: &str| format!("[[alias]]\naddress = '{source}'\nto = ['{target}']\n");
+    let good = entry("a@example.org", "b@example.org") + &entry("b@example.org", "alice@example.org");
+    for (more, says) in [
+        (entry("c@example.com", "alice@example.org"), "line 7: c@example.com is not in a domain"),
+        (entry("alice@example.org", "bob@example.org"), "line 7: alice@example.org is an account"),
+        (entry("b@example.org", "a@example.org"), "a@example.org → b@example.org → a@example.org"),
+        (entry("c@example.org", "nobody@example.org"), "no account or alias nobody@example.org"),
+        ("nonsense".to_owned(), "line"),
+    ] {
+        let error = accounts.import_aliases(&[good.as_str(), &more].concat(), true).expect_err(says).to_string();
+        assert!(error.contains(says), "{error} says {says}");
+        assert_eq!(accounts.list_aliases(), before);
+    }
+    assert_eq!(accounts.import_aliases(&good, false).expect("in any order"), 3);
+}
+
+#[test]
+fn return_paths_come_back_until_they_expire_whatever_their_length() {
+    let state = tempfile::tempdir().expect("a folder");
+    let database = Database::open(state.path()).expect("opened");
+    let clock = Clock::still(Duration::from_hours(500_000));
+    let accounts = Accounts::open(database.clone(), settings(), clock.clone()).expect("read");
+    let domain = Domain::parse("example.org").expect("valid");
+    let senders = [
+        "alice@world.example",
+        "SRS0=HHHH=TT=source.example=user@first.example",
+        "bounce-0123456789-0123456789-0123456789-0123456789@a-long-name.world.example",
+        "\"odd one\"@world.example",
+        "jörg@world.example",
+    ];
+    let made = |accounts: &Accounts| senders.map(|sender| accounts.rewrite(&address(sender), &domain).expect("kept"));
+    let old = made(&accounts);
+    for (path, sender) in old.iter().zip(senders) {
+        assert!(path.local().as_str().len() <= 64 && accounts.is_return_path(path), "{path}");
+        assert_eq!(accounts.reverse(path).expect("read"), Some(address(sender)), "{path}");
+        let shouted = address(&path.to_string().to_uppercase());
+        let back = accounts.reverse(&shouted).expect("read").map(|back| back.lookup_key());
+        assert_eq!(back, Some(address(sender).lookup_key()), "{shouted}");
+    }
+    assert_eq!(old, made(&accounts), "the same sender, the same path");
+    // New keys: what was made with the old ones stays good.
+    accounts.rotate_return_path_keys().expect("made");
+    assert_ne!(old[0], made(&accounts)[0]);
+    drop(accounts);
+    let clock = Clock::still(clock.unix() + Duration::from_hours(21 * 24));
+    let accounts = Accounts::open(database.clone(), settings(), clock.clone()).expect("read");
+    for (path, sender) in old.iter().zip(senders) {
+        assert_eq!(accounts.reverse(path).expect("read"), Some(address(sender)), "{path}");
+    }
+    let edge_keys = |accounts: &Accounts| directory(accounts).srs.expect("forwarding").keys.len();
+    assert_eq!(edge_keys(&accounts), 2);
+    let clock = Clock::still(clock.unix() + Duration::from_hours(2 * 24));
+    let accounts = Accounts::open(database, settings(), clock).expect("read");
+    assert_eq!(old.map(|path| accounts.reverse(&path).expect("read")), [const { None }; 5]);
+    assert_eq!(edge_keys(&accounts), 1);
+    for _ in 0..3 {
+        accounts.rotate_return_path_keys().expect("made");
+    }
+    let often = accounts.rotate_return_path_keys().expect_err("a fifth").to_string();
+    assert!(often.contains("three weeks"), "{often}");
 }

@@ -33,7 +33,7 @@ impl Accounts {
     pub fn local_recipient(&self, address: Address) -> Address {
         match self.lead(&address) {
             Leads::Nowhere => self.settings().postmaster.clone(),
-            Leads::Mailboxes(_) | Leads::Remote => address,
+            Leads::Here(_) | Leads::Remote => address,
         }
     }
 

@@ -68,7 +68,7 @@ enum Command {
     Account(account::AccountArgs),
     /// Passwords for single devices and programs: generated, named, revocable.
     AppPassword(app_password::AppPasswordArgs),
-    /// Addresses that lead to accounts.
+    /// Addresses that lead to accounts, to other addresses, to other hosts.
     Alias(alias::AliasArgs),
     /// What waits to be sent.
     Queue(queue::QueueArgs),
@@ -255,6 +255,12 @@ mod tests {
             ("alias add team@example.org alice@example.org bob@example.org", true),
             ("alias add team@example.org", false),
             ("alias remove @example.org", true),
+            ("alias add /shop-.*/@example.org x@elsewhere.example", true),
+            ("alias show root --json", true),
+            ("alias test root", true),
+            ("alias import - --replace", true),
+            ("alias export", true),
+            ("alias rotate-keys", true),
             ("queue list --json", true),
             ("spool list --json", true),
             ("trace alice@example.org --limit 5 --json", true),
