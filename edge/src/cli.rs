@@ -1,6 +1,8 @@
 //! The commands of `gatepost-edge`. Data goes to stdout, everything else to stderr. Exit codes:
 //! 0 done, 1 it failed, 2 wrong usage or config.
 
+mod pair;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -44,7 +46,14 @@ enum Command {
     /// Say whether the config is good.
     Check,
     /// Print this edge's key, for the home's config; makes it if there is none yet.
-    Key,
+    Key(pair::KeyArgs),
+    /// Open a one-time code for a home to pair with, good for an hour.
+    Pair(pair::PairArgs),
+    /// Give up a home that was paired by code.
+    Unpair {
+        /// Its name, as `status` shows it.
+        name: String,
+    },
     /// Show what the running edge does.
     Status,
     /// Sealed mail that waits for its home.
@@ -87,16 +96,9 @@ impl Cli {
         match &self.command {
             Command::Run => self.run(),
             Command::Check => self.check(),
-            Command::Key => {
-                let state = Config::state_path(&self.config, self.state.as_deref())?;
-                let key = run::identity(&state)?.key();
-                if self.json {
-                    print_json(&json!({ "key": key.to_string() }));
-                } else {
-                    println!("{key}");
-                }
-                Ok(())
-            }
+            Command::Key(args) => pair::key(self, args),
+            Command::Pair(args) => pair::pair(self, args),
+            Command::Unpair { name } => pair::unpair(self, name),
             Command::Status => {
                 let status = self.ask("status")?;
                 self.show(&status, print_status);
@@ -154,9 +156,13 @@ impl Cli {
     }
 
     fn ask(&self, command: &str) -> Result<Value, Failure> {
+        self.ask_this(&json!({ "command": command }))
+    }
+
+    fn ask_this(&self, request: &Value) -> Result<Value, Failure> {
         let state: PathBuf = Config::state_path(&self.config, self.state.as_deref())?;
         let state: &Path = &state;
-        Ok(control::ask(state, &json!({ "command": command })).map_err(anyhow::Error::from)?)
+        Ok(control::ask(state, request).map_err(anyhow::Error::from)?)
     }
 }
 

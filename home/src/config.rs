@@ -1,6 +1,8 @@
 //! `home.toml`, in two stages: raw is exactly the file, with the place of every value; checked is what
 //! the parts run on, each by its own table. Nothing is optional after the check but what may be absent.
 
+pub mod edit;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -169,9 +171,17 @@ pub struct RelaySettings {
 impl Config {
     /// Reads and checks a file. `state` overrides the file's own.
     pub fn read(path: &Path, state: Option<&Path>) -> Result<Self, ConfigError> {
-        let source = Source::read(path)?;
+        Self::of(&Source::read(path)?, state)
+    }
+
+    /// Checks a text as if it stood in the file.
+    pub fn check_text(path: &Path, text: &str) -> Result<(), ConfigError> {
+        Self::of(&Source::from_text(&path.display().to_string(), text), None).map(drop)
+    }
+
+    fn of(source: &Source, state: Option<&Path>) -> Result<Self, ConfigError> {
         let raw: Raw = source.parse()?;
-        let mut config = check(raw, &source)?;
+        let mut config = check(raw, source)?;
         if let Some(state) = state {
             state.clone_into(&mut config.state);
         }

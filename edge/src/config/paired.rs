@@ -26,8 +26,7 @@ const HEAD: &str = "# Homes paired with this edge by code. gatepost-edge keeps t
 pub struct PairedFile {
     /// The homes.
     pub homes: Vec<HomeConfig>,
-    /// Homes that were unpaired while sealed mail was held for them: should one come back, it gets its name
-    /// back, and with it its mail.
+    /// Homes that were unpaired: should one come back, it gets its name back, and with it its sealed mail.
     pub unpaired: Vec<Unpaired>,
 }
 
@@ -100,15 +99,13 @@ impl PairedFile {
         }
     }
 
-    /// Takes a home off the list; `remember` it, if mail is held for it. `None` if it is not listed.
-    pub fn remove(&mut self, name: &str, remember: bool) -> Option<HomeConfig> {
+    /// Takes a home off the list, and remembers it. `None` if it is not listed.
+    pub fn remove(&mut self, name: &str) -> Option<HomeConfig> {
         let place = self.homes.iter().position(|home| home.name == name)?;
         let home = self.homes.remove(place);
-        if remember {
-            self.unpaired.push(Unpaired { name: home.name.clone(), keys: home.keys.clone() });
-            let old = self.unpaired.len().saturating_sub(UNPAIRED_MAX);
-            self.unpaired.drain(..old);
-        }
+        self.unpaired.push(Unpaired { name: home.name.clone(), keys: home.keys.clone() });
+        let old = self.unpaired.len().saturating_sub(UNPAIRED_MAX);
+        self.unpaired.drain(..old);
         Some(home)
     }
 
@@ -166,8 +163,8 @@ mod tests {
         file.put(HomeConfig { private_routes: Some(true), ..home("cabin", &["b", "c"], &["example.com"]) });
         file.put(home("cottage", &["a"], &["example.org"]));
         file.put(home("hut", &["d"], &["hut.example"]));
-        assert!(file.remove("hut", true).is_some());
-        assert!(file.remove("hut", true).is_none());
+        assert!(file.remove("hut").is_some());
+        assert!(file.remove("hut").is_none());
         file.write(state.path()).expect("written");
         let read = PairedFile::read(state.path()).expect("good");
         assert_eq!(read, file);
@@ -181,7 +178,7 @@ mod tests {
         let mut file = PairedFile::default();
         for number in 0..=UNPAIRED_MAX {
             file.put(home(&format!("h{number}"), &["a"], &["a.example"]));
-            file.remove(&format!("h{number}"), true);
+            file.remove(&format!("h{number}"));
         }
         assert_eq!((file.unpaired.len(), file.unpaired[0].name.as_str()), (UNPAIRED_MAX, "h1"));
     }

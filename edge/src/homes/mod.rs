@@ -136,6 +136,15 @@ impl Homes {
         Ok(())
     }
 
+    /// Forgets what a home of this name has said, if it is none (any more). Blocking.
+    pub fn discard_directory(&self, name: &str) -> Result<(), DurableError> {
+        let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.all().iter().any(|home| home.name == name) {
+            return Ok(());
+        }
+        Shelf::discard(&self.0.folder, name)
+    }
+
     /// Ends a home's session if its key is not listed for it.
     fn check(&self, home: &Home) {
         home.cut_off_unless_in(&self.0.book.load());

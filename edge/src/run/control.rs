@@ -1,14 +1,63 @@
 //! What the commands ask the running edge by the control socket.
 
-use serde_json::Value;
+use std::sync::Arc;
 
+use gatepost_protocol::pairing::code::DialAddress;
+use gatepost_runtime::clock::rfc3339;
+use serde_json::{Value, json};
+
+use crate::pairing::window::{End, State};
+use crate::pairing::Pairing;
 use crate::status::Status;
 
 /// One request and its answer; an error is a text for people.
-pub(super) fn answer(status: &Status, request: &Value) -> Result<Value, String> {
+pub(super) async fn answer(status: Arc<Status>, pairing: Pairing, request: Value) -> Result<Value, String> {
     match request.get("command").and_then(Value::as_str) {
         Some("status") => Ok(status.json()),
         Some("spool-list") => Ok(status.spool_json()),
+        Some("pair") => open(&status, &pairing, &request),
+        Some("pair-state") => Ok(state(&pairing, &request)),
+        Some("unpair") => {
+            let name = request["name"].as_str().unwrap_or_default().to_owned();
+            let unpairing = tokio::task::spawn_blocking(move || pairing.unpair(&name).map(|gone| gone.json()));
+            unpairing.await.map_err(|error| error.to_string())?
+        }
         _ => Err("the running edge does not know this command; is it another version?".into()),
     }
+}
+
+fn open(status: &Status, pairing: &Pairing, request: &Value) -> Result<Value, String> {
+    let text = |name: &str| request[name].as_str().map(str::to_owned);
+    let door = status.doors.tunnel.ok_or("[listen] tunnel is off: no home could reach this edge")?;
+    let address = text("address").unwrap_or_else(|| format!("{}:{}", status.hostname, door.port()));
+    let address: DialAddress = address.parse().map_err(|error| format!("{address:?}: {error}"))?;
+    let opened = pairing.open(address, text("name"))?;
+    Ok(json!({
+        "id": opened.id,
+        "code": *opened.code.reveal(),
+        "address": opened.code.address.as_str(),
+        "key": opened.code.edge_key.to_string(),
+        "expires": rfc3339(opened.until_unix_s),
+        "inherits_sealed_mail": opened.inherits,
+    }))
+}
+
+fn state(pairing: &Pairing, request: &Value) -> Value {
+    let (state, home) = pairing.state(request["id"].as_u64().unwrap_or(u64::MAX));
+    let (state, wrong) = match state {
+        State::Open(wrong) => ("open", wrong),
+        State::Over(End::Paired(_)) => ("paired", 0),
+        State::Over(End::Expired) => ("expired", 0),
+        State::Over(End::GivenUp) => ("given up", 0),
+        State::Unknown => ("unknown", 0),
+    };
+    let home = home.map(|home| {
+        json!({
+            "name": home.name,
+            "domains": home.domains.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "keys": home.keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "listed_in": home.origin.to_string(),
+        })
+    });
+    json!({ "state": state, "wrong_codes": wrong, "home": home })
 }

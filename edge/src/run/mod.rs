@@ -98,6 +98,9 @@ impl Edge {
         let node = config.hostname.as_str();
         let (acceptor, gate) =
             link::gate(&parts.homes, identity.clone(), node, asked, parts.journals.clone(), clock.clone());
+        let pairing = parts::pairing(&config, &parts, &identity, clock);
+        let visit = pairing.clone();
+        let acceptor = acceptor.with_pairing(Arc::new(move |visitor| visit.serve(visitor)));
         let gate = tokio::spawn(gate);
         tokio::spawn(requests::serve_homes(requests, parts.spool.clone(), parts.sender.clone(), draining.clone()));
 
@@ -124,7 +127,7 @@ impl Edge {
         let shown = status.clone();
         let control = tokio::spawn(async move {
             gatepost_runtime::control::serve(&config.state, control_signal, move |request| {
-                std::future::ready(control::answer(&shown, &request))
+                control::answer(shown.clone(), pairing.clone(), request)
             })
             .await
         });

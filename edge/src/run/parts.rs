@@ -2,6 +2,7 @@
 
 use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_runtime::clock::Clock;
+use gatepost_runtime::identity::Identity;
 use gatepost_runtime::resolver;
 
 use super::chores;
@@ -9,6 +10,7 @@ use crate::config::{Config, HomeConfig};
 use crate::handover::Handover;
 use crate::homes::Homes;
 use crate::journal::Journals;
+use crate::pairing::{self, Pairing};
 use crate::relay::Sender;
 use crate::relay::attempts::Attempts;
 use crate::session::Desk;
@@ -67,4 +69,20 @@ pub(super) fn desk(config: &Config, parts: &Parts, clock: &Clock) -> Desk {
         ..Limits::default()
     };
     Desk::new(config.hostname.clone(), parts.homes.clone(), handover, clock.clone(), limits)
+}
+
+/// Pairing by code.
+pub(super) fn pairing(config: &Config, parts: &Parts, identity: &Identity, clock: &Clock) -> Pairing {
+    let applied = parts.clone();
+    let parts = pairing::Parts {
+        state: config.state.clone(),
+        node: config.hostname.clone(),
+        key: identity.key(),
+        identity: config.state.join(super::IDENTITY),
+        homes: parts.homes.clone(),
+        spool: parts.spool.clone(),
+        apply: Box::new(move |homes| applied.set_homes(homes).map_err(|error| format!("{error:#}"))),
+        clock: clock.clone(),
+    };
+    Pairing::new(parts, &config.homes)
 }

@@ -125,6 +125,11 @@ impl Spool {
         Ok(())
     }
 
+    /// Whether there is, or was, a home of this name. Blocking.
+    pub fn knows(&self, home: &str) -> bool {
+        self.0.folder.join(home).exists()
+    }
+
     /// Whether sealed mail lies under this name. Blocking.
     pub fn holds_mail(&self, home: &str) -> bool {
         holds_mail(&self.0.folder.join(home))
@@ -299,7 +304,8 @@ impl Drop for SpoolDraft {
     }
 }
 
-fn holds_mail(folder: &Path) -> bool {
+/// Whether sealed mail lies in this folder. Blocking.
+pub fn holds_mail(folder: &Path) -> bool {
     let mut names = std::fs::read_dir(folder).into_iter().flatten().flatten();
     names.any(|entry| record::parse_name(&entry.file_name().to_string_lossy()).is_some())
 }

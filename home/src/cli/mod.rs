@@ -4,6 +4,7 @@
 pub mod account;
 pub mod alias;
 pub mod app_password;
+pub mod pair;
 pub mod queue;
 pub mod secret;
 pub mod spool;
@@ -53,11 +54,11 @@ enum Command {
     /// Say whether the config is good.
     Check,
     /// Print this home's key, for its edges' configs; makes it if there is none yet.
-    Key {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Key(pair::KeyArgs),
+    /// Pair with the edge that has printed this one-time code.
+    Pair(pair::PairArgs),
+    /// Give an edge up.
+    Unpair(pair::UnpairArgs),
     /// Show what the running home does.
     Status {
         /// As JSON.
@@ -120,10 +121,9 @@ impl Context<'_> {
         match command {
             Command::Run => self.run(),
             Command::Check => self.check(),
-            Command::Key { json } => {
-                let key = run::identity(&Config::state_path(self.config, self.state)?)?.key().to_string();
-                print(&if json { pretty(&json!({ "key": key })) } else { format!("{key}\n") })
-            }
+            Command::Key(args) => pair::key(self, &args),
+            Command::Pair(args) => pair::pair(self, &args),
+            Command::Unpair(args) => pair::unpair(self, &args),
             Command::Status { json } => status::show(self, json),
             Command::Account(args) => account::run(self, args),
             Command::AppPassword(args) => app_password::run(self, args),
@@ -242,6 +242,11 @@ mod tests {
         for (line, good) in [
             ("run", true),
             ("key --json", true),
+            ("key --new", true),
+            ("key --new --switch", false),
+            ("pair gpair1qqqq --name vps1", true),
+            ("pair", false),
+            ("unpair vps1 --json", true),
             ("--state /x status", true),
             ("account add alice@example.org", true),
             ("account add alice@example.org --generate", true),

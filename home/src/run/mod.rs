@@ -37,7 +37,7 @@ use crate::submission::pace::Pace;
 use crate::trace::{Traces, keeper};
 
 /// Where the node's key lies inside the state directory.
-const IDENTITY: &str = "keys/identity.pem";
+pub const IDENTITY: &str = "keys/identity.pem";
 /// What runs may finish in this time once we are told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// What was said last may be written down in this time.

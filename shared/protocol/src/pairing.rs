@@ -1,5 +1,8 @@
 //! The printed form of a node's key: `gp1…`, the SHA-256 of its SubjectPublicKeyInfo in bech32m
-//! (BIP 350), whose checksum catches every mistyped character.
+//! (BIP 350), whose checksum catches every mistyped character. Below: pairing by one-time code.
+
+pub mod code;
+pub mod exchange;
 
 use std::fmt;
 use std::str::FromStr;
@@ -83,6 +86,11 @@ mod tests {
         assert_eq!(text.len(), 61);
         assert_eq!(text.parse(), Ok(key));
         assert_eq!(text.to_uppercase().parse(), Ok(key));
+    }
+
+    #[test]
+    fn a_pairing_code_is_no_key() {
+        assert_eq!("gpair1qqqq".parse::<NodeKey>(), Err(NodeKeyError::Prefix));
     }
 
     #[test]

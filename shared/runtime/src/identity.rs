@@ -4,9 +4,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::pairing::{NodeKey, exchange};
 use gatepost_protocol::tunnel::hello::ALPN;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls::client::Resumption;
@@ -16,7 +16,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::version::TLS13;
 use rustls::{
-    ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, PeerMisbehaved, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, PeerMisbehaved, ServerConfig, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use thiserror::Error;
@@ -95,7 +95,7 @@ impl Identity {
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(any)
             .with_single_cert(chain, private())?;
-        server.alpn_protocols = vec![ALPN.to_vec()];
+        server.alpn_protocols = vec![ALPN.to_vec(), exchange::ALPN.to_vec()];
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
 
@@ -119,10 +119,52 @@ impl Identity {
         Arc::clone(&self.client)
     }
 
-    /// For accepting: the same, and the client must show a certificate.
+    /// For dialling an edge to pair with: ALPN `gatepost-pair/1`, and an edge that shows another key than
+    /// `edge` fails the handshake before anything of ours is sent, our certificate included.
+    pub fn pairing_config(&self, edge: NodeKey) -> (Arc<ClientConfig>, Arc<Pinned>) {
+        let mut client = ClientConfig::clone(&self.client);
+        let algorithms = client.crypto_provider().signature_verification_algorithms;
+        let pinned = Arc::new(Pinned { expected: edge, any: AnyKey(algorithms), found: OnceLock::new() });
+        client.dangerous().set_certificate_verifier(Arc::clone(&pinned) as _);
+        client.alpn_protocols = vec![exchange::ALPN.to_vec()];
+        (Arc::new(client), pinned)
+    }
+
+    /// For accepting, the tunnel as well as pairing: the client must show a certificate.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
+}
+
+/// The key a node will change to, if one was made: it lies beside the key's file. Blocking.
+pub fn next_key(path: &Path) -> Result<Option<NodeKey>, IdentityError> {
+    let next = beside(path, "next");
+    if read(&next)?.is_none() {
+        return Ok(None);
+    }
+    Identity::load_or_create(&next).map(|identity| Some(identity.key()))
+}
+
+/// Makes the key a node will change to, or gives the one that was made. Blocking.
+pub fn make_next_key(path: &Path) -> Result<NodeKey, IdentityError> {
+    Identity::load_or_create(&beside(path, "next")).map(|identity| identity.key())
+}
+
+/// Makes the next key the node's key; the old one is kept under another name. `None` if there is no
+/// next one. A program that runs goes on with the old one until it is started again. Blocking.
+pub fn switch_key(path: &Path) -> Result<Option<NodeKey>, IdentityError> {
+    let Some(key) = next_key(path)? else { return Ok(None) };
+    if let Some(old) = read(path)? {
+        durable::write_file(&beside(path, "old"), old.as_bytes())?;
+    }
+    durable::rename(&beside(path, "next"), path)?;
+    durable::sync_directory(path.parent().unwrap_or(Path::new(".")))?;
+    Ok(Some(key))
+}
+
+/// `identity.pem` and `next`: `identity.next.pem`.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    path.with_extension(format!("{what}.pem"))
 }
 
 /// The key of the certificate a peer showed in a finished handshake. Read by the parser that also
@@ -199,6 +241,62 @@ impl ServerCertVerifier for AnyKey {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
+    }
+}
+
+/// Accepts one key.
+#[derive(Debug)]
+pub struct Pinned {
+    expected: NodeKey,
+    any: AnyKey,
+    found: OnceLock<NodeKey>,
+}
+
+impl Pinned {
+    /// The key that was found instead.
+    pub fn stranger(&self) -> Option<NodeKey> {
+        self.found.get().copied().filter(|found| *found != self.expected)
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let found = NodeKey::of_spki(&ParsedCertificate::try_from(certificate)?.subject_public_key_info());
+        let _ = self.found.set(found);
+        if found == self.expected {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(never_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.signed(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.any.0.supported_schemes()
     }
 }
 
@@ -284,6 +382,25 @@ mod tests {
     }
 
     #[test]
+    fn the_next_key_is_made_once_and_takes_over_when_it_is_told_to() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("identity.pem");
+        let old = Identity::load_or_create(&path).expect("made").key();
+        assert_eq!(next_key(&path).expect("none"), None);
+        assert_eq!(switch_key(&path).expect("nothing to do"), None);
+        let next = make_next_key(&path).expect("made");
+        assert_eq!(make_next_key(&path).expect("kept"), next);
+        assert_eq!(next_key(&path).expect("one"), Some(next));
+        assert_eq!(Identity::load_or_create(&path).expect("loaded").key(), old);
+        assert_eq!(switch_key(&path).expect("switched"), Some(next));
+        assert_eq!(Identity::load_or_create(&path).expect("loaded").key(), next);
+        assert_eq!(next_key(&path).expect("none"), None);
+        let kept = directory.path().join("identity.old.pem");
+        assert_eq!(Identity::load_or_create(&kept).expect("kept").key(), old);
+        assert_eq!(std::fs::metadata(&kept).expect("there").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
     fn a_file_that_holds_no_key_is_left_alone_and_named() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("tunnel.key");
@@ -309,6 +426,35 @@ mod tests {
             // The second time too: nothing is resumed, so each handshake proves the keys.
             assert_eq!(client.handshake_kind(), Some(HandshakeKind::Full));
         }
+    }
+
+    #[test]
+    fn who_pairs_shows_nothing_to_another_edge_than_the_codes() {
+        let (home, edge) = (Identity::throwaway(), Identity::throwaway());
+        let (config, pinned) = home.pairing_config(edge.key());
+        let (client, server) = shaken(config, edge.server_config()).expect("shaken");
+        assert_eq!(client.alpn_protocol(), Some(exchange::ALPN));
+        assert_eq!((pinned.stranger(), peer_key(&server)), (None, Some(home.key())));
+
+        let stranger = Identity::throwaway();
+        let (config, pinned) = home.pairing_config(edge.key());
+        let name = ServerName::try_from("gatepost").expect("a name");
+        let mut client = ClientConnection::new(config, name).expect("a client");
+        let mut server = ServerConnection::new(stranger.server_config()).expect("a server");
+        let mut flight = Vec::new();
+        client.write_tls(&mut flight).expect("memory");
+        server.read_tls(&mut &flight[..]).expect("memory");
+        server.process_new_packets().expect("a hello");
+        let mut flight = Vec::new();
+        server.write_tls(&mut flight).expect("memory");
+        client.read_tls(&mut &flight[..]).expect("memory");
+        client.process_new_packets().expect_err("another key");
+        assert_eq!(pinned.stranger(), Some(stranger.key()));
+        let mut flight = Vec::new();
+        client.write_tls(&mut flight).expect("memory");
+        server.read_tls(&mut &flight[..]).expect("memory");
+        server.process_new_packets().expect_err("only an alert has come");
+        assert_eq!(peer_key(&server), None, "it has not seen who dialled");
     }
 
     #[test]

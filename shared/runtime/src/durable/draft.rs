@@ -1,10 +1,11 @@
 //! A file under a temporary name until it is whole. Dropped before its rename, it is removed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 
 use super::{DurableError, rename};
@@ -53,6 +54,21 @@ impl Draft {
         // file is its length, its blocks and the inode itself; only times may be lost.
         #[expect(clippy::disallowed_methods, reason = "the one place that syncs")]
         self.file.sync_data().map_err(|error| self.failed("sync", error))
+    }
+
+    /// Gives the file the owner and the mode of another, and makes it durable with them.
+    pub fn sync_like(&mut self, like: &Metadata) -> Result<(), DurableError> {
+        let now = self.file.metadata().map_err(|error| self.failed("read", error))?;
+        if (now.uid(), now.gid()) != (like.uid(), like.gid()) {
+            let (user, group) = (Uid::from_raw(like.uid()), Gid::from_raw(like.gid()));
+            rustix::fs::fchown(&self.file, Some(user), Some(group))
+                .map_err(|error| self.failed("give to its owner", error.into()))?;
+        }
+        // After the owner: a change of owner may take bits of the mode away.
+        self.file.set_permissions(like.permissions()).map_err(|error| self.failed("set the mode of", error))?;
+        // Owner and mode must be there after a crash too, so the data alone is not enough.
+        #[expect(clippy::disallowed_methods, reason = "the one place that syncs")]
+        self.file.sync_all().map_err(|error| self.failed("sync", error))
     }
 
     /// The file, to read back from.

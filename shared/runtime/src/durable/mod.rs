@@ -47,6 +47,19 @@ impl DurableError {
 /// Writes a whole small file so that it is there, whole, after any crash: the old contents or the
 /// new, never a mixture. Mode 0600. Durable when it returns.
 pub fn write_file(path: &Path, contents: &[u8]) -> Result<(), DurableError> {
+    write(path, contents, None)
+}
+
+/// Replaces the contents of a file that is somebody's own, such as a config: like [`write_file`], but
+/// its mode and its owner stay, and a link is followed. Fails, and changes nothing, if it can't give
+/// the file back to its owner.
+pub fn replace_file(path: &Path, contents: &[u8]) -> Result<(), DurableError> {
+    let path = &fs::canonicalize(path).map_err(|error| DurableError::new("find", path, error))?;
+    let like = fs::metadata(path).map_err(|error| DurableError::new("read", path, error))?;
+    write(path, contents, Some(&like))
+}
+
+fn write(path: &Path, contents: &[u8], like: Option<&fs::Metadata>) -> Result<(), DurableError> {
     // Unlike a random name, one of process and counter can be left behind only once for each place.
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -55,7 +68,10 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<(), DurableError> {
     remove_if_there(&temporary)?;
     let mut draft = Draft::create(&temporary)?;
     draft.write(contents)?;
-    draft.sync()?;
+    match like {
+        Some(like) => draft.sync_like(like)?,
+        None => draft.sync()?,
+    }
     draft.rename(path)?;
     sync_directory(parent(path))
 }

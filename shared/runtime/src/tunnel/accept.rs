@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::hello::{Refusal, Role};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::connection::Side;
 use super::greeting::{self, Greeted};
+use super::pairing::{Pairing, Visitor};
 use super::session::{Session, SessionFacts};
-use super::transport::{self, Secured, Tls};
+use super::transport::{self, Alpn, Secured, Tls};
 use super::{Incoming, TunnelError};
 use crate::clock::Clock;
 use crate::identity::Identity;
@@ -24,6 +25,9 @@ use crate::identity::Identity;
 const WHOLE_DEADLINE: Duration = Duration::from_secs(15);
 /// Sessions of one key that may be waiting for their other connections.
 const PARTIAL_PER_KEY_MAX: usize = 4;
+
+/// Who may be pairing at once; more are let go.
+const VISITORS_MAX: usize = 8;
 
 /// Refusals of one address are told once in this time.
 const REFUSALS_EVERY: Duration = Duration::from_mins(1);
@@ -37,6 +41,8 @@ pub struct Acceptor {
     identity: Arc<Identity>,
     node: String,
     paired: Arc<Paired>,
+    pairing: Option<Arc<Pairing>>,
+    visitors: Semaphore,
     sessions: mpsc::Sender<(Session, mpsc::Receiver<Incoming>)>,
     clock: Clock,
     partial: Mutex<Vec<Partial>>,
@@ -121,8 +127,23 @@ impl Acceptor {
         sessions: mpsc::Sender<(Session, mpsc::Receiver<Incoming>)>,
         clock: Clock,
     ) -> Self {
-        let live = tokio::sync::Mutex::default();
-        Self { identity, node, paired, sessions, clock, partial: Mutex::default(), refusals: Mutex::default(), live }
+        Self {
+            identity,
+            node,
+            paired,
+            pairing: None,
+            visitors: Semaphore::new(VISITORS_MAX),
+            sessions,
+            clock,
+            partial: Mutex::default(),
+            refusals: Mutex::default(),
+            live: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Lets homes pair by code too: this serves who comes for it.
+    pub fn with_pairing(self, pairing: Arc<Pairing>) -> Self {
+        Self { pairing: Some(pairing), ..self }
     }
 
     /// One accepted connection, until it has become part of a session or was refused. Bounded in time
@@ -130,11 +151,10 @@ impl Acceptor {
     pub async fn accept(&self, stream: TcpStream, peer: SocketAddr) {
         // Boxed: a handshake's state is large.
         match Box::pin(self.greet(stream, peer)).await {
-            Ok(joining) => self.join(joining).await,
+            Ok(Some(joining)) => self.join(joining).await,
+            Ok(None) => {}
             Err(TunnelError::Refused(refusal)) => {
-                let told =
-                    self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(peer.ip(), self.clock.now());
-                if let Some(unsaid) = told {
+                if let Some(unsaid) = self.to_be_told(peer) {
                     tracing::warn!(%peer, unsaid, "no tunnel: {refusal}");
                 }
             }
@@ -143,8 +163,18 @@ impl Acceptor {
         }
     }
 
-    async fn greet(&self, tcp: TcpStream, address: SocketAddr) -> Result<Joining, TunnelError> {
+    /// `Some` if a refusal of this address is to be told now: with how many went unsaid since the last.
+    fn to_be_told(&self, peer: SocketAddr) -> Option<u64> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(peer.ip(), self.clock.now())
+    }
+
+    /// Who came to pair has nothing to join.
+    async fn greet(&self, tcp: TcpStream, address: SocketAddr) -> Result<Option<Joining>, TunnelError> {
         let mut secured = transport::secure_accepted(tcp, &self.identity, &self.clock).await?;
+        if secured.alpn == Alpn::Pairing {
+            self.visit(secured, address).await?;
+            return Ok(None);
+        }
         if !(self.paired)(secured.peer) {
             return self.refuse(secured, |peer| Refusal::NotPaired { got: *peer.as_bytes() }).await;
         }
@@ -158,7 +188,18 @@ impl Acceptor {
             Err(refusal) => return self.refuse(secured, |_| refusal).await,
         };
         greeting::accept(&mut secured.io, &self.node, greeted.version, &self.clock).await?;
-        Ok(Joining { secured, greeted, session: hello.session, role: hello.role, address })
+        Ok(Some(Joining { secured, greeted, session: hello.session, role: hello.role, address }))
+    }
+
+    async fn visit(&self, secured: Secured<Tls>, address: SocketAddr) -> Result<(), TunnelError> {
+        let (Some(pairing), Ok(_place)) = (&self.pairing, self.visitors.try_acquire()) else { return Ok(()) };
+        let visitor = Visitor::new(secured, address, &self.clock)?;
+        if let Err(why) = pairing(visitor).await
+            && let Some(unsaid) = self.to_be_told(address)
+        {
+            tracing::warn!(peer = %address, unsaid, "not paired: {why}");
+        }
+        Ok(())
     }
 
     async fn refuse<T>(
@@ -188,7 +229,7 @@ impl Acceptor {
     }
 
     fn add(&self, joining: Joining) -> Joined {
-        let Joining { secured: Secured { io, peer, group }, greeted, session, role, address } = joining;
+        let Joining { secured: Secured { io, peer, group, alpn: _ }, greeted, session, role, address } = joining;
         let mut partials = self.partial();
         let place = partials.iter().position(|partial| (partial.peer, partial.session) == (peer, session));
         let place = place.unwrap_or_else(|| {

@@ -75,7 +75,7 @@ impl Dialling<'_> {
     }
 
     async fn one(&self, tcp: TcpStream, role: Role) -> Result<(Secured<Tls>, Greeted), TunnelError> {
-        let mut secured = transport::secure_dialled(tcp, self.identity, self.clock).await?;
+        let mut secured = transport::secure_dialled(tcp, self.identity.client_config(), self.clock).await?;
         if !self.keys.contains(&secured.peer) {
             let refusal = greeting::refuse_key(&mut secured.io, self.keys, secured.peer, self.clock).await;
             transport::linger(secured.io, self.clock).await;
@@ -98,7 +98,8 @@ fn unreachable(address: &str, why: &io::Error) -> TunnelError {
     TunnelError::Unreachable { address: address.to_owned(), why: why.to_string() }
 }
 
-async fn connect(address: &str, clock: &Clock) -> Result<TcpStream, TunnelError> {
+/// Connects to whichever of a name's addresses answers first.
+pub(super) async fn connect(address: &str, clock: &Clock) -> Result<TcpStream, TunnelError> {
     let connected = async {
         let addresses = interleaved(lookup_host(address).await?.collect());
         race(addresses, clock).await

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 /// Time for the other side's first record.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// What we call ourselves, for people.
-const SOFTWARE: &str = concat!("gatepost ", env!("CARGO_PKG_VERSION"));
+pub(super) const SOFTWARE: &str = concat!("gatepost ", env!("CARGO_PKG_VERSION"));
 const VERSIONS: (u16, u16) = (VERSION_MIN, VERSION_MAX);
 
 /// What the two sides agreed on.
@@ -49,8 +49,8 @@ pub(super) async fn hello<IO: AsyncRead + AsyncWrite + Unpin>(
         features: Vec::new(),
     };
     let ack = async {
-        say(io, &Opening::Hello(hello)).await?;
-        hear(io).await
+        say(io, &Opening::Hello(hello), HELLO_OCTETS_MAX).await?;
+        hear(io, HELLO_OCTETS_MAX).await
     };
     match clock.timeout(HELLO_DEADLINE, ack).await.ok_or_else(late)?? {
         HelloAck::Accepted { version, software, node, features: _ } => {
@@ -71,13 +71,13 @@ pub(super) async fn refuse_key<IO: AsyncRead + AsyncWrite + Unpin>(
     let expected = expected.iter().map(|key| *key.as_bytes()).collect();
     let refusal = Refusal::WrongKey { expected, got: *got.as_bytes() };
     // If it can't be told, it is logged here all the same.
-    let _ = clock.timeout(HELLO_DEADLINE, say(io, &Opening::Refused(refusal.clone()))).await;
+    let _ = clock.timeout(HELLO_DEADLINE, say(io, &Opening::Refused(refusal.clone()), HELLO_OCTETS_MAX)).await;
     refusal
 }
 
 /// Accepting: hears the dialling side's hello and checks that we speak a common version. Not answered yet.
 pub(super) async fn hear_hello<IO: AsyncRead + Unpin>(io: &mut IO, clock: &Clock) -> Result<Hello, TunnelError> {
-    match clock.timeout(HELLO_DEADLINE, hear(io)).await.ok_or_else(late)?? {
+    match clock.timeout(HELLO_DEADLINE, hear(io, HELLO_OCTETS_MAX)).await.ok_or_else(late)?? {
         Opening::Hello(hello) => Ok(hello),
         Opening::Refused(refusal) => Err(TunnelError::Refused(refusal.from_other_side())),
     }
@@ -98,31 +98,40 @@ pub(super) async fn accept<IO: AsyncWrite + Unpin>(
 ) -> Result<(), TunnelError> {
     let ack =
         HelloAck::Accepted { version, software: SOFTWARE.to_owned(), node: printable(node), features: Vec::new() };
-    clock.timeout(HELLO_DEADLINE, say(io, &ack)).await.ok_or_else(late)?
+    clock.timeout(HELLO_DEADLINE, say(io, &ack, HELLO_OCTETS_MAX)).await.ok_or_else(late)?
 }
 
 /// Accepting: not connected, and why.
 pub(super) async fn refuse<IO: AsyncWrite + Unpin>(io: &mut IO, refusal: &Refusal, clock: &Clock) {
     // If it can't be told, it is logged here all the same.
-    let _ = clock.timeout(HELLO_DEADLINE, say(io, &HelloAck::Refused(refusal.clone()))).await;
+    let _ = clock.timeout(HELLO_DEADLINE, say(io, &HelloAck::Refused(refusal.clone()), HELLO_OCTETS_MAX)).await;
 }
 
-async fn say<IO: AsyncWrite + Unpin, T: Serialize>(io: &mut IO, record: &T) -> Result<(), TunnelError> {
+/// Says one record of at most `octets_max`.
+pub(super) async fn say<IO: AsyncWrite + Unpin, T: Serialize>(
+    io: &mut IO,
+    record: &T,
+    octets_max: usize,
+) -> Result<(), TunnelError> {
     let mut bytes = BytesMut::new();
-    frame::put_record(&mut bytes, record, HELLO_OCTETS_MAX).map_err(broken)?;
+    frame::put_record(&mut bytes, record, octets_max).map_err(broken)?;
     io.write_all(&bytes).await.map_err(broken)?;
     io.flush().await.map_err(broken)
 }
 
-async fn hear<IO: AsyncRead + Unpin, T: DeserializeOwned>(io: &mut IO) -> Result<T, TunnelError> {
+/// Hears one record of at most `octets_max`, and not an octet further.
+pub(super) async fn hear<IO: AsyncRead + Unpin, T: DeserializeOwned>(
+    io: &mut IO,
+    octets_max: usize,
+) -> Result<T, TunnelError> {
     let malformed = |_| TunnelError::Refused(Refusal::Malformed);
     let mut bytes = BytesMut::zeroed(HEADER_OCTETS);
     io.read_exact(&mut bytes).await.map_err(broken)?;
     // Checks the announced length before anything of it is read.
-    let octets = frame::announced(&bytes, HELLO_OCTETS_MAX).map_err(malformed)?;
+    let octets = frame::announced(&bytes, octets_max).map_err(malformed)?;
     bytes.resize(HEADER_OCTETS + octets, 0);
     io.read_exact(&mut bytes[HEADER_OCTETS..]).await.map_err(broken)?;
-    match frame::take(&mut bytes, HELLO_OCTETS_MAX).map_err(malformed)? {
+    match frame::take(&mut bytes, octets_max).map_err(malformed)? {
         Some(frame @ Frame::Record(_)) => frame.record().map_err(malformed),
         Some(Frame::Data(_)) | None => Err(TunnelError::Refused(Refusal::Malformed)),
     }

@@ -13,6 +13,7 @@ mod accept;
 mod connection;
 mod dial;
 mod greeting;
+mod pairing;
 mod pulse;
 mod session;
 mod stream;
@@ -28,6 +29,7 @@ use thiserror::Error;
 
 pub use self::accept::Acceptor;
 pub use self::dial::dial;
+pub use self::pairing::{Applicant, Pairing, PairingError, Visitor, pair, software};
 pub use self::session::{Session, SessionFacts};
 pub use self::stream::Stream;
 

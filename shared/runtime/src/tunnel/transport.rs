@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::pairing::{NodeKey, exchange};
 use gatepost_protocol::tunnel::hello::ALPN;
-use rustls::CommonState;
+use rustls::{ClientConfig, CommonState};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -34,22 +34,32 @@ pub(super) type Tls = TlsStream<BufReader<TcpStream>>;
 pub(super) struct Secured<IO> {
     pub(super) io: IO,
     pub(super) peer: NodeKey,
+    /// What it is for.
+    pub(super) alpn: Alpn,
     /// Key exchange group.
     pub(super) group: String,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alpn {
+    /// A session.
+    Tunnel,
+    /// Pairing by code.
+    Pairing,
 }
 
 /// TLS as the dialling side.
 pub(super) async fn secure_dialled(
     tcp: TcpStream,
-    identity: &Identity,
+    config: Arc<ClientConfig>,
     clock: &Clock,
 ) -> Result<Secured<Tls>, TunnelError> {
     prepare(&tcp);
     let address = tcp.peer_addr().map_err(|error| TunnelError::Broken(error.to_string()))?;
     // Not sent, not checked: the key alone decides.
     let name = ServerName::IpAddress(address.ip().into());
-    let handshake =
-        TlsConnector::from(identity.client_config()).connect(name, BufReader::with_capacity(READ_OCTETS, tcp));
+    let handshake = TlsConnector::from(config).connect(name, BufReader::with_capacity(READ_OCTETS, tcp));
     let tls = finished(clock.timeout(HANDSHAKE_DEADLINE, handshake).await)?;
     secured(tls.into())
 }
@@ -69,21 +79,33 @@ pub(super) async fn secure_accepted(
 fn finished<T>(handshake: Option<std::io::Result<T>>) -> Result<T, TunnelError> {
     match handshake {
         Some(Ok(tls)) => Ok(tls),
+        Some(Err(error)) if is_alpn_refusal(&error) => Err(no_common_alpn()),
         Some(Err(error)) => Err(TunnelError::Handshake(error.to_string())),
         None => Err(TunnelError::Handshake("it took too long".to_owned())),
     }
 }
 
+fn is_alpn_refusal(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))
+}
+
+fn no_common_alpn() -> TunnelError {
+    TunnelError::Handshake("the other side does not speak the same protocol: upgrade whichever is older".to_owned())
+}
+
 fn secured(io: Tls) -> Result<Secured<Tls>, TunnelError> {
     let (_, state) = io.get_ref();
     let state: &CommonState = state;
-    if state.alpn_protocol() != Some(ALPN) {
-        return Err(TunnelError::Handshake("the other side does not speak gatepost/1".to_owned()));
-    }
+    let alpn = match state.alpn_protocol() {
+        Some(ALPN) => Alpn::Tunnel,
+        Some(exchange::ALPN) => Alpn::Pairing,
+        _ => return Err(no_common_alpn()),
+    };
     let peer = peer_key(state)
         .ok_or_else(|| TunnelError::Handshake("the other side's certificate can't be read".to_owned()))?;
     let group = state.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name())).unwrap_or_default();
-    Ok(Secured { io, peer, group })
+    Ok(Secured { io, peer, alpn, group })
 }
 
 /// Best effort: a connection without these options works, only less well.

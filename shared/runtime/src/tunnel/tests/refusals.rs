@@ -23,7 +23,7 @@ fn versions_hello(versions: (u16, u16), session: [u8; 16], role: Role) -> Openin
 /// A TLS connection to the edge on which nothing was said yet.
 async fn raw(edge: &Edge, identity: &Identity) -> transport::Tls {
     let tcp = TcpStream::connect(edge.address).await.expect("connected");
-    transport::secure_dialled(tcp, identity, &Clock::real()).await.expect("secured").io
+    transport::secure_dialled(tcp, identity.client_config(), &Clock::real()).await.expect("secured").io
 }
 
 async fn say(io: &mut transport::Tls, opening: &Opening) {
