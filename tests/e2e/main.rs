@@ -4,6 +4,7 @@
 mod away;
 mod bounce;
 mod cli;
+mod codes;
 mod config;
 mod inbound;
 mod interop;

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Cli, Failure, print_json, text};
 use crate::config::Config;
-use crate::{pairing, run};
+use crate::pairing;
+use crate::run;
 
 /// Time between two looks at whether the code was used.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -58,7 +59,9 @@ pub(super) fn pair(cli: &Cli, args: &PairArgs) -> Result<(), Failure> {
         eprintln!("At home, once and before {}: gatepost-home pair CODE", text(&opened["expires"]));
     }
     if opened["inherits_sealed_mail"] == true {
-        eprintln!("note: sealed mail of a former home of this name lies here; whoever pairs with this code is offered it");
+        eprintln!(
+            "note: sealed mail of a former home of this name lies here; whoever pairs with this code is offered it"
+        );
     }
     if args.wait || (on_terminal && !args.no_wait) { wait(cli, &opened, on_terminal) } else { Ok(()) }
 }
@@ -95,9 +98,15 @@ fn wait(cli: &Cli, opened: &Value, on_terminal: bool) -> Result<(), Failure> {
             }
             Some("expired") => return failed("the code has expired; ask for another: gatepost-edge pair"),
             Some("given up") => {
-                return failed("too many wrong codes came, so this one was given up; ask for another: gatepost-edge pair");
+                return failed(
+                    "too many wrong codes came, so this one was given up; ask for another: gatepost-edge pair",
+                );
             }
-            _ => return failed("the edge was started again, and knows no more of this code; ask for another: gatepost-edge pair"),
+            _ => {
+                return failed(
+                    "the edge was started again, and knows no more of this code; ask for another: gatepost-edge pair",
+                );
+            }
         }
     }
 }

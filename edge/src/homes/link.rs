@@ -108,7 +108,7 @@ impl Link {
         match what {
             // Bounded by the streams a session may have open; a full channel only slows this home's next request.
             Ok(what) => {
-                drop(self.asked.send(Asked { home: self.home.clone(), what, version: self.version, stream }).await)
+                drop(self.asked.send(Asked { home: self.home.clone(), what, version: self.version, stream }).await);
             }
             Err(request) => {
                 warn!(home = self.home.name(), verb = verb(&request), connection = %role, "a home asked for what it may not");

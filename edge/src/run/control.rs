@@ -6,8 +6,8 @@ use gatepost_protocol::pairing::code::DialAddress;
 use gatepost_runtime::clock::rfc3339;
 use serde_json::{Value, json};
 
-use crate::pairing::window::{End, State};
 use crate::pairing::Pairing;
+use crate::pairing::window::{End, State};
 use crate::status::Status;
 
 /// One request and its answer; an error is a text for people.

@@ -134,11 +134,13 @@ mod tests {
         EdgeSettings { name: name.into(), address: address.into(), keys }
     }
 
-    const BARE: &str = "# my home\nhostname = \"home.example.org\"   # for the LAN\n\n[listen]\nsubmissions = \"off\"\n";
+    const BARE: &str =
+        "# my home\nhostname = \"home.example.org\"   # for the LAN\n\n[listen]\nsubmissions = \"off\"\n";
 
     #[test]
     fn an_edge_is_added_and_nothing_else_changes() {
-        let (vps1, vps2) = (edge("vps1", "mail.example.org:10025", &["a"]), edge("vps2", "[2001:db8::1]:10025", &["b", "c"]));
+        let (vps1, vps2) =
+            (edge("vps1", "mail.example.org:10025", &["a"]), edge("vps2", "[2001:db8::1]:10025", &["b", "c"]));
         let one = put_edge(BARE, &vps1, None).expect("added");
         let [a, b, c] = ["a", "b", "c"].map(|seed| NodeKey::of_spki(seed.as_bytes()));
         let table = format!("\n[[edge]]\nname = \"vps1\"\naddress = \"mail.example.org:10025\"\nkey = \"{a}\"\n");
@@ -169,7 +171,8 @@ mod tests {
     #[test]
     fn an_inline_list_stays_one() {
         let [a, b] = ["a", "b"].map(|seed| NodeKey::of_spki(seed.as_bytes()));
-        let text = format!("edge = [{{ name = \"vps1\", address = \"x:1\", key = \"{a}\" }}]\nhostname = \"h.example\"\n");
+        let text =
+            format!("edge = [{{ name = \"vps1\", address = \"x:1\", key = \"{a}\" }}]\nhostname = \"h.example\"\n");
         let two = put_edge(&text, &edge("vps2", "y:2", &["b"]), None).expect("added");
         assert!(two.contains(&format!("{{ name = \"vps2\", address = \"y:2\", key = \"{b}\" }}]")), "{two}");
         assert_eq!(remove_edge(&two, "vps2").expect("removed"), text);

@@ -21,7 +21,11 @@ use gatepost_protocol::mail::pattern::{DomainPattern, LocalPattern};
 use gatepost_protocol::mail::reply::{Enhanced, Reply};
 use gatepost_protocol::mail::srs::SrsKey;
 use gatepost_protocol::mail::verdict::Verdict;
+use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::pairing::code::PairingCode;
+use gatepost_protocol::pairing::exchange::{Paired, PairingAnswer, PairingRefusal, PairingRequest, Side, prove};
 use gatepost_protocol::seal::container::{self, ENCAPSULATED_OCTETS};
+use gatepost_protocol::secret::Secret;
 use gatepost_protocol::tunnel::frame::{self, DIRECTORY_OCTETS_MAX, HEADER_OCTETS};
 use gatepost_protocol::tunnel::heartbeat::Beat;
 use gatepost_protocol::tunnel::hello::{Hello, HelloAck, Opening, Refusal, Role};
@@ -106,6 +110,7 @@ fn every_record_has_the_bytes_it_always_had() {
     messages(&mut golden);
     logins(&mut golden);
     relays(&mut golden);
+    pairing(&mut golden);
     spool(&mut golden);
     owners(&mut golden);
     golden.done();
@@ -347,6 +352,46 @@ fn owners(golden: &mut Golden) {
     golden.record("request-admin-metrics", &Request::Admin(AdminRequest::Metrics));
     golden.record("admin-answer", &AdminAnswer::Answer("{}".into()));
     golden.record("admin-refused", &AdminAnswer::Refused("no".into()));
+}
+
+fn pairing(golden: &mut Golden) {
+    let code = PairingCode {
+        address: "mail.example.org:10025".parse().expect("valid"),
+        edge_key: NodeKey::from_bytes([1; 32]),
+        secret: Secret::new(vec![2; 16]),
+    };
+    golden.bytes("pairing-code", code.reveal().as_bytes());
+    golden.bytes("pairing-proof-home", &prove(&code.secret, Side::Home, &[3; 32]));
+    golden.bytes("pairing-proof-edge", &prove(&code.secret, Side::Edge, &[3; 32]));
+    let request = PairingRequest {
+        proof: [4; 32],
+        software: "gatepost 0.1.0".into(),
+        node: "home.example.org".into(),
+        more_keys: vec![[5; 32]],
+        domains: vec!["example.org".into(), "example.net".into()],
+    };
+    golden.record("pairing-request", &request);
+    let paired = Paired {
+        proof: [6; 32],
+        software: "gatepost 0.1.0".into(),
+        node: "mail.example.org".into(),
+        home: "cottage".into(),
+        more_keys: vec![[7; 32]],
+        again: true,
+    };
+    golden.record("pairing-paired", &PairingAnswer::Paired(paired));
+    for (name, refusal) in [
+        ("wrong", PairingRefusal::Wrong),
+        ("used", PairingRefusal::Used),
+        ("expired", PairingRefusal::Expired),
+        ("given-up", PairingRefusal::GivenUp),
+        ("domain-taken", PairingRefusal::DomainTaken("example.org".into())),
+        ("by-hand", PairingRefusal::ByHand("edge.toml:3".into())),
+        ("malformed", PairingRefusal::Malformed("no".into())),
+        ("failed", PairingRefusal::Failed("no".into())),
+    ] {
+        golden.record(&format!("pairing-refused-{name}"), &PairingAnswer::Refused(refusal));
+    }
 }
 
 fn spool(golden: &mut Golden) {

@@ -8,6 +8,8 @@ use gatepost_protocol::mail::header::{HeaderScan, body_start, fields, without};
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::pairing::code::PairingCode;
+use gatepost_protocol::pairing::exchange::{PairingAnswer, PairingRequest};
 use gatepost_protocol::seal::container::{CHUNK_OCTETS_MAX, Header, Reader, TAG_OCTETS};
 use gatepost_protocol::tunnel::frame::{self, RECORD_OCTETS_MAX};
 use gatepost_protocol::tunnel::hello::{HelloAck, Opening};
@@ -45,6 +47,35 @@ pub fn address(data: &[u8]) {
     }
     if let Some(transfer) = TransferId::parse(text) {
         assert_eq!(TransferId::parse(&transfer.to_string()), Some(transfer));
+    }
+}
+
+/// Pairing codes as people paste them, and the records both sides say, by a first octet that chooses.
+pub fn pairing(data: &[u8]) {
+    let Some((&kind, body)) = data.split_first() else { return };
+    match kind % 4 {
+        0 => drop(same::<PairingRequest>(body)),
+        1 => {
+            if let Some(PairingAnswer::Refused(refusal)) = same::<PairingAnswer>(body) {
+                let _ = refusal.to_string();
+            }
+        }
+        2 => {
+            // A checksum that fits, so that what is behind it is reached.
+            let hrp = bech32::Hrp::parse("gpair").expect("a prefix");
+            if let Ok(text) = bech32::encode::<bech32::Bech32m>(hrp, body) {
+                code(&text);
+            }
+        }
+        _ => code(&String::from_utf8_lossy(body)),
+    }
+}
+
+fn code(text: &str) {
+    if let Ok(code) = text.parse::<PairingCode>() {
+        let printed = code.reveal();
+        assert!(printed.bytes().all(|b| b.is_ascii_alphanumeric()));
+        assert_eq!(printed.parse(), Ok(code));
     }
 }
 

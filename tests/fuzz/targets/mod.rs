@@ -4,7 +4,7 @@
 mod codecs;
 mod smtp;
 
-pub use codecs::{address, container, frame, header, record};
+pub use codecs::{address, container, frame, header, pairing, record};
 pub use smtp::{body, command, line, reply_reader, sasl, sasl_client, smtp_client, smtp_server};
 
 /// What [`alarm`] fails on.
@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("frame", frame),
     ("header", header),
     ("line", line),
+    ("pairing", pairing),
     ("record", record),
     ("reply_reader", reply_reader),
     ("sasl", sasl),

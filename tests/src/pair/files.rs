@@ -6,7 +6,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::options::{Options, Outbound, merge};
+use super::options::{Options, Outbound, Pairing, merge};
 use crate::world::authority::Issued;
 
 /// Where an edge listens.
@@ -69,7 +69,9 @@ pub fn write_edge(
     listen.insert("tunnel".to_owned(), doors.tunnel.to_string().into());
     let mut table = node.table();
     table.insert("listen".to_owned(), listen.into());
-    table.insert("home".to_owned(), Value::Array(vec![home.into()]));
+    if options.pairing == Pairing::ByHand {
+        table.insert("home".to_owned(), Value::Array(vec![home.into()]));
+    }
     for setting in &options.edge_set {
         merge(&mut table, setting)?;
     }
@@ -113,7 +115,10 @@ pub fn write_home(
     table.insert("domains".to_owned(), strings(&domains));
     table.insert("postmaster".to_owned(), postmaster.into());
     table.insert("listen".to_owned(), listen.into());
-    table.insert("edge".to_owned(), Value::Array(edges.collect()));
+    let edges: Vec<_> = edges.collect();
+    if !edges.is_empty() {
+        table.insert("edge".to_owned(), Value::Array(edges));
+    }
     if !routes.is_empty() {
         table.insert("route".to_owned(), Value::Array(routes));
     }

@@ -5,6 +5,7 @@
 //! The pair restarts nothing by itself.
 
 pub mod build;
+pub mod code;
 pub mod facts;
 pub mod files;
 pub mod options;
@@ -25,7 +26,7 @@ use serde_json::Value;
 
 use self::facts::{AccountFacts, EdgeFacts, Facts, HomeFacts, SinkFacts};
 use self::files::{EdgeDoors, EdgePeer, HomeDoors, Node};
-use self::options::Options;
+use self::options::{Options, Pairing};
 use self::program::Program;
 use crate::fault::proxy::Proxy;
 use crate::observe;
@@ -93,6 +94,11 @@ impl Pair {
         for edge in &mut pair.edges {
             edge.program.start()?;
         }
+        if options.pairing == Pairing::ByCode {
+            for edge in 0..pair.edges.len() {
+                pair.pair_by_code(edge)?;
+            }
+        }
         pair.home.program.start()?;
         pair.wait_until_up();
         pair.write_facts()?;
@@ -157,6 +163,9 @@ impl Pair {
                 key: program.ask(&["key"])?.trim().to_owned(),
             });
             edges.push(Edge { program, doors, proxy });
+        }
+        if options.pairing == Pairing::ByCode {
+            peers.clear();
         }
         peers.extend(options.more_edges.iter().cloned());
         let submissions = free_at(at.home);

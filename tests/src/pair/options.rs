@@ -29,6 +29,8 @@ pub struct Options {
     pub edge_set: Vec<String>,
     /// `KEY=VALUE` to merge into the home's config.
     pub home_set: Vec<String>,
+    /// How the two sides know each other.
+    pub pairing: Pairing,
     /// Put a proxy that can cut and swallow between home and edge.
     pub tunnel_proxy: bool,
     /// Words put before the edge's command (a tracer).
@@ -65,6 +67,15 @@ impl Default for Addresses {
     }
 }
 
+/// How the two sides know each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// Each config lists the other.
+    ByHand,
+    /// Each config is left without the other side, for [`super::Pair::pair_by_code`].
+    ByCode,
+}
+
 /// Where outbound mail goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outbound {
@@ -88,6 +99,7 @@ impl Default for Options {
             more_edges: Vec::new(),
             edge_set: Vec::new(),
             home_set: Vec::new(),
+            pairing: Pairing::ByHand,
             tunnel_proxy: false,
             edge_wrapper: Vec::new(),
             home_wrapper: Vec::new(),
@@ -121,6 +133,12 @@ impl Options {
     /// With this in the home's config.
     pub fn home_set(mut self, setting: &str) -> Self {
         self.home_set.push(setting.to_owned());
+        self
+    }
+
+    /// To be paired by code.
+    pub fn by_code(mut self) -> Self {
+        self.pairing = Pairing::ByCode;
         self
     }
 

@@ -37,7 +37,9 @@ pub struct DialAddress(String);
 
 /// A text that is no address to dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("not an address to dial; a name or address and a port, such as \"mail.example.org:10025\" or \"[2001:db8::1]:10025\"")]
+#[error(
+    "not an address to dial; a name or address and a port, such as \"mail.example.org:10025\" or \"[2001:db8::1]:10025\""
+)]
 pub struct DialAddressError;
 
 impl DialAddress {
@@ -65,7 +67,8 @@ impl FromStr for DialAddress {
         let good = match text.parse::<SocketAddr>() {
             Ok(address) => address.port() > 0 && !address.ip().is_unspecified(),
             Err(_) => text.rsplit_once(':').is_some_and(|(host, port)| {
-                let is_port = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+                let is_port =
+                    port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
                 is_port && Domain::parse(host).is_ok_and(|domain| domain.literal().is_none())
             }),
         };

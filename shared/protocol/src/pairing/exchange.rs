@@ -163,9 +163,7 @@ mod tests {
 
     #[test]
     fn refusals_say_what_to_do() {
-        for refusal in
-            [PairingRefusal::Wrong, PairingRefusal::Used, PairingRefusal::Expired, PairingRefusal::GivenUp]
-        {
+        for refusal in [PairingRefusal::Wrong, PairingRefusal::Used, PairingRefusal::Expired, PairingRefusal::GivenUp] {
             assert!(refusal.is_about_the_code());
             assert!(refusal.to_string().contains("gatepost-edge pair"), "{refusal}");
         }

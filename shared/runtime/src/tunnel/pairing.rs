@@ -100,7 +100,9 @@ pub enum PairingError {
     #[error("{0}")]
     Tunnel(#[from] TunnelError),
     /// Not the edge that made the code: it was told nothing.
-    #[error("at {address} answers another machine than the one that made this code (its key is {found}); nothing was told to it")]
+    #[error(
+        "at {address} answers another machine than the one that made this code (its key is {found}); nothing was told to it"
+    )]
     Stranger {
         /// Where.
         address: String,
