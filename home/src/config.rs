@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::accounts;
+use crate::delivery::config::{Keepers, RawDelivery};
 use crate::edges::EdgeSettings;
 use crate::queue;
 use crate::queue::next_hop::{RawRoute, Routes};
@@ -56,6 +57,8 @@ pub struct Raw {
     limits: RawLimits,
     #[serde(default)]
     dns: RawDns,
+    #[serde(default)]
+    delivery: RawDelivery,
     #[serde(default)]
     queue: queue::config::RawQueue,
     #[serde(default)]
@@ -145,6 +148,8 @@ pub struct Config {
     pub submission_connections_per_address_max: usize,
     /// Resolvers; none means the system's.
     pub dns_servers: Vec<SocketAddr>,
+    /// `[delivery]`.
+    pub keepers: Keepers,
     /// `[queue]`.
     pub queue: queue::config::Settings,
     /// `[[route]]`.
@@ -248,6 +253,7 @@ fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
         Some(written) => listener(written, source)?,
     };
     let relay = relay(&raw, source, &mut warnings)?;
+    let keepers = Keepers::check(&raw.delivery, &domains, source)?;
     let queue = queue::config::Settings::check(raw.queue, &hostname, postmaster.clone(), source)?;
     Ok(Config {
         domains,
@@ -274,6 +280,7 @@ fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
             source,
         )?,
         dns_servers: raw.dns.servers.iter().map(|server| dns_server(server, source)).collect::<Result<_, _>>()?,
+        keepers,
         queue,
         routes: Routes::check(raw.route, source)?,
         trace: trace::Rules::check(&raw.trace, source)?,

@@ -8,6 +8,7 @@ mod codes;
 mod config;
 mod inbound;
 mod interop;
+mod lmtp;
 mod local;
 mod lying_edge;
 mod pairing;

@@ -19,6 +19,16 @@ fn for_people(status: &Value) -> String {
         format!("submissions  {}", status["submissions"].as_str().unwrap_or("off")),
         format!("queue        {} message(s)", text(&status["queue"], "messages")),
     ];
+    for server in list(status, "mailbox_servers") {
+        let name = text(server, "server");
+        lines.push(match server["trouble"].as_str() {
+            Some(why) => format!("mailboxes    {name}: in trouble since {}: {why}", text(server, "since")),
+            None => format!("mailboxes    kept by {name}"),
+        });
+    }
+    if status["queue"]["local"].as_u64().is_some_and(|waiting| waiting > 0) {
+        lines.push(format!("mailboxes    {} message(s) wait for delivery", text(&status["queue"], "local")));
+    }
     if status["certificate_self_signed"] == true {
         lines.push("certificate  self-signed: no client can verify it; name yours in [tls]".to_owned());
     }
@@ -54,6 +64,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn people_see_what_is_wrong_with_the_server_of_their_mailboxes() {
+        let shown = for_people(&json!({
+            "queue": { "messages": 3, "local": 2 },
+            "mailbox_servers": [
+                { "server": "unix:/run/lmtp", "trouble": "451 4.4.1 gone", "since": "2026-11-20T12:00:00Z" },
+            ],
+        }));
+        for words in ["unix:/run/lmtp: in trouble since 2026-11-20T12:00:00Z: 451 4.4.1 gone", "2 message(s) wait for"]
+        {
+            assert!(shown.contains(words), "{shown}");
+        }
+    }
 
     #[test]
     fn people_see_every_file_that_was_set_aside_and_where() {

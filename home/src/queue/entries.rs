@@ -115,12 +115,17 @@ impl Entries {
     }
 
     /// See [`super::Queue::prepare`].
-    pub fn prepare(&self, new: NewEntry, message: &Message) -> Result<(Entry, Drafts), DurableError> {
+    pub fn prepare(
+        &self,
+        new: NewEntry,
+        message: &Message,
+        begin: impl FnOnce(&mut Entry),
+    ) -> Result<(Entry, Drafts), DurableError> {
         if self.waiting() >= self.rules().settings.messages_max {
             let source = io::Error::new(io::ErrorKind::StorageFull, "the queue holds as many messages as it may");
             return Err(DurableError { action: "queue", path: new.id.to_string().into(), source });
         }
-        self.store.prepare(new, message, self.now_unix_ms())
+        self.store.prepare(new, message, self.now_unix_ms(), begin)
     }
 
     /// See [`super::Prepared::commit`].
@@ -132,7 +137,8 @@ impl Entries {
             sender = %entry.reverse_path,
             recipients = entry.recipients.len(),
             octets = entry.octets,
-            "queued"
+            "{}",
+            if entry.local { "waits for the server of its mailboxes" } else { "queued" }
         );
         self.table().insert(entry);
         self.changed.notify_one();
@@ -199,6 +205,11 @@ impl Entries {
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.table().live.len()
+    }
+
+    /// How many of them are for mailboxes here.
+    pub fn waiting_local(&self) -> usize {
+        self.table().live.values().filter(|slot| slot.entry.local).count()
     }
 
     /// Changes an entry: durable when this returns, unchanged if it fails. One that is done by that is

@@ -27,6 +27,7 @@ use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::DurableError;
+use gatepost_runtime::random;
 use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Signal;
 use gatepost_runtime::tunnel::Session;
@@ -38,6 +39,7 @@ use self::entry::Entry;
 use self::next_hop::Routes;
 use self::runner::Runner;
 use self::store::Drafts;
+use crate::delivery::lmtp::{Answer, Servers};
 use crate::message::Message;
 
 /// Where files are put that can't be used, inside the state directory.
@@ -96,11 +98,24 @@ impl fmt::Debug for ConnectedEdge {
 /// dials the edges holds the sender, and sends the whole list at each connect and loss.
 pub type Edges = watch::Receiver<Vec<ConnectedEdge>>;
 
+/// What an event of the queue is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// A report to the sender.
+    Report,
+    /// A whole message for mailboxes here that refused it for good: the postmaster gets it.
+    Stranded,
+    /// A whole message for mailboxes here that are Maildirs by now.
+    Reclaimed,
+}
+
 /// A bounce on its way to a mailbox. The receiver hands it to the router as a message of our own
 /// and answers with the router's reply: the queue forgets the recipient only after a positive one.
 /// After a crash the same bounce comes again, byte for byte, under the same id.
 #[derive(Debug)]
 pub struct Bounce {
+    /// What it is.
+    pub errand: Errand,
     /// Names it, for good: what makes a repeat harmless.
     pub id: TransferId,
     /// Its trace id.
@@ -159,7 +174,24 @@ impl Queue {
     /// Writes message and entry, synced, under temporary names. Blocking. A full queue is
     /// [`DurableError::is_full`], as a full disk is.
     pub fn prepare(&self, entry: NewEntry, message: &Message) -> Result<Prepared, DurableError> {
-        let (entry, drafts) = self.entries.prepare(entry, message)?;
+        let (entry, drafts) = self.entries.prepare(entry, message, |_| ())?;
+        Ok(Prepared { entries: Arc::clone(&self.entries), entry, drafts })
+    }
+
+    /// The same for mailboxes here whose server did not take the message: it gave these answers, none of them
+    /// positive, one for each recipient. Those that are not final are tried again; what is refused for good goes
+    /// to the postmaster, or back to the account it came from. Blocking.
+    pub fn prepare_local(
+        &self,
+        entry: NewEntry,
+        answers: &[Answer],
+        message: &Message,
+    ) -> Result<Prepared, DurableError> {
+        let (rules, now) = (self.entries.rules(), self.entries.now_unix_ms());
+        let (entry, drafts) = self.entries.prepare(entry, message, |entry| {
+            entry.local = true;
+            rules.schedule.begun_elsewhere(entry, answers, now, u16::from_be_bytes(random::bytes()));
+        })?;
         Ok(Prepared { entries: Arc::clone(&self.entries), entry, drafts })
     }
 
@@ -187,8 +219,15 @@ impl Queue {
 
     /// Sends what is due, until draining begins; then finishes what runs. Call it once, after every
     /// open intent was settled.
-    pub async fn run(self, edges: Edges, bounces: mpsc::Sender<Bounce>, resolver: Resolver, signal: Signal) {
-        Runner::new(self.entries, edges, bounces, resolver).run(signal).await;
+    pub async fn run(
+        self,
+        edges: Edges,
+        bounces: mpsc::Sender<Bounce>,
+        resolver: Resolver,
+        servers: Servers,
+        signal: Signal,
+    ) {
+        Runner::new(self.entries, edges, bounces, resolver, servers).run(signal).await;
     }
 
     /// What the control socket was asked under the key `queue` (`{"queue": …}`): the value beneath it in, the
@@ -204,6 +243,11 @@ impl Queue {
     /// The same without a runtime, for commands while nothing runs. Blocking.
     pub fn command(&self, command: command::Command) -> Result<serde_json::Value, String> {
         command::perform(&self.entries, command)
+    }
+
+    /// How many of those that wait are for mailboxes here.
+    pub fn waiting_local(&self) -> usize {
+        self.entries.waiting_local()
     }
 
     /// How many messages wait (held ones included).

@@ -9,6 +9,7 @@ use gatepost_protocol::pairing::NodeKey;
 
 use super::QueueId;
 use super::next_hop::Via;
+use crate::delivery::config::Server;
 
 /// Work of one kind towards one place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +25,8 @@ pub enum Lane {
         /// Domain, or host and port.
         to: String,
     },
+    /// Messages for mailboxes here, to the server that keeps them; `None`: to our Maildirs.
+    Mailboxes(Option<Server>),
 }
 
 /// The lanes.

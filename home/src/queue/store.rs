@@ -200,6 +200,7 @@ impl Store {
         new: NewEntry,
         message: &Message,
         queued_unix_ms: i64,
+        begin: impl FnOnce(&mut Entry),
     ) -> Result<(Entry, Drafts), DurableError> {
         let id = new.id;
         let mut draft = self.draft(id, Part::MessageNew)?;
@@ -209,7 +210,8 @@ impl Store {
             path: self.path(id, Part::MessageNew),
             source,
         })?;
-        let entry = Entry::new(new, facts, queued_unix_ms);
+        let mut entry = Entry::new(new, facts, queued_unix_ms);
+        begin(&mut entry);
         let mut record = self.draft(id, Part::RecordNew)?;
         record.write(&record::encode(&entry))?;
         draft.sync()?;

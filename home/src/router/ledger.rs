@@ -41,6 +41,17 @@ pub struct Plan {
     pub places: Vec<Place>,
     /// Its entry in the queue.
     pub queue: Option<QueueId>,
+    /// Copies for mailboxes that a server keeps, and how far those are.
+    pub handed: Option<HandedOver>,
+}
+
+/// How far copies are that a server of mailboxes gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandedOver {
+    /// The final dot may have been sent. What is not taken will be held by the queue under this id.
+    Open(QueueId),
+    /// Every answer is known, and what was not taken is held.
+    Answered,
 }
 
 /// A row of the ledger.
@@ -106,6 +117,14 @@ impl Ledger {
         self.database.write_statement(move |connection| settle(connection, id))
     }
 
+    /// What is still to be settled has changed.
+    pub fn note(&self, id: i64, plan: &Plan) -> Pending<()> {
+        let plan = plan.to_text();
+        self.database.write_statement(move |connection| {
+            connection.prepare_cached("UPDATE ledger SET plan = ?2 WHERE id = ?1")?.execute((id, plan)).map(|_| ())
+        })
+    }
+
     /// Nothing of it was kept: the edge still holds it.
     pub fn forget(&self, id: i64) -> Pending<()> {
         self.database.write_statement(move |connection| {
@@ -122,7 +141,7 @@ impl Ledger {
         })
     }
 
-    /// Forgets all outcomes older than [`KEPT_S`], a bounded number with each write, so that mail gets its turn
+    /// Forgets all outcomes (and doubts about servers of mailboxes, which nobody can settle) older than [`KEPT_S`], a bounded number with each write, so that mail gets its turn
     /// between them; gives how many. Blocking.
     pub fn prune(&self, now_unix_s: i64) -> Result<usize, DatabaseError> {
         let oldest = now_unix_s.saturating_sub(KEPT_S);
@@ -132,7 +151,8 @@ impl Ledger {
                 connection
                     .prepare_cached(
                         "DELETE FROM ledger WHERE id IN
-                         (SELECT id FROM ledger WHERE at < ?1 AND plan IS NULL ORDER BY at LIMIT ?2)",
+                         (SELECT id FROM ledger WHERE at < ?1 AND (plan IS NULL OR plan LIKE 'mailboxes' || char(9) || '%')
+                          ORDER BY at LIMIT ?2)",
                     )?
                     .execute((oldest, i64::try_from(PRUNED_MAX).unwrap_or(i64::MAX)))
             });
@@ -166,9 +186,9 @@ fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
 }
 
 impl Plan {
-    /// How many files make it whole.
+    /// How many parts make it whole.
     pub fn parts(&self) -> usize {
-        self.places.len() + usize::from(self.queue.is_some())
+        self.places.len() + usize::from(self.queue.is_some()) + usize::from(self.handed.is_some())
     }
 
     /// As it is stored: a line a file, so that a person can read it.
@@ -183,6 +203,11 @@ impl Plan {
         if let Some(id) = self.queue {
             text += &["queue\t", &id.to_string(), "\n"].concat();
         }
+        match self.handed {
+            None => {}
+            Some(HandedOver::Open(id)) => text += &["mailboxes\t", &id.to_string(), "\n"].concat(),
+            Some(HandedOver::Answered) => text += "mailboxes\tanswered\n",
+        }
         text
     }
 
@@ -194,10 +219,12 @@ impl Plan {
                 let folder = Folder::parse(folder).filter(|_| !name.is_empty() && !name.contains('/'))?;
                 Some(Place { folder, name: name.to_owned() })
             });
-            match (place, line.strip_prefix("queue\t").and_then(QueueId::parse)) {
+            match (place, line.split_once('\t').map(|(what, id)| (what, QueueId::parse(id)))) {
                 (Some(place), _) => plan.places.push(place),
-                (None, Some(id)) => plan.queue = Some(id),
-                (None, None) => tracing::error!(line, "a line of the ledger can't be read"),
+                (None, Some(("queue", Some(id)))) => plan.queue = Some(id),
+                (None, Some(("mailboxes", Some(id)))) => plan.handed = Some(HandedOver::Open(id)),
+                (None, Some(("mailboxes", None))) => plan.handed = Some(HandedOver::Answered),
+                (None, _) => tracing::error!(line, "a line of the ledger can't be read"),
             }
         }
         plan
@@ -213,6 +240,7 @@ mod tests {
         Plan {
             places: vec![place(Folder::inbox("alice@example.org")), place(Folder::junk("bob@example.org"))],
             queue: Some(QueueId(*b"0123456789abcdef")),
+            handed: None,
         }
     }
 
@@ -226,7 +254,10 @@ mod tests {
 
     #[test]
     fn plans_survive_their_text() {
-        assert_eq!(Plan::from_text(&plan("1").to_text()), plan("1"));
+        for handed in [None, Some(HandedOver::Open(QueueId([7; 16]))), Some(HandedOver::Answered)] {
+            let plan = Plan { handed, ..plan("1") };
+            assert_eq!(Plan::from_text(&plan.to_text()), plan);
+        }
         assert_eq!(Plan::from_text("nonsense\n../x\ty\na/b\tx/y\n"), Plan::default());
     }
 

@@ -6,12 +6,14 @@
 pub mod completion;
 mod flights;
 mod forward;
+mod handing;
 pub mod intake;
 pub mod ledger;
 pub mod promise;
 pub mod recipients;
 pub mod spool;
 pub mod streams;
+mod work;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,16 +33,17 @@ use self::completion::{Author, Submitted};
 use self::flights::Flights;
 use self::forward::Undone;
 use self::ledger::HandOver;
-use self::promise::{Kept, PromiseError, Promises, Work};
+use self::promise::{Kept, PromiseError, Promises};
 use self::recipients::{COPIES_MAX, Forward, LocalCopy, Sorted};
 use crate::accounts::Accounts;
 use crate::accounts::addresses::Leads;
-use crate::delivery::maildir::{Folder, Place};
+use crate::delivery::config::Keepers;
+use crate::delivery::lmtp::Servers;
 use crate::delivery::workers::Workers;
 use crate::message::{Body, Message};
+use crate::queue::QueueId;
 use crate::queue::bounce::{self, Reporter};
 use crate::queue::entry::{Addressee, Entry, Final, OpenBounce, State};
-use crate::queue::{NewEntry, QueueId};
 
 /// Header octets of a refused submission that go back to its account.
 const RETURNED_HEADER_OCTETS_MAX: usize = 64 * 1024;
@@ -93,6 +96,13 @@ pub enum Origin {
         /// Names it: a repeat after a crash comes under the same id.
         transfer: TransferId,
     },
+    /// Our queue, with a whole message that mailboxes here were promised: never refused again.
+    Returned {
+        /// Names it: a repeat after a crash comes under the same id.
+        transfer: TransferId,
+        /// Its mailboxes refused it for good: the postmaster gets it. Else they get it now.
+        stranded: bool,
+    },
 }
 
 /// Who sends without a login, trusted for where it is.
@@ -127,6 +137,7 @@ struct Inner {
     hostname: String,
     accounts: Accounts,
     promises: Arc<Promises>,
+    servers: Servers,
     workers: Workers,
     flights: Flights,
     clock: Clock,
@@ -149,9 +160,9 @@ struct Destinations {
 
 impl Router {
     /// Over these parts; every open intent has been settled.
-    pub fn new(hostname: String, accounts: Accounts, promises: Arc<Promises>, clock: Clock) -> Self {
+    pub fn new(hostname: String, accounts: Accounts, promises: Arc<Promises>, servers: Servers, clock: Clock) -> Self {
         let (workers, flights) = (Workers::default(), Flights::default());
-        Self { inner: Arc::new(Inner { hostname, accounts, promises, workers, flights, clock }) }
+        Self { inner: Arc::new(Inner { hostname, accounts, promises, servers, workers, flights, clock }) }
     }
 
     /// Delivers, queues or refuses. A positive reply means: durable.
@@ -172,6 +183,21 @@ impl Router {
             Origin::Trusted { by, transfer } => self.accept_trusted(by, transfer, arrival).await,
             Origin::Bounce { transfer } => {
                 let destinations = self.inner.sort_bounce(&arrival);
+                self.keep(HandOver::our_own(transfer), arrival, destinations).await
+            }
+            Origin::Returned { transfer, stranded } => {
+                let mut mailboxes = if stranded { self.inner.postmaster() } else { Vec::new() };
+                let mut destinations = Destinations::default();
+                for recipient in arrival.envelope.recipients.iter().map(|recipient| recipient.address.clone()) {
+                    if !stranded {
+                        mailboxes = vec![recipient.lookup_key()];
+                    }
+                    for mailbox in mailboxes.iter().cloned() {
+                        if destinations.inbox.iter().all(|copy| copy.mailbox != mailbox) {
+                            destinations.inbox.push(LocalCopy { mailbox, recipient: recipient.clone() });
+                        }
+                    }
+                }
                 self.keep(HandOver::our_own(transfer), arrival, destinations).await
             }
         }
@@ -280,10 +306,10 @@ impl Router {
             Ok(sender) => sender,
             Err(reply) => return refused(&arrival, reply),
         };
-        let facts = Facts::of(&arrival, &destinations);
+        let facts = Facts::of(&arrival, &destinations, &inner.servers.keepers());
         // One at a time: an edge may bring the same hand-over again while we are still busy with it.
         let turn = inner.flights.enter(hand_over).await;
-        let work = inner.work(hand_over, arrival, destinations, sender);
+        let work = inner.work(hand_over, arrival, destinations, sender).await;
         let (sender, receiver) = oneshot::channel();
         let promises = Arc::clone(&inner.promises);
         inner.workers.run(move || {
@@ -301,6 +327,10 @@ impl Router {
             Ok(Ok(Kept::Before(trace))) => {
                 tracing::info!(trace = %facts.trace, before = %trace, "already here: the same hand-over again");
                 Reply::accepted(&trace.to_string())
+            }
+            Ok(Ok(Kept::Refused(reply))) => {
+                tracing::info!(trace = %facts.trace, sender = facts.sender, %reply, "refused by the server of the mailbox");
+                reply
             }
             Ok(Err(error)) => facts.log_failed(&error),
             Err(_) => Reply::local_error(),
@@ -441,45 +471,6 @@ impl Inner {
         let Sorted { local: inbox, remote, forwards, .. } = sorted;
         Ok(Destinations { inbox, junk: Vec::new(), remote, forwards })
     }
-
-    fn work(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations, sender: ReversePath) -> Work {
-        let login = match &arrival.origin {
-            Origin::Account { login, .. } => Some(login.clone()),
-            Origin::World { .. } | Origin::Trusted { .. } | Origin::Bounce { .. } => None,
-        };
-        let octets = arrival.message.octets();
-        let copy = |folder: Folder, copy: &LocalCopy| -> (Place, Vec<u8>) {
-            let fields = fields(&arrival.envelope.reverse_path, copy);
-            (self.promises.maildirs().place(folder, octets + fields.len() as u64), fields)
-        };
-        let inbox = destinations.inbox.iter().map(|to| copy(Folder::inbox(&to.mailbox), to));
-        let junk = destinations.junk.iter().map(|to| copy(Folder::junk(&to.mailbox), to));
-        let copies = inbox.chain(junk).collect();
-        let Destinations { mut remote, forwards, .. } = destinations;
-        for Forward { recipient, via } in &forwards {
-            tracing::info!(trace = %arrival.trace, alias = %via, recipient = %recipient.address, %sender, "forwarding");
-        }
-        let queued_fields = forward::fields(&forwards);
-        remote.extend(forwards.into_iter().map(|forward| forward.recipient));
-        let queued = (!remote.is_empty()).then(|| NewEntry {
-            id: QueueId(random::bytes()),
-            trace: arrival.trace,
-            envelope: Envelope { recipients: remote, reverse_path: sender, ..arrival.envelope.clone() },
-            login,
-            received_unix_s: arrival.received_unix_s,
-        });
-        Work { hand_over, trace: arrival.trace, copies, queued, queued_fields, message: arrival.message }
-    }
-}
-
-/// What delivery puts in front (RFC 5321 §4.4): the sender, the mailbox, and the recipient as it was written
-/// where that is another address.
-fn fields(sender: &ReversePath, copy: &LocalCopy) -> Vec<u8> {
-    let mut fields = format!("Return-Path: <{sender}>\r\nDelivered-To: {}\r\n", copy.mailbox);
-    if copy.recipient.lookup_key() != copy.mailbox {
-        fields += &["X-Original-To: ", &copy.recipient.to_string(), "\r\n"].concat();
-    }
-    fields.into_bytes()
 }
 
 fn refused(arrival: &Arrival, reply: Reply) -> Reply {
@@ -505,6 +496,7 @@ fn report(
         id: QueueId(transfer.0),
         trace: refused.trace,
         login: None,
+        local: false,
         received_unix_ms: refused.received_unix_s.saturating_mul(1000),
         queued_unix_ms: now_unix_s.saturating_mul(1000),
         octets: refused.message.octets(),
@@ -556,13 +548,15 @@ struct Facts {
 const NAMED_MAX: usize = 5;
 
 impl Facts {
-    fn of(arrival: &Arrival, destinations: &Destinations) -> Self {
+    /// Mailboxes that a server keeps have lines of their own.
+    fn of(arrival: &Arrival, destinations: &Destinations, keepers: &Keepers) -> Self {
         let mut to = String::new();
         let copies = destinations
             .inbox
             .iter()
             .map(|copy| (copy, ""))
-            .chain(destinations.junk.iter().map(|copy| (copy, "/Junk")));
+            .chain(destinations.junk.iter().map(|copy| (copy, "/Junk")))
+            .filter(|(copy, _)| keepers.of(&copy.mailbox).is_none());
         for (i, (copy, folder)) in copies.enumerate() {
             if i == NAMED_MAX {
                 to.push_str(" …");

@@ -4,6 +4,11 @@
 //! intent ─┐ (group commit, beside the writing)
 //! write ──┴─> rename into new/ ─> sync directories ─> commit to the queue ─> 250, settle lazily
 //! ```
+//! A server that keeps mailboxes is offered its copies up to the final dot while the intent is committed, and
+//! gets the dot before the first rename. What it does not take is held by the queue before anybody hears 250; its
+//! answers are noted durably, at once: a stop between them and the note is the one moment after which a copy may
+//! come twice (RFC 1047), and a repeat says so in the log.
+//!
 //! No file is seen before the intent that names it is durable. A repeat, and every start, settles what was
 //! left open by looking for those names: if any is there, or the queue has its part, the rest is finished
 //! (all were written and synced, with their temporary names, before the first was renamed); if none is,
@@ -13,12 +18,15 @@
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::mail::reply::Reply;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::{Draft, DurableError};
 use thiserror::Error;
 
-use super::ledger::{Begun, HandOver, Known, Ledger, Plan};
+use super::handing::{Handed, Handing};
+use super::ledger::{Begun, HandOver, HandedOver, Known, Ledger, Plan};
 use crate::database::DatabaseError;
 use crate::delivery::maildir::{Folder, Found, Maildirs, Place};
 use crate::message::Message;
@@ -70,17 +78,36 @@ pub struct Work {
     pub queued: Option<NewEntry>,
     /// The fields that go in front there.
     pub queued_fields: Vec<u8>,
+    /// Copies for mailboxes that servers keep.
+    pub handings: Vec<Handing>,
+    /// What the queue holds of those, if they are not taken; its recipients are put in then.
+    pub held: Option<NewEntry>,
+    /// What a refusal of all of them means.
+    pub refusal: Refusal,
     /// The bytes.
     pub message: Message,
 }
 
-/// How a promise came to be.
+/// What it means that every mailbox is refused for good by its server, and nobody else gets the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Who brought it is told, and keeps it.
+    Tell,
+    /// It was promised before: the queue sees to it.
+    Hold,
+    /// It was promised before, and this was the last way: it goes into our own Maildir of that name.
+    Store,
+}
+
+/// How a promise came to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// Now.
     Now,
     /// Before, under this trace id: this was a repeat.
     Before(TraceId),
+    /// Not at all: the server of every mailbox refused it, in these words.
+    Refused(Reply),
 }
 
 /// What settling found.
@@ -148,9 +175,12 @@ impl Promises {
         let plan = work.plan();
         let mut intent = self.ledger.begin(work.hand_over, work.trace, &plan, self.clock.unix_s());
         let written = self.write(&mut work);
+        if written.is_ok() {
+            work.handings.iter_mut().for_each(|handing| handing.offer(&work.message));
+        }
         for _ in 0..3 {
             let known = match intent.wait()? {
-                Begun::New(id) => return self.fulfil(Known { id, trace: work.trace, plan: Some(plan) }, written),
+                Begun::New(id) => return self.fulfil(Known { id, trace: work.trace, plan: Some(plan) }, written, work),
                 Begun::Known(known) => known,
             };
             if self.settle(&known)? == Settled::Done {
@@ -166,6 +196,10 @@ impl Promises {
     pub fn settle_all(&self) -> Result<(usize, usize), PromiseError> {
         let (mut done, mut forgotten) = (0, 0);
         for known in self.ledger.open_intents()? {
+            if self.is_doubtful(&known) {
+                // Whether it comes again is up to who brought it; if it does, the doubt is worth a word.
+                continue;
+            }
             match self.settle(&known)? {
                 Settled::Done => done += 1,
                 Settled::Forgotten => forgotten += 1,
@@ -203,8 +237,13 @@ impl Promises {
 
     /// Steps after the intent is durable: rename, sync, queue. From the first rename on there is no way
     /// back, only onwards.
-    fn fulfil(&self, known: Known, written: Result<Written, PromiseError>) -> Result<Kept, PromiseError> {
-        let plan = known.plan.clone().unwrap_or_default();
+    fn fulfil(
+        &self,
+        mut known: Known,
+        written: Result<Written, PromiseError>,
+        work: Work,
+    ) -> Result<Kept, PromiseError> {
+        let mut plan = known.plan.clone().unwrap_or_default();
         let written = match written {
             Ok(written) => written,
             // Nothing was renamed, so nothing was promised.
@@ -213,7 +252,27 @@ impl Promises {
         if let Err(error) = self.release(&plan, written.drafts) {
             return self.forget(&known, &plan).and(Err(error.into()));
         }
-        let Carried { durable, seen, failed } = self.carry_out(&plan, written.prepared);
+        let handed = plan.handed.is_some();
+        if handed {
+            match self.hand_over(&known, &plan, work) {
+                Ok(None) => {}
+                Ok(Some(refused)) => {
+                    self.ledger.forget(known.id).wait()?;
+                    return Ok(Kept::Refused(refused));
+                }
+                Err(error) => return self.forget(&known, &plan).and(Err(error)),
+            }
+            plan.handed = Some(HandedOver::Answered);
+            if plan.parts() == 1 {
+                return Ok(self.answered(&known));
+            }
+            known.plan = Some(plan.clone());
+            // Only worth a word in the log after a stop: the copies are with their server, or held.
+            if let Err(error) = self.ledger.note(known.id, &plan).wait() {
+                tracing::warn!(trace = %known.trace, %error, "what a server of mailboxes answered could not be noted");
+            }
+        }
+        let Carried { durable, seen, failed } = self.carry_out(&plan, written.prepared, handed);
         let Some(error) = failed else {
             self.ledger.settle_lazily(known.id);
             return Ok(Kept::Now);
@@ -235,6 +294,65 @@ impl Promises {
         }
     }
 
+    /// Step: the final dots, then what was not taken is held. Gives the refusal, if all is refused, nobody else
+    /// gets it, and who brought it can still be told. An error: something could not be held, and no 250 is due.
+    fn hand_over(&self, known: &Known, plan: &Plan, work: Work) -> Result<Option<Reply>, PromiseError> {
+        let Work { handings, held, refusal, message, .. } = work;
+        let handed: Vec<Handed> = handings.into_iter().flat_map(|handing| handing.finish(known.trace)).collect();
+        let is_taken = |handed: &Handed| matches!(handed.answer.outcome, Outcome::Accepted(_));
+        let (taken, mut left): (Vec<Handed>, Vec<Handed>) = handed.into_iter().partition(is_taken);
+        let is_refused = |handed: &Handed| matches!(handed.answer.outcome, Outcome::Refused(_));
+        if refusal == Refusal::Tell && taken.is_empty() && plan.parts() == 1 && left.iter().all(is_refused) {
+            let first = left.into_iter().next();
+            return Ok(first.map(|handed| handed.answer.outcome.reply().clone()));
+        }
+        if refusal == Refusal::Store {
+            for handed in left.extract_if(.., |handed| is_refused(handed)) {
+                self.store(known.trace, &handed, &message)?;
+            }
+        }
+        if let Some(mut entry) = held.filter(|_| !left.is_empty()) {
+            let answers: Vec<_> = left.iter().map(|handed| handed.answer.clone()).collect();
+            entry.envelope.recipients = left.into_iter().map(|handed| handed.recipient).collect();
+            let doubled = !taken.is_empty() || answers.iter().any(|answer| answer.in_doubt);
+            let id = entry.id;
+            let kept = self.queue.prepare_local(entry, &answers, &message).and_then(Prepared::commit);
+            if let Err(error) = kept {
+                self.queue.withdraw(id)?;
+                if doubled {
+                    tracing::warn!(trace = %known.trace, "its sender will try again, and some copies may come twice");
+                }
+                return Err(error.into());
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last way for what was promised: a Maildir of ours, whoever reads it.
+    fn store(&self, trace: TraceId, handed: &Handed, message: &Message) -> Result<(), PromiseError> {
+        let mailbox = handed.recipient.address.lookup_key();
+        let fields = format!("Delivered-To: {mailbox}\r\n").into_bytes();
+        let place = self.maildirs.place(Folder::inbox(&mailbox), message.octets() + fields.len() as u64);
+        self.maildirs.write(&place, fields, message)?.release();
+        self.maildirs.deliver(&place)?;
+        self.maildirs.sync(&place.folder)?;
+        tracing::error!(
+            %trace, recipient = mailbox, reply = %handed.answer.outcome.reply(),
+            path = %self.maildirs.path(&place.folder).display(),
+            "the server of the mailbox refuses what was promised: it lies in a Maildir here"
+        );
+        Ok(())
+    }
+
+    /// Everything is with a server, or held.
+    fn answered(&self, known: &Known) -> Kept {
+        if let Err(error) = self.ledger.settle(known.id).wait() {
+            // It is kept all the same, and a repeat finds it open.
+            tracing::warn!(trace = %known.trace, %error, "what a server of mailboxes answered could not be noted");
+        }
+        Kept::Now
+    }
+
     /// Step: what was written outlives this call from here on, under its temporary names.
     pub(super) fn release(&self, plan: &Plan, drafts: Vec<Draft>) -> Result<(), DurableError> {
         drafts.into_iter().for_each(Draft::release);
@@ -250,8 +368,9 @@ impl Promises {
 
     /// Steps: the copies become visible, one by one, their names durable, and the queue gets its part. What
     /// fails keeps nothing else from being done, but for what nobody has seen yet: the first of all.
-    fn carry_out(&self, plan: &Plan, prepared: Option<Prepared>) -> Carried {
-        let mut carried = Carried::default();
+    fn carry_out(&self, plan: &Plan, prepared: Option<Prepared>, handed: bool) -> Carried {
+        // What a server has, or the queue for it, is as good as a copy of ours.
+        let mut carried = Carried { durable: handed, ..Carried::default() };
         let mut delivered: Vec<&Folder> = Vec::with_capacity(plan.places.len());
         for place in &plan.places {
             match self.maildirs.deliver(place) {
@@ -261,7 +380,7 @@ impl Promises {
         }
         // A rename that failed says nothing for sure: only a look does.
         let is_seen = || self.delivered(plan).map_or(true, |found| found.contains(&Found::Delivered));
-        carried.seen = !delivered.is_empty() || (!plan.places.is_empty() && is_seen());
+        carried.seen = handed || !delivered.is_empty() || (!plan.places.is_empty() && is_seen());
         if !plan.places.is_empty() && !carried.seen {
             return carried;
         }
@@ -308,13 +427,31 @@ impl Promises {
         Err(error)
     }
 
+    /// True if all there is of a hand-over is a final dot that may have been sent.
+    fn is_doubtful(&self, known: &Known) -> bool {
+        let Some(Plan { places, queue: None, handed: Some(HandedOver::Open(id)) }) = &known.plan else { return false };
+        places.is_empty() && !self.queue.has(*id)
+    }
+
     /// Finds out how far a hand-over had come, and finishes or forgets it.
     pub fn settle(&self, known: &Known) -> Result<Settled, PromiseError> {
         let Some(plan) = &known.plan else { return Ok(Settled::Done) };
         let found = self.delivered(plan)?;
-        let seen = found.contains(&Found::Delivered) || plan.queue.is_some_and(|id| self.queue.has(id));
-        let only_queued = plan.places.is_empty();
+        let answered = match plan.handed {
+            None => false,
+            Some(HandedOver::Answered) => true,
+            // What was not taken is prepared only after every answer was there.
+            Some(HandedOver::Open(id)) => self.queue.settle(id)?,
+        };
+        let seen = answered || found.contains(&Found::Delivered) || plan.queue.is_some_and(|id| self.queue.has(id));
+        let only_queued = plan.places.is_empty() && plan.handed.is_none();
         if !seen && !only_queued {
+            if plan.handed.is_some() {
+                tracing::warn!(
+                    trace = %known.trace,
+                    "a stop cut off the answers of a server of mailboxes: the next try may deliver twice"
+                );
+            }
             return self.forget(known, plan);
         }
         for (place, found) in plan.places.iter().zip(found) {
@@ -369,6 +506,7 @@ impl Work {
         Plan {
             places: self.copies.iter().map(|(place, _)| place.clone()).collect(),
             queue: self.queued.as_ref().map(|entry| entry.id),
+            handed: self.held.as_ref().map(|entry| HandedOver::Open(entry.id)),
         }
     }
 }

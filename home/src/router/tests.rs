@@ -12,6 +12,7 @@ use super::ledger::Ledger;
 use super::*;
 use crate::accounts::password::Scope;
 use crate::database::Database;
+use crate::delivery::config::Keepers;
 use crate::delivery::maildir::Maildirs;
 use crate::queue::Queue;
 use crate::queue::tests as queued;
@@ -22,26 +23,32 @@ fn edge() -> NodeKey {
 
 const TEXT: &str = "From: alice@example.org\r\nTo: x\r\nSubject: Hi\r\n\r\nHello\r\n";
 
-struct House {
-    router: Router,
-    accounts: Accounts,
-    queue: Queue,
-    state: tempfile::TempDir,
+pub(super) struct House {
+    pub router: Router,
+    pub accounts: Accounts,
+    pub queue: Queue,
+    pub state: tempfile::TempDir,
 }
 
 fn house() -> House {
-    let state = tempfile::tempdir().expect("a folder");
-    let accounts = crate::accounts::tests::open(state.path());
-    let (queue, _) = queued::open(state.path());
-    let ledger = Ledger::new(Database::open(state.path()).expect("opened"));
-    let maildirs = Maildirs::new(state.path(), "home.example.org", queued::clock());
-    let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), queued::clock()));
-    let router = Router::new("home.example.org".into(), accounts.clone(), promises, queued::clock());
-    House { router, accounts, queue, state }
+    House::at(tempfile::tempdir().expect("a folder"), Keepers::default(), &queued::clock())
 }
 
 impl House {
-    fn mail(&self, folder: &str) -> Vec<String> {
+    pub fn at(state: tempfile::TempDir, keepers: Keepers, clock: &Clock) -> Self {
+        let accounts = crate::accounts::tests::open(state.path());
+        let (settings, direct) = (queued::settings(), crate::queue::next_hop::Routes::default());
+        let (queue, _) = Queue::open(state.path(), settings, direct, clock.clone()).expect("opened");
+        let ledger = Ledger::new(Database::open(state.path()).expect("opened"));
+        let maildirs = Maildirs::new(state.path(), "home.example.org", clock.clone());
+        let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), clock.clone()));
+        promises.settle_all().expect("settled");
+        let servers = Servers::of(keepers, clock.clone());
+        let router = Router::new("home.example.org".into(), accounts.clone(), promises, servers, clock.clone());
+        Self { router, accounts, queue, state }
+    }
+
+    pub fn mail(&self, folder: &str) -> Vec<String> {
         let path: PathBuf = self.state.path().join("mail").join(folder).join("new");
         let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
         entries.map(|entry| std::fs::read_to_string(entry.expect("read").path()).expect("text")).collect()
@@ -64,7 +71,7 @@ fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
     }
 }
 
-fn arrival(origin: Origin, sender: &str, recipients: &[&str]) -> Arrival {
+pub(super) fn arrival(origin: Origin, sender: &str, recipients: &[&str]) -> Arrival {
     Arrival {
         origin,
         trace: TraceId::from_random(random::bytes()),
@@ -74,11 +81,11 @@ fn arrival(origin: Origin, sender: &str, recipients: &[&str]) -> Arrival {
     }
 }
 
-fn world(n: u8, spooled: bool) -> Origin {
+pub(super) fn world(n: u8, spooled: bool) -> Origin {
     Origin::World { edge: edge(), transfer: TransferId([n; 16]), spooled }
 }
 
-fn account(n: u8, spooled: bool) -> Origin {
+pub(super) fn account(n: u8, spooled: bool) -> Origin {
     Origin::Account { login: "alice@example.org".into(), edge: Some((edge(), TransferId([n; 16]))), spooled }
 }
 

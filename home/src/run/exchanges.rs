@@ -4,7 +4,7 @@ use gatepost_runtime::shutdown::Signal;
 use tokio::sync::mpsc;
 
 use crate::edges::Connected;
-use crate::queue::Bounce;
+use crate::queue::{Bounce, Errand};
 use crate::router::spool::Fetcher;
 use crate::router::streams::Server;
 use crate::router::{Arrival, Origin, Router};
@@ -27,7 +27,11 @@ pub(super) async fn serve_edges(mut sessions: mpsc::Receiver<Connected>, server:
 pub(super) async fn deliver_bounces(mut bounces: mpsc::Receiver<Bounce>, router: Router, signal: Signal) {
     while let Some(bounce) = bounces.recv().await {
         let arrival = Arrival {
-            origin: Origin::Bounce { transfer: bounce.id },
+            origin: match bounce.errand {
+                Errand::Report => Origin::Bounce { transfer: bounce.id },
+                Errand::Stranded => Origin::Returned { transfer: bounce.id, stranded: true },
+                Errand::Reclaimed => Origin::Returned { transfer: bounce.id, stranded: false },
+            },
             trace: bounce.trace,
             envelope: bounce.envelope,
             message: bounce.message,

@@ -16,7 +16,6 @@ use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable;
 use gatepost_runtime::event::Events;
 use gatepost_runtime::identity::Identity;
-use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -30,7 +29,6 @@ pub use self::store::Store;
 use crate::accounts::addresses::Leads;
 use crate::config::Config;
 use crate::edges::{Dialling, Edges};
-use crate::router::Router;
 use crate::router::spool::Fetcher;
 use crate::router::streams::Server;
 use crate::submission::pace::Pace;
@@ -111,8 +109,7 @@ impl Home {
         let (work, work_signal) = Shutdown::new();
         let (links, dialling_signal) = Shutdown::new();
         let (talk, control_signal) = Shutdown::new();
-        let router =
-            Router::new(config.hostname.clone(), store.accounts.clone(), Arc::clone(&store.promises), clock.clone());
+        let router = store.router(&config.hostname, &clock);
         let lan = Lan {
             config: &config,
             store: &store,
@@ -154,8 +151,8 @@ impl Home {
         tokio::spawn(exchanges::serve_edges(sessions, exchanges, fetcher));
 
         let (bounces, returning) = mpsc::channel(BOUNCES_WAITING_MAX);
-        let resolver = Resolver::new(&config.dns_servers)?;
-        tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, work_signal.clone()));
+        let (resolver, servers) = (store.resolver.clone(), store.servers.clone());
+        tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, servers, work_signal.clone()));
         tokio::spawn(exchanges::deliver_bounces(returning, router, work_signal.clone()));
         tokio::spawn(chores::maintain(Arc::clone(&store.promises), clock, work_signal));
 

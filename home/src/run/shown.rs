@@ -25,8 +25,10 @@ impl Desk {
             "edges": self.edges.status(),
             "queue": {
                 "messages": self.store.queue.waiting(),
+                "local": self.store.queue.waiting_local(),
                 "damaged": files(&self.config.state.join(queue::DAMAGED)),
             },
+            "mailbox_servers": self.store.servers.status(),
             "damaged": files(&self.config.state.join(spool::DAMAGED)),
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable;
+use gatepost_runtime::resolver::Resolver;
 use serde_json::Value;
 use tracing::{error, info};
 
@@ -12,8 +13,10 @@ use crate::accounts::Accounts;
 use crate::administration;
 use crate::config::Config;
 use crate::database::Database;
+use crate::delivery::lmtp::Servers;
 use crate::delivery::maildir::Maildirs;
 use crate::queue::Queue;
+use crate::router::Router;
 use crate::router::ledger::Ledger;
 use crate::router::promise::Promises;
 use crate::unseal::SealKey;
@@ -27,6 +30,10 @@ pub struct Store {
     pub promises: Arc<Promises>,
     /// The outbound queue.
     pub queue: Queue,
+    /// The servers that keep mailboxes.
+    pub servers: Servers,
+    /// Asks the DNS.
+    pub resolver: Resolver,
     /// What opens sealed mail.
     pub seal_key: Arc<SealKey>,
     _lock: durable::StateLock,
@@ -53,13 +60,21 @@ impl Store {
                 "a file of the queue can't be used; it is set aside in queue/damaged"
             );
         }
+        let resolver = Resolver::new(&config.dns_servers)?;
+        let servers = Servers::new(&config.hostname, config.keepers.clone(), resolver.clone(), clock.clone());
         let maildirs = Maildirs::new(&config.state, &config.hostname, clock.clone());
         let promises = Promises::new(maildirs, Ledger::new(database), queue.clone(), clock.clone());
         let (finished, forgotten) = promises.settle_all()?;
         if finished + forgotten > 0 {
             info!(finished, forgotten, "settled what the last stop left open");
         }
-        Ok(Self { accounts, promises: Arc::new(promises), queue, seal_key, _lock: lock })
+        Ok(Self { accounts, promises: Arc::new(promises), queue, servers, resolver, seal_key, _lock: lock })
+    }
+
+    /// What every message goes through.
+    pub fn router(&self, hostname: &str, clock: &Clock) -> Router {
+        let (accounts, promises) = (self.accounts.clone(), Arc::clone(&self.promises));
+        Router::new(hostname.to_owned(), accounts, promises, self.servers.clone(), clock.clone())
     }
 
     /// Performs what the owner asks for. Blocking; an error is a text for people.

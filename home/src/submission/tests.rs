@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::accounts;
 use crate::database::Database;
+use crate::delivery::config::Keepers;
+use crate::delivery::lmtp::Servers;
 use crate::delivery::maildir::Maildirs;
 use crate::queue::next_hop::Routes;
 use crate::queue::{Queue, tests as queued};
@@ -39,7 +41,8 @@ fn build(state: &std::path::Path) -> (Submission, Queue) {
     let ledger = Ledger::new(Database::open(state).expect("opened"));
     let maildirs = Maildirs::new(state, "home.example.org", clock.clone());
     let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), clock.clone()));
-    let router = Router::new("home.example.org".into(), accounts.clone(), promises, clock.clone());
+    let servers = Servers::of(Keepers::default(), clock.clone());
+    let router = Router::new("home.example.org".into(), accounts.clone(), promises, servers, clock.clone());
     let incoming: Arc<Path> = state.join("incoming").into();
     durable::create_directory(&incoming).expect("made");
     let door = Submission {

@@ -38,6 +38,26 @@ pub fn sentence(step: &Kept) -> String {
         "queued, finishing what a crash cut short" => {
             "put it into the queue, finishing what a crash cut short".to_owned()
         }
+        "waits for the server of its mailboxes" => {
+            format!("keeps it until the server of its mailboxes takes it{}", f.in_brackets("queue", "queue id "))
+        }
+        "delivered" => f.at_mailbox("delivered it for"),
+        "not taken by the server of the mailbox" => f.at_mailbox("could not deliver it for"),
+        "the server of the mailbox gave no answer to the final dot: the next try may deliver twice" => {
+            f.at_mailbox("delivered it, perhaps, for")
+        }
+        "tried again, may deliver twice: no answer came to the last final dot" => {
+            "nobody can tell whether it was delivered: it is tried again and may come twice".to_owned()
+        }
+        "refused by the server of the mailbox" => {
+            format!("refused it, as the server of its mailbox did: {}", f.reply())
+        }
+        "refused by the server of its mailboxes: the postmaster has it" => {
+            "gave it to the postmaster, for the server of its mailboxes refuses it".to_owned()
+        }
+        "the server of the mailbox refuses what was promised: it lies in a Maildir here" => {
+            format!("put it into {}, for the server of its mailbox refuses it: {}", f.get("path"), f.reply())
+        }
         "sent" => f.tried("handed it for", "took it"),
         "deferred" => f.tried("could not yet hand it over for", "not yet"),
         "relayed" => f.relayed(),
@@ -178,6 +198,11 @@ impl Facts<'_> {
             let _ = write!(text, "; attempt {}", self.get("tries"));
         }
         text
+    }
+
+    /// One recipient at the server that keeps its mailbox.
+    fn at_mailbox(&self, done: &str) -> String {
+        format!("{done} {} to {}, which said {}", self.get("recipient"), self.remote(), self.reply())
     }
 
     fn remote(&self) -> &str {

@@ -34,7 +34,8 @@ pub fn mentions(step: &Kept, part: &str) -> bool {
 /// True if somebody has to look into the queue to know this story's end.
 pub fn is_queued(steps: &[Kept]) -> bool {
     let last = |what: &str| steps.iter().rposition(|step| step.what == what);
-    steps.iter().any(|step| step.what.starts_with("queued")) && last("done, leaves the queue").is_none()
+    let begins = |step: &Kept| step.what.starts_with("queued") || step.what.starts_with("waits for the server");
+    steps.iter().any(begins) && last("done, leaves the queue").is_none()
 }
 
 /// What became of it, a sentence for each recipient or place. `queue` is its entry as `queue list` shows it, if it
@@ -84,6 +85,8 @@ fn abroad(steps: &[Kept], queue: Option<&Value>) -> Vec<String> {
         let reply = step.fact("reply").unwrap_or("nothing").trim();
         let told = match step.what.as_str() {
             "sent" => format!("sent to {recipient}: {} said {reply}", step.fact("remote").unwrap_or("the next host")),
+            "delivered" => format!("delivered to {recipient} at {}", step.fact("remote").unwrap_or("its server")),
+            "not taken by the server of the mailbox" => format!("not delivered to {recipient}: {reply}"),
             "refused" if step.fact("queue").is_some() => format!("not delivered to {recipient}: {reply}"),
             "deferred" => format!("not sent to {recipient} yet, because {reply}"),
             _ => continue,

@@ -22,6 +22,8 @@ pub struct Entry {
     pub trace: TraceId,
     /// The account it came from.
     pub login: Option<String>,
+    /// The recipients are mailboxes here, whose server did not take them (yet): nobody else is ever tried.
+    pub local: bool,
     /// When it came to whoever received it first, by that one's clock: for people and reports.
     pub received_unix_ms: i64,
     /// When it was queued, by our own clock: what its schedule counts from.
@@ -186,6 +188,7 @@ impl Entry {
             id: new.id,
             trace: new.trace,
             login: new.login,
+            local: false,
             received_unix_ms: new.received_unix_s.saturating_mul(1000),
             queued_unix_ms,
             octets: facts.octets,
@@ -229,6 +232,12 @@ impl Entry {
     pub fn untold(&self) -> Vec<usize> {
         let is_untold = |addressee: &Addressee| matches!(addressee.state, State::Failed { told: false, .. });
         (0..self.recipients.len()).filter(|place| is_untold(&self.recipients[*place])).collect()
+    }
+
+    /// True if what fails goes to the postmaster: mail of strangers for mailboxes here. Their names prove nothing,
+    /// so nobody is told, and it was promised, so it does not vanish.
+    pub fn strands(&self) -> bool {
+        self.local && self.login.is_none()
     }
 
     /// True once every recipient has come to its end and whoever must know of it does.

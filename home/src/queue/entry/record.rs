@@ -44,12 +44,16 @@ struct Sealed {
     checksum: String,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the file")]
 #[derive(Serialize, Deserialize)]
 struct Record {
     version: u32,
     id: String,
     trace: String,
     login: Option<String>,
+    /// Left out by versions that only had mail for other hosts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    local: bool,
     received: String,
     /// Left out by versions that counted from `received`.
     queued: Option<String>,
@@ -206,6 +210,7 @@ impl From<&Entry> for Record {
             id: entry.id.to_string(),
             trace: entry.trace.to_string(),
             login: entry.login.clone(),
+            local: entry.local,
             received: time_text(entry.received_unix_ms),
             queued: Some(time_text(entry.queued_unix_ms)),
             octets: entry.octets,
@@ -302,6 +307,7 @@ impl TryFrom<Record> for Entry {
             id: QueueId::parse(&record.id).ok_or(Malformed("id"))?,
             trace: TraceId::parse(&record.trace).ok_or(Malformed("trace id"))?,
             login: record.login,
+            local: record.local,
             received_unix_ms: time(&record.received)?,
             queued_unix_ms: time(record.queued.as_deref().unwrap_or(&record.received))?,
             octets: record.octets,

@@ -19,9 +19,9 @@ use crate::queue::ready::Lane;
 use crate::queue::{QueueId, schedule};
 
 /// Recipients of one attempt: what every host must take (RFC 5321 §4.5.3.1.8).
-const RECIPIENTS_MAX: usize = 100;
+pub const RECIPIENTS_MAX: usize = 100;
 /// Pause after the disk refused.
-const WRITE_AGAIN: Duration = Duration::from_secs(1);
+pub const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// An attempt that was begun: the entry says so, durably.
 pub struct Begun {
@@ -133,7 +133,8 @@ pub async fn unfit(context: &Context, id: QueueId, attempt: AttemptId, trace: Tr
     }
 }
 
-fn log(
+/// Tells what an attempt came to.
+pub fn log(
     context: &Context,
     id: QueueId,
     attempt: AttemptId,
@@ -160,6 +161,9 @@ fn log(
         };
         let reply = outcome.reply();
         match outcome {
+            Outcome::Accepted(_) if entry.local => {
+                tracing::info!(%trace, %queue, %recipient, remote, tries, took_ms, %reply, "delivered");
+            }
             Outcome::Accepted(_) => {
                 tracing::info!(%trace, %queue, %recipient, edge, remote, tls, tries, took_ms, %reply, "sent");
             }

@@ -5,6 +5,7 @@ mod attempt;
 mod body;
 mod direct;
 mod inquiry;
+mod local;
 mod notice;
 mod relay;
 
@@ -26,6 +27,7 @@ use super::entry::{Entry, Place};
 use super::next_hop::Via;
 use super::ready::{Lane, Ready};
 use super::{Bounce, ConnectedEdge, Edges, QueueId, schedule};
+use crate::delivery::lmtp::Servers;
 
 /// Longest sleep of the loop, and between two tries to write.
 const PAUSE_MAX: Duration = Duration::from_mins(1);
@@ -54,17 +56,24 @@ pub struct Context {
     entries: Arc<Entries>,
     bounces: mpsc::Sender<Bounce>,
     resolver: Resolver,
+    servers: Servers,
     // Ended attempts that an edge was not yet told to forget.
     owed: Mutex<Vec<(NodeKey, AttemptId)>>,
 }
 
 impl Runner {
     /// Nothing is sent before [`Runner::run`].
-    pub fn new(entries: Arc<Entries>, edges: Edges, bounces: mpsc::Sender<Bounce>, resolver: Resolver) -> Self {
+    pub fn new(
+        entries: Arc<Entries>,
+        edges: Edges,
+        bounces: mpsc::Sender<Bounce>,
+        resolver: Resolver,
+        servers: Servers,
+    ) -> Self {
         Self {
             started_unix_ms: entries.now_unix_ms(),
             rules: entries.rules(),
-            context: Arc::new(Context { entries, bounces, resolver, owed: Mutex::default() }),
+            context: Arc::new(Context { entries, bounces, resolver, servers, owed: Mutex::default() }),
             edges,
             ready: Ready::default(),
             tasks: JoinSet::new(),
@@ -122,13 +131,13 @@ impl Runner {
         if !Arc::ptr_eq(&rules, &self.rules) {
             // Routes may have changed: what waits is filed anew.
             self.rules = Arc::clone(&rules);
-            for id in self.ready.drain(|lane| matches!(lane, Lane::Hop { .. })) {
+            for id in self.ready.drain(|lane| matches!(lane, Lane::Hop { .. } | Lane::Mailboxes(_))) {
                 self.context.entries.reindex(id);
             }
         }
         let now = self.context.entries.now_unix_ms();
         for entry in self.context.entries.take_due(now) {
-            for lane in lanes(&entry, &rules, now) {
+            for lane in lanes(&entry, &rules, &self.context.servers, now) {
                 self.ready.push(lane, entry.id);
             }
         }
@@ -160,6 +169,10 @@ impl Runner {
                 lane @ Lane::Hop { via: Via::Home, .. } => {
                     self.tasks.spawn(async move { direct::attempt(&context, id, &lane).await })
                 }
+                Lane::Mailboxes(Some(server)) => {
+                    self.tasks.spawn(async move { local::attempt(&context, id, &server).await })
+                }
+                Lane::Mailboxes(None) => self.tasks.spawn(async move { local::reclaim(&context, id).await }),
             };
             self.working.insert(task.id(), (lane, id));
         }
@@ -253,7 +266,7 @@ impl Runner {
 }
 
 /// The lanes an entry has something to do in, now.
-fn lanes(entry: &Entry, rules: &Rules, now_unix_ms: i64) -> BTreeSet<Lane> {
+fn lanes(entry: &Entry, rules: &Rules, servers: &Servers, now_unix_ms: i64) -> BTreeSet<Lane> {
     let mut lanes = BTreeSet::new();
     if schedule::bounce_due(entry).is_some_and(|at| at <= now_unix_ms) {
         lanes.insert(Lane::Bounce);
@@ -267,7 +280,12 @@ fn lanes(entry: &Entry, rules: &Rules, now_unix_ms: i64) -> BTreeSet<Lane> {
         }
     }
     for place in schedule::ready(entry, now_unix_ms) {
-        lanes.insert(rules.routes.hop(entry.recipients[place].recipient.address.domain()).lane());
+        let address = &entry.recipients[place].recipient.address;
+        lanes.insert(if entry.local {
+            Lane::Mailboxes(servers.keepers().of(&address.lookup_key()).cloned())
+        } else {
+            rules.routes.hop(address.domain()).lane()
+        });
     }
     lanes
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::{Class, Reply};
 use gatepost_protocol::tunnel::transfer::TransferId;
@@ -18,10 +19,12 @@ use crate::message::{Body, Message};
 use crate::queue::bounce::{self, RETURNED_OCTETS_MAX, Reporter};
 use crate::queue::entries::Entries;
 use crate::queue::entry::{Entry, OpenBounce, State};
-use crate::queue::{Bounce, QueueId};
+use crate::queue::{Bounce, Errand, QueueId};
 
 /// How long the router may take over one bounce.
 const ANSWER_MAX: Duration = Duration::from_mins(5);
+/// Octets of a refusal that the postmaster reads in a header field.
+const WHY_OCTETS_MAX: usize = 500;
 
 /// Hands the bounce of this entry over, if one is due.
 pub async fn hand_over(context: &Context, id: QueueId) {
@@ -46,6 +49,9 @@ pub async fn hand_over(context: &Context, id: QueueId) {
     let reply = offer(context, &entry, &open).await;
     let trace = entry.trace;
     match reply.class() {
+        Class::Done if entry.strands() => {
+            tracing::warn!(%trace, queue = %id, "refused by the server of its mailboxes: the postmaster has it");
+        }
         Class::Done => {
             tracing::info!(%trace, queue = %id, bounce = %open.trace, to = %entry.reverse_path, "bounced");
         }
@@ -93,6 +99,9 @@ fn put_off(entry: &mut Entry, now_unix_ms: i64) {
 
 /// Offers the bounce to whoever takes them; the router's reply, or ours where there was none.
 async fn offer(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
+    if entry.strands() {
+        return strand(context, entry, open).await;
+    }
     let Some(envelope) = bounce::envelope(entry) else { return Reply::ok() };
     let rules = context.entries.rules();
     let (entry, report) = (entry.clone(), open.clone());
@@ -108,6 +117,7 @@ async fn offer(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
         .await;
     let (accepted, answer) = oneshot::channel();
     let event = Bounce {
+        errand: Errand::Report,
         id: open.id,
         trace: open.trace,
         envelope,
@@ -115,6 +125,11 @@ async fn offer(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
         made_unix_s: open.made_unix_s,
         accepted,
     };
+    await_answer(context, event, answer).await
+}
+
+/// Sends an event and waits for the router's reply to it.
+async fn await_answer(context: &Context, event: Bounce, answer: oneshot::Receiver<Reply>) -> Reply {
     if context.bounces.send(event).await.is_err() {
         return Reply::local_error();
     }
@@ -122,6 +137,54 @@ async fn offer(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
         Some(Ok(reply)) => reply,
         Some(Err(_)) | None => Reply::local_error(),
     }
+}
+
+/// What mailboxes here refused for good, whole, for the postmaster: it says in front whose it was, and why.
+async fn strand(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
+    let mut front = String::new();
+    let mut recipients = Vec::new();
+    for addressee in open.recipients.iter().filter_map(|place| entry.recipients.get(*place)) {
+        let State::Failed { last, .. } = &addressee.state else { continue };
+        let why = last.reply.to_string().replace(|c: char| !(c.is_ascii_graphic() || c == ' '), "?");
+        let why: String = why.chars().take(WHY_OCTETS_MAX).collect();
+        front += &["X-Undelivered-To: ", &addressee.recipient.address.to_string(), "\r\n\t(", &why, ")\r\n"].concat();
+        recipients.push(addressee.recipient.clone());
+    }
+    let envelope = Envelope { recipients, ..entry.envelope(&[]) };
+    send_whole(context, entry, Errand::Stranded, open.id, envelope, front).await
+}
+
+/// Hands the whole message over, `front` before it; the router's reply.
+pub async fn send_whole(
+    context: &Context,
+    entry: &Entry,
+    errand: Errand,
+    id: TransferId,
+    envelope: Envelope,
+    front: String,
+) -> Reply {
+    let queue = entry.id;
+    let file = match context.blocking(move |entries| entries.store().message(queue)).await {
+        Ok(file) => file,
+        Err(error) => {
+            tracing::error!(trace = %entry.trace, %queue, %error, "a message that waits can't be read now");
+            return Reply::local_error();
+        }
+    };
+    let (accepted, answer) = oneshot::channel();
+    let event = Bounce {
+        errand,
+        id,
+        trace: entry.trace,
+        envelope,
+        message: Message {
+            front: Bytes::from(front),
+            body: Body::File { file: Arc::new(file), skip: 0, octets: entry.octets },
+        },
+        made_unix_s: entry.received_unix_ms.div_euclid(1000),
+        accepted,
+    };
+    await_answer(context, event, answer).await
 }
 
 /// The beginning of the message, as much as may be returned.

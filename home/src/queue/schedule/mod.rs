@@ -10,11 +10,14 @@ use gatepost_protocol::tunnel::verb::relay::AttemptId;
 
 use super::config::Settings;
 use super::entry::{Addressee, Entry, Final, OpenAttempt, State, Waiting};
+use crate::delivery::lmtp::Answer;
 
 /// Longest pause between two questions about an attempt that is still under way.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// How long a bounce waits for other recipients to come to their end.
 const GATHERING: Duration = Duration::from_mins(1);
+/// Longest pause between two tries at a server of mailboxes: it is ours, and mended soon.
+const LOCAL_AGAIN_MAX: Duration = Duration::from_mins(10);
 /// Longest pause between two hand-overs of a bounce.
 const BOUNCE_AGAIN_MAX: Duration = Duration::from_mins(15);
 
@@ -91,7 +94,8 @@ impl Schedule {
             return None;
         }
         let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-        let wait = milliseconds(self.retry.get(place).or(self.retry.last()).copied().unwrap_or(self.expire));
+        let wait = self.retry.get(place).or(self.retry.last()).copied().unwrap_or(self.expire);
+        let wait = milliseconds(if entry.local { wait.min(LOCAL_AGAIN_MAX) } else { wait });
         let spread = wait / 5;
         let wait = wait - spread / 2 + spread.saturating_mul(i64::from(jitter)) / i64::from(u16::MAX);
         Some(now_unix_ms.saturating_add(wait.max(1)).min(expires))
@@ -114,6 +118,30 @@ impl Schedule {
                 Outcome::Deferred(Reply::protocol_error("The attempt ended without a word on this recipient"));
             let outcome = outcomes.get(nth).cloned().unwrap_or(missing);
             self.decide(entry, *place, outcome, remote, now_unix_ms, jitter);
+        }
+    }
+
+    /// What the server of mailboxes said when they were offered to it in session, in the order of the recipients.
+    pub fn begun_elsewhere(&self, entry: &mut Entry, answers: &[Answer], now_unix_ms: i64, jitter: u16) {
+        for (place, answer) in answers.iter().enumerate() {
+            Self::doubts(entry, place, answer);
+            self.decide(entry, place, answer.outcome.clone(), None, now_unix_ms, jitter);
+        }
+    }
+
+    /// An attempt at the server of mailboxes ended: its recipients have these answers, in its order.
+    pub fn answered(&self, entry: &mut Entry, id: AttemptId, answers: &[Answer], remote: &str, now_unix_ms: i64) {
+        let Some(places) = attempt(entry, id).map(|attempt| attempt.recipients.clone()) else { return };
+        for (place, answer) in places.into_iter().zip(answers) {
+            Self::doubts(entry, place, answer);
+        }
+        let outcomes: Vec<Outcome> = answers.iter().map(|answer| answer.outcome.clone()).collect();
+        self.ended(entry, id, &outcomes, Some(remote), now_unix_ms, 0);
+    }
+
+    fn doubts(entry: &mut Entry, place: usize, answer: &Answer) {
+        if let Some(State::Waiting(waiting)) = entry.recipients.get_mut(place).map(|a| &mut a.state) {
+            waiting.in_doubt |= answer.in_doubt;
         }
     }
 
@@ -216,7 +244,13 @@ impl Schedule {
         let attempts = waiting.attempts.saturating_add(1);
         let last = |reply| Final { reply, remote: remote.map(str::to_owned), at_unix_ms: now_unix_ms };
         // RFC 3461 §4.1 and RFC 5321 §4.5.5: who asked for silence, or is nobody, is told nothing.
-        let told = !addressee.recipient.notify.on_failure() || entry.reverse_path == ReversePath::Null;
+        let silent = !addressee.recipient.notify.on_failure() || entry.reverse_path == ReversePath::Null;
+        let told = silent && !entry.strands();
+        let outcome = match outcome {
+            // It was promised, and a full mailbox is full for now.
+            Outcome::Refused(reply) if entry.strands() && reply.is_full_mailbox() => Outcome::Deferred(reply),
+            outcome => outcome,
+        };
         let state = match outcome {
             Outcome::Accepted(reply) => State::Delivered(last(reply)),
             Outcome::Refused(reply) => State::Failed { last: last(reply), told },

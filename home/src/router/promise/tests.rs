@@ -60,6 +60,9 @@ fn work(promises: &Promises, mailboxes: &[&str], queue: Option<u8>) -> Work {
         copies: mailboxes.iter().map(copy).collect(),
         queued: queue.map(|n| queued::new_entry(n, &["carol@example.com"])),
         queued_fields: Vec::new(),
+        handings: Vec::new(),
+        held: None,
+        refusal: Refusal::Tell,
         message: message.clone(),
     }
 }

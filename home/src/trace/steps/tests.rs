@@ -51,6 +51,16 @@ fn each_step_is_one_sentence() {
             "delivered it to alice@x.example's inbox and took it to be sent to 2 recipients elsewhere",
         ),
         (
+            "delivered",
+            vec![("recipient", "alice@x.example"), ("remote", "unix:/run/lmtp"), ("reply", "250 2.0.0 Saved")],
+            "delivered it for alice@x.example to unix:/run/lmtp, which said 250 2.0.0 Saved",
+        ),
+        (
+            "not taken by the server of the mailbox",
+            vec![("recipient", "alice@x.example"), ("remote", "unix:/run/lmtp"), ("reply", "452 4.2.2 Full")],
+            "could not deliver it for alice@x.example to unix:/run/lmtp, which said 452 4.2.2 Full",
+        ),
+        (
             "sent",
             vec![
                 ("recipient", "f@e.example"),

@@ -134,6 +134,14 @@ impl Reply {
         self.lines.join(" ")
     }
 
+    /// True if it says that a mailbox has no room (RFC 3463 §3.3, RFC 5321 §4.2.3).
+    pub fn is_full_mailbox(&self) -> bool {
+        match self.enhanced {
+            Some(Enhanced(4 | 5, subject, detail)) => (subject, detail) == (2, 2),
+            _ => matches!(self.code, 452 | 552),
+        }
+    }
+
     /// The bytes on the wire: `250-…` lines and a last `250 …`, each ended by CRLF.
     pub fn wire(&self) -> Vec<u8> {
         let mut wire = Vec::with_capacity(64);

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::delivery::config::Keepers;
 use crate::queue::Queue;
 use crate::queue::config::Settings;
 use crate::queue::entry::Entry;
@@ -45,7 +46,8 @@ impl Running {
         let (sender, bounces) = mpsc::channel(1);
         let (shutdown, signal) = Shutdown::new();
         let resolver = Resolver::new(&[]).expect("a resolver");
-        let task = tokio::spawn(queue.clone().run(connected, sender, resolver, signal));
+        let servers = Servers::of(Keepers::default(), clock.clone());
+        let task = tokio::spawn(queue.clone().run(connected, sender, resolver, servers, signal));
         Self { queue, clock, edges, bounces, shutdown, task }
     }
 

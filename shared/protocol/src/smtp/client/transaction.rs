@@ -102,11 +102,11 @@ impl Transaction {
             return self.fail(&Reply::too_big(octets_max));
         }
         let sender_needs_utf8 = self.envelope.reverse_path.address().is_some_and(Address::needs_utf8);
-        // A message that said SMTPUTF8 and then held only ASCII is an ordinary one. Who stores it in a mailbox
-        // passes it on to no host that could not take it: there only addresses count.
-        let content_needs_utf8 = self.envelope.smtputf8 && self.eight_bit && !self.lmtp;
+        // A message that said SMTPUTF8 and then held only ASCII is an ordinary one.
+        let content_needs_utf8 = self.envelope.smtputf8 && self.eight_bit;
         let message_needs_utf8 = sender_needs_utf8 || content_needs_utf8;
-        if message_needs_utf8 && !self.offered.smtputf8 {
+        // Who stores it in a mailbox passes it on to no host that could not take it: there only addresses count.
+        if (sender_needs_utf8 || (content_needs_utf8 && !self.lmtp)) && !self.offered.smtputf8 {
             return self.fail(&Reply::utf8_not_supported());
         }
         if self.eight_bit && !self.offered.eight_bit && !self.lmtp {

@@ -1,0 +1,106 @@
+//! What a message becomes once it is sorted: copies for Maildirs of ours, transactions with servers that keep
+//! mailboxes, entries of the queue.
+
+use std::collections::BTreeMap;
+
+use gatepost_protocol::mail::address::ReversePath;
+use gatepost_protocol::mail::envelope::{Envelope, Recipient};
+use gatepost_runtime::random;
+
+use super::forward;
+use super::handing::{self, Handing};
+use super::ledger::HandOver;
+use super::promise::{Refusal, Work};
+use super::recipients::{Forward, LocalCopy};
+use super::{Arrival, Destinations, Inner, Origin};
+use crate::delivery::config::Server;
+use crate::delivery::maildir::{Folder, Place};
+use crate::queue::{NewEntry, QueueId};
+
+impl Inner {
+    /// All that is to be kept of it, each part named; what goes to other hosts goes under `sender`. Connects to the servers it needs.
+    pub(super) async fn work(
+        &self,
+        hand_over: HandOver,
+        arrival: Arrival,
+        mut destinations: Destinations,
+        sender: ReversePath,
+    ) -> Work {
+        let login = match &arrival.origin {
+            Origin::Account { login, .. } => Some(login.clone()),
+            Origin::World { .. } | Origin::Trusted { .. } | Origin::Bounce { .. } | Origin::Returned { .. } => None,
+        };
+        let refusal = match &arrival.origin {
+            Origin::World { spooled: false, .. } | Origin::Account { spooled: false, .. } | Origin::Trusted { .. } => {
+                Refusal::Tell
+            }
+            Origin::World { .. } | Origin::Account { .. } | Origin::Bounce { .. } => Refusal::Hold,
+            Origin::Returned { .. } => Refusal::Store,
+        };
+        let handings = self.handings(&arrival.envelope, &mut destinations).await;
+        let octets = arrival.message.octets();
+        let copy = |folder: Folder, copy: &LocalCopy| -> (Place, Vec<u8>) {
+            let fields = fields(&arrival.envelope.reverse_path, copy);
+            (self.promises.maildirs().place(folder, octets + fields.len() as u64), fields)
+        };
+        let inbox = destinations.inbox.iter().map(|to| copy(Folder::inbox(&to.mailbox), to));
+        let junk = destinations.junk.iter().map(|to| copy(Folder::junk(&to.mailbox), to));
+        let copies = inbox.chain(junk).collect();
+        let entry = |reverse_path, recipients| NewEntry {
+            id: QueueId(random::bytes()),
+            trace: arrival.trace,
+            envelope: Envelope { recipients, reverse_path, ..arrival.envelope.clone() },
+            login: login.clone(),
+            received_unix_s: arrival.received_unix_s,
+        };
+        let Destinations { mut remote, forwards, .. } = destinations;
+        for Forward { recipient, via } in &forwards {
+            tracing::info!(trace = %arrival.trace, alias = %via, recipient = %recipient.address, %sender, "forwarding");
+        }
+        let queued_fields = forward::fields(&forwards);
+        remote.extend(forwards.into_iter().map(|forward| forward.recipient));
+        let queued = (!remote.is_empty()).then(|| entry(sender, remote));
+        let held = (!handings.is_empty()).then(|| entry(arrival.envelope.reverse_path.clone(), Vec::new()));
+        Work {
+            hand_over,
+            trace: arrival.trace,
+            copies,
+            queued,
+            queued_fields,
+            handings,
+            held,
+            refusal,
+            message: arrival.message,
+        }
+    }
+
+    /// Takes out the copies for mailboxes that servers keep, and connects to those.
+    async fn handings(&self, envelope: &Envelope, destinations: &mut Destinations) -> Vec<Handing> {
+        let keepers = self.servers.keepers();
+        let mut groups: BTreeMap<(Server, bool), Vec<Recipient>> = BTreeMap::new();
+        for (copies, is_junk) in [(&mut destinations.inbox, false), (&mut destinations.junk, true)] {
+            copies.retain(|copy| {
+                let kept = keepers.of(&copy.mailbox).and_then(|server| Some((server, handing::recipient(copy)?)));
+                let Some((server, recipient)) = kept else { return true };
+                groups.entry((server.clone(), is_junk)).or_default().push(recipient);
+                false
+            });
+        }
+        let mut handings = Vec::with_capacity(groups.len());
+        for ((server, is_junk), recipients) in groups {
+            let envelope = Envelope { recipients, ..envelope.clone() };
+            handings.push(Handing::begin(&self.servers, &self.clock, server, envelope, is_junk).await);
+        }
+        handings
+    }
+}
+
+/// What delivery puts in front (RFC 5321 §4.4): the sender, the mailbox, and the recipient as it was written
+/// where that is another address.
+fn fields(sender: &ReversePath, copy: &LocalCopy) -> Vec<u8> {
+    let mut fields = format!("Return-Path: <{sender}>\r\nDelivered-To: {}\r\n", copy.mailbox);
+    if copy.recipient.lookup_key() != copy.mailbox {
+        fields += &["X-Original-To: ", &copy.recipient.to_string(), "\r\n"].concat();
+    }
+    fields.into_bytes()
+}
