@@ -2,6 +2,7 @@
 //! For MX hosts, smarthosts and LMTP alike. Dropped before [`Attempt::finish`], it closes the
 //! connection without a final dot, and the host forgets the message.
 
+pub mod pool;
 mod trust;
 
 use std::io;
@@ -26,7 +27,7 @@ use crate::drive::{Connection, DriveError, Security, Socket};
 const QUIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Which TLS a host must speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tls {
     /// STARTTLS if offered, any certificate.
     Opportunistic,
@@ -174,6 +175,17 @@ impl Attempt {
     /// `name [address]:port`, or `unix:path`.
     pub fn remote(&self) -> String {
         self.remote.clone()
+    }
+
+    /// True if another transaction may be started: the last one ended well enough, and the host has not
+    /// hung up or said goodbye since.
+    pub fn is_open(&mut self) -> bool {
+        self.connection.view().is_ready() && self.connection.next().now_or_never().is_none()
+    }
+
+    /// What the host calls itself in its reply to EHLO or HELO.
+    pub fn server_name(&self) -> &str {
+        self.connection.view().server_name()
     }
 
     /// What the host offers.

@@ -12,6 +12,8 @@ use crate::smtp::sasl::{ClientExchange, Mechanism};
 
 /// Longest command line, CR LF included, that every server takes (RFC 5321 §4.5.3.1.4).
 const COMMAND_OCTETS_MAX: usize = 512;
+/// Octets kept of the server's name: as long as a domain can be.
+const SERVER_NAME_OCTETS_MAX: usize = 255;
 
 impl Client {
     pub(super) fn greeted(&mut self, reply: Reply) {
@@ -35,6 +37,7 @@ impl Client {
     pub(super) fn ehlo_answered(&mut self, reply: Reply) {
         if reply.is_positive() {
             self.offered = Offered::parse(&reply);
+            self.take_name(&reply);
             return self.secure_or_log_in();
         }
         self.phase = Phase::Ehlo;
@@ -50,11 +53,19 @@ impl Client {
 
     pub(super) fn helo_answered(&mut self, reply: Reply) {
         if reply.is_positive() {
+            self.take_name(&reply);
             self.secure_or_log_in();
         } else {
             self.phase = Phase::Helo;
             self.refused(Stage::Hello, reply);
         }
+    }
+
+    /// RFC 5321 §4.1.1.1: the reply begins with the server's name.
+    fn take_name(&mut self, reply: &Reply) {
+        let first = reply.lines().first().and_then(|line| line.split_ascii_whitespace().next());
+        let name = first.unwrap_or_default();
+        self.server_name = name[..name.floor_char_boundary(SERVER_NAME_OCTETS_MAX)].to_owned();
     }
 
     fn secure_or_log_in(&mut self) {

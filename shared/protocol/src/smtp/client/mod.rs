@@ -3,6 +3,7 @@
 mod hello;
 mod phase;
 mod reply_reader;
+pub mod reuse;
 mod transaction;
 
 use std::collections::VecDeque;
@@ -133,6 +134,7 @@ pub struct Client {
     message: VecDeque<Bytes>,
     events: VecDeque<Event>,
     offered: Offered,
+    server_name: String,
     tls: Option<TlsFacts>,
     /// Since when the server (or, in the message, the program) keeps us waiting.
     waiting_since: Instant,
@@ -152,6 +154,7 @@ impl Client {
             message: VecDeque::new(),
             events: VecDeque::new(),
             offered: Offered::default(),
+            server_name: String::new(),
             tls: None,
             waiting_since: now,
             reset_due: false,
@@ -235,6 +238,16 @@ impl Client {
     /// The TLS session, if there is one.
     pub fn tls(&self) -> Option<&TlsFacts> {
         self.tls.as_ref()
+    }
+
+    /// True while [`Client::start`] may be called: nothing is open, awaited or untold.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready) && self.events.is_empty()
+    }
+
+    /// What the host calls itself: the first word of its reply to EHLO or HELO.
+    pub fn server_name(&self) -> &str {
+        &self.server_name
     }
 
     fn command(&mut self, line: &str) {
