@@ -1,15 +1,15 @@
 //! Where a domain's mail goes: null MX, implicit MX, order of preference, and the addresses mail is
-//! never sent to. The choice is pure; only [`find`] asks the DNS.
+//! never sent to. The choice is pure; only [`names`] and [`targets`] ask the DNS.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_runtime::random;
-use gatepost_runtime::resolver::{Exchanger, ExchangersAnswer, Resolver};
+use gatepost_runtime::resolver::{CouldNotTell, Exchanger, ExchangersAnswer, Resolver};
 
 /// SMTP (RFC 5321 §4.5.4.2).
-const PORT: u16 = 25;
+pub const PORT: u16 = 25;
 /// Exchangers of one domain that are looked at.
 const EXCHANGERS_MAX: usize = 16;
 /// Octets of a receiver's domain: as long as a domain can be.
@@ -43,26 +43,39 @@ impl From<Reply> for Nowhere {
     }
 }
 
-/// The hosts of a domain, in the order they are to be tried.
-pub async fn find(resolver: &Resolver, domain: &Domain, ours: &Domain, ipv6: bool) -> Result<Vec<Target>, Nowhere> {
-    let own = resolver.addresses(ours.as_str(), true).await.unwrap_or_default();
+/// The exchangers of a domain, in the order they are to be tried; of an address literal, itself.
+pub async fn names(resolver: &Resolver, domain: &Domain, ours: &Domain) -> Result<Vec<String>, Nowhere> {
+    if domain.literal().is_some() {
+        // RFC 5321 §5.1: an address literal is its own exchanger.
+        return Ok(vec![domain.to_string()]);
+    }
+    let answer = resolver.exchangers(domain).await.map_err(|error| could_not_tell(&error))?;
+    order(answer, domain, ours, random::bytes())
+}
+
+/// The addresses of a domain's exchangers, in the order they are to be tried.
+pub async fn targets(
+    resolver: &Resolver,
+    domain: &Domain,
+    names: &[String],
+    ours: &Domain,
+    ipv6: bool,
+) -> Result<Vec<Target>, Nowhere> {
+    let own = own_addresses(resolver, ours).await;
     let allowed = |ip: &IpAddr| is_public(*ip) && !own.contains(ip);
     if let Some(literal) = domain.literal() {
-        // RFC 5321 §5.1: an address literal is its own exchanger.
         let target = Target { host: domain.to_string(), address: SocketAddr::new(literal, PORT) };
         return match literal {
+            ip if own.contains(&ip) => Err(Nowhere::Ourselves),
             ip if !allowed(&ip) => Err(Reply::forbidden_target(domain.as_str()).into()),
             IpAddr::V6(_) if !ipv6 => Err(Reply::only_ipv6(domain.as_str()).into()),
             _ => Ok(vec![target]),
         };
     }
-    let could_not_tell = |error: gatepost_runtime::resolver::CouldNotTell| Reply::dns_failed(&error.to_string());
-    let answer = resolver.exchangers(domain).await.map_err(could_not_tell)?;
-    let hosts = order(answer, domain, ours, random::bytes())?;
     let mut targets = Vec::new();
     let (mut forbidden, mut ourselves, mut only_ipv6) = (false, false, false);
     let mut failed = None;
-    for host in hosts.iter().take(EXCHANGERS_MAX) {
+    for host in names.iter().take(EXCHANGERS_MAX) {
         match resolver.addresses(host, ipv6).await {
             Ok(addresses) => {
                 let (good, bad): (Vec<_>, Vec<_>) = addresses.into_iter().partition(allowed);
@@ -73,9 +86,9 @@ pub async fn find(resolver: &Resolver, domain: &Domain, ours: &Domain, ipv6: boo
                     && bad.is_empty()
                     && resolver.addresses(host, true).await.is_ok_and(|addresses| !addresses.is_empty());
                 let target = |ip| Target { host: host.clone(), address: SocketAddr::new(ip, PORT) };
-                targets.extend(good.into_iter().map(target));
+                targets.extend(by_turns(good).into_iter().map(target));
             }
-            Err(error) => failed = Some(could_not_tell(error)),
+            Err(error) => failed = Some(could_not_tell(&error)),
         }
         if targets.len() >= TARGETS_MAX {
             break;
@@ -92,6 +105,42 @@ pub async fn find(resolver: &Resolver, domain: &Domain, ours: &Domain, ipv6: boo
         (true, None) if forbidden => Err(Reply::forbidden_target(domain.as_str()).into()),
         (true, None) => Err(Reply::no_such_domain(domain.as_str()).into()),
     }
+}
+
+/// Where this edge is reached: what the DNS says, and this machine itself.
+pub async fn own_addresses(resolver: &Resolver, ours: &Domain) -> Own {
+    Own(resolver.addresses(ours.as_str(), true).await.unwrap_or_default())
+}
+
+/// Addresses that lead to this edge.
+#[derive(Debug)]
+pub struct Own(Vec<IpAddr>);
+
+impl Own {
+    /// True if this one does: as the DNS says, or because it is this machine's by its kind.
+    pub fn contains(&self, ip: &IpAddr) -> bool {
+        let canonical = ip.to_canonical();
+        canonical.is_loopback() || canonical.is_unspecified() || self.0.contains(ip)
+    }
+}
+
+/// Both families by turns, IPv6 first (RFC 8305 §4), each in its order: a family that leads nowhere costs
+/// one try.
+pub fn by_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (six, four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let (mut six, mut four) = (six.into_iter(), four.into_iter());
+    let mut all = Vec::new();
+    loop {
+        let (one, other) = (six.next(), four.next());
+        if one.is_none() && other.is_none() {
+            return all;
+        }
+        all.extend(one.into_iter().chain(other));
+    }
+}
+
+fn could_not_tell(error: &CouldNotTell) -> Reply {
+    Reply::dns_failed(&error.to_string())
 }
 
 /// Orders a domain's exchangers: by preference, equal ones shuffled by `chance` (RFC 5321 §5.1).
@@ -229,6 +278,23 @@ mod tests {
         assert_eq!(ordered(answer, 1), Ok(vec!["a".to_owned()]));
         let only = found(&[(10, "mail.example.org"), (20, "c")]);
         assert_eq!(ordered(only, 1), Err(Nowhere::Ourselves));
+    }
+
+    #[test]
+    fn families_take_turns_and_keep_their_order() {
+        let ips = |list: &[&str]| list.iter().map(|text| text.parse().expect("an address")).collect::<Vec<IpAddr>>();
+        let turns = by_turns(ips(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "2001:db8::2"]));
+        assert_eq!(turns, ips(&["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "192.0.2.3"]));
+        assert_eq!(by_turns(ips(&["192.0.2.1"])), ips(&["192.0.2.1"]));
+    }
+
+    #[test]
+    fn this_machine_is_ours_whatever_the_dns_says() {
+        let own = Own(vec!["192.0.2.1".parse().expect("an address")]);
+        for ip in ["192.0.2.1", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"] {
+            assert!(own.contains(&ip.parse().expect("an address")), "{ip}");
+        }
+        assert!(!own.contains(&"192.168.0.1".parse().expect("an address")));
     }
 
     #[test]

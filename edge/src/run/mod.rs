@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::homes::link;
 use crate::journal;
 use crate::listeners::mail::SessionCount;
+use crate::relay::Sender;
 use crate::status::Status;
 
 /// Name of the key file in the state directory.
@@ -49,6 +50,7 @@ pub fn identity(state: &Path) -> anyhow::Result<Identity> {
 #[derive(Debug)]
 pub struct Edge {
     status: Arc<Status>,
+    sender: Sender,
     shutdown: Shutdown,
     control_shutdown: Shutdown,
     control: JoinHandle<std::io::Result<()>>,
@@ -131,7 +133,17 @@ impl Edge {
             })
             .await
         });
-        Ok(Self { status, shutdown, control_shutdown, control, gate, journal, journal_shutdown, _lock: lock })
+        Ok(Self {
+            status,
+            sender: parts.sender,
+            shutdown,
+            control_shutdown,
+            control,
+            gate,
+            journal,
+            journal_shutdown,
+            _lock: lock,
+        })
     }
 
     /// What it is doing.
@@ -146,6 +158,7 @@ impl Edge {
         if timeout(DRAIN_MAX, self.shutdown.idle()).await.is_err() {
             warn!("some sessions did not finish in time and are dropped; their clients try again");
         }
+        self.sender.close().await;
         self.shutdown.end();
         self.control_shutdown.end();
         self.gate.abort();

@@ -11,5 +11,6 @@ mod admission;
 mod handover;
 mod relay;
 mod relay_by_mx;
+mod reuse;
 mod spool;
 mod submission;

@@ -94,7 +94,7 @@ async fn a_strangers_domain_that_points_at_us_is_refused() {
     let world = World::start_asking(dns().await, "60 s", "");
     let home = Home::connect(&world).await;
     let WireOutcome::Refused(reply) = relay(&home, "neighbour.example").await else { panic!("sent in circles") };
-    assert_eq!(Reply::from(reply), Reply::forbidden_target("neighbour.example"));
+    assert_eq!(Reply::from(reply), Reply::loops_back("neighbour.example", "mail.example.org"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

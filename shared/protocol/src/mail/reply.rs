@@ -493,6 +493,16 @@ impl Reply {
     pub fn forbidden_target(domain: &str) -> Self {
         Self::one(550, (5, 4, 4), format!("The mail host of {domain} is at a private or loopback address"))
     }
+    /// 554 5.4.6: the next hop of a domain (or a named host) is whoever asks. `host` says which.
+    pub fn loops_back(domain: &str, host: &str) -> Self {
+        Self::one(
+            554,
+            (5, 4, 6),
+            format!(
+                "Mail for {domain} loops back to myself: {host} is this very host; its MX or route must lead elsewhere"
+            ),
+        )
+    }
     /// 550 5.7.1: a home that is one of several names a host that is not on the public internet.
     pub fn private_route(host: &str) -> Self {
         Self::one(

@@ -60,10 +60,21 @@ pub struct Attempt {
     connection: Connection<Client>,
     clock: Clock,
     remote: String,
+    /// Where it leads, if not to a local socket.
+    peer: Option<Peer>,
     /// Recipients of the open transaction.
     recipients: usize,
     /// What the open transaction came to before its end.
     over: Option<Vec<Outcome>>,
+}
+
+/// A host that is spoken to.
+#[derive(Clone, Debug)]
+struct Peer {
+    name: String,
+    address: SocketAddr,
+    /// Its address is ours, too.
+    local: bool,
 }
 
 /// What the transaction came to before the message.
@@ -177,10 +188,25 @@ impl Attempt {
         self.remote.clone()
     }
 
+    /// Its name, as it was looked for, and where it is; `None` of a local socket.
+    pub fn host(&self) -> Option<(&str, SocketAddr)> {
+        self.peer.as_ref().map(|peer| (peer.name.as_str(), peer.address))
+    }
+
+    /// True if it is on this machine: the connection has one address at both ends.
+    pub fn is_local(&self) -> bool {
+        self.peer.as_ref().is_none_or(|peer| peer.local)
+    }
+
+    /// True if the last transaction left the connection good for another.
+    pub fn is_ready(&self) -> bool {
+        self.connection.view().is_ready()
+    }
+
     /// True if another transaction may be started: the last one ended well enough, and the host has not
     /// hung up or said goodbye since.
     pub fn is_open(&mut self) -> bool {
-        self.connection.view().is_ready() && self.connection.next().now_or_never().is_none()
+        self.is_ready() && !self.is_over()
     }
 
     /// What the host calls itself in its reply to EHLO or HELO.
@@ -209,7 +235,12 @@ impl Attempt {
     async fn try_once(target: &Target, config: ClientConfig, clock: Clock) -> Result<Self, Failure> {
         let remote = remote(target);
         let stream = open(TcpStream::connect(target.address), &remote, target.connect_wait_max, &clock).await?;
-        Self::greet(stream.into(), security(target)?, config, clock, remote, target.tls == Tls::Implicit).await
+        let local = stream.local_addr().is_ok_and(|own| own.ip() == target.address.ip());
+        let peer = Peer { name: target.host.clone(), address: target.address, local };
+        let secure_first = target.tls == Tls::Implicit;
+        let mut attempt = Self::greet(stream.into(), security(target)?, config, clock, remote, secure_first).await?;
+        attempt.peer = Some(peer);
+        Ok(attempt)
     }
 
     /// From the connection to the first transaction.
@@ -223,7 +254,7 @@ impl Attempt {
     ) -> Result<Self, Failure> {
         let client = Client::new(config, clock.now());
         let connection = Connection::new(stream, client, security, clock.clone());
-        let mut attempt = Self { connection, clock, remote, recipients: 0, over: None };
+        let mut attempt = Self { connection, clock, remote, peer: None, recipients: 0, over: None };
         if secure_first {
             attempt.connection.secure_first().await.map_err(|error| tls_failure(&error))?;
         }

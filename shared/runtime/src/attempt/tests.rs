@@ -94,7 +94,7 @@ impl Host {
     }
 }
 
-fn config() -> ClientConfig {
+pub(super) fn config() -> ClientConfig {
     ClientConfig {
         helo: "edge.example.net".into(),
         protocol: Protocol::Smtp,
@@ -116,7 +116,7 @@ fn envelope(recipients: &[&str]) -> Envelope {
     }
 }
 
-async fn send(attempt: &mut Attempt, message: &[u8], recipients: &[&str]) -> Vec<Outcome> {
+pub(super) async fn send(attempt: &mut Attempt, message: &[u8], recipients: &[&str]) -> Vec<Outcome> {
     match attempt.start(envelope(recipients), message.len() as u64, false).await {
         Started::Done(outcomes) => outcomes,
         Started::Body => {
@@ -128,7 +128,7 @@ async fn send(attempt: &mut Attempt, message: &[u8], recipients: &[&str]) -> Vec
     }
 }
 
-fn is_accepted(outcome: &Outcome) -> bool {
+pub(super) fn is_accepted(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Accepted(_))
 }
 

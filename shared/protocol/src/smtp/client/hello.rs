@@ -65,7 +65,7 @@ impl Client {
     fn take_name(&mut self, reply: &Reply) {
         let first = reply.lines().first().and_then(|line| line.split_ascii_whitespace().next());
         let name = first.unwrap_or_default();
-        self.server_name = name[..name.floor_char_boundary(SERVER_NAME_OCTETS_MAX)].to_owned();
+        name[..name.floor_char_boundary(SERVER_NAME_OCTETS_MAX)].clone_into(&mut self.server_name);
     }
 
     fn secure_or_log_in(&mut self) {

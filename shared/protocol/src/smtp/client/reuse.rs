@@ -251,7 +251,7 @@ mod tests {
 
     const LIMITS: ReuseLimits = ReuseLimits {
         idle_max: Duration::from_secs(5),
-        age_max: Duration::from_secs(60),
+        age_max: Duration::from_mins(1),
         messages_max: 3,
         per_key_max: 2,
         waiting_per_key_max: 2,
@@ -284,7 +284,7 @@ mod tests {
         reuse.done(&"a", Some((1, after(1, start))), start);
         let end = start + LIMITS.idle_max;
         assert_eq!(reuse.next_expiry(), Some(end));
-        assert!(reuse.expire(end - Duration::from_millis(1)).is_empty());
+        assert!(reuse.expire(start + LIMITS.idle_max / 2).is_empty());
         assert_eq!(reuse.ask(&"a", end), Turn::Open, "even before it is swept");
         assert_eq!(reuse.expire(end), [1]);
         assert_eq!((reuse.kept(), reuse.next_expiry()), (0, None));

@@ -1,7 +1,7 @@
 //! Who is not let in, and what both sides are told of it: one clear line each.
 
 use gatepost_protocol::tunnel::frame::{self, HEADER_OCTETS};
-use gatepost_protocol::tunnel::hello::{Hello, HelloAck, Opening, Refusal, Role};
+use gatepost_protocol::tunnel::hello::{Hello, HelloAck, Opening, Refusal, Role, VERSION_MAX, VERSION_MIN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -78,10 +78,12 @@ async fn a_home_of_an_unknown_version_is_told_so() {
     let log = Log::capture();
     let edge = Edge::start(|_| true, &Clock::real()).await;
     let mut io = raw(&edge, &Identity::throwaway()).await;
-    say(&mut io, &versions_hello((2, 3), [1; 16], Role::Control)).await;
-    let refusal = Refusal::NoCommonVersion { mine: (1, 1), yours: (2, 3) };
+    let yours = (VERSION_MAX + 1, VERSION_MAX + 2);
+    say(&mut io, &versions_hello(yours, [1; 16], Role::Control)).await;
+    let refusal = Refusal::NoCommonVersion { mine: (VERSION_MIN, VERSION_MAX), yours };
     assert_eq!(answer(&mut io).await, HelloAck::Refused(refusal));
-    log.holds("no tunnel: no common protocol version: mine 1 to 1, yours 2 to 3", 1).await;
+    let words = format!("mine {VERSION_MIN} to {VERSION_MAX}, yours {} to {}", yours.0, yours.1);
+    log.holds(&format!("no tunnel: no common protocol version: {words}"), 1).await;
 }
 
 #[tokio::test]
@@ -110,12 +112,12 @@ async fn a_newer_minor_version_with_unknown_features_is_welcome() {
     let mut connections = Vec::new();
     for role in Role::ALL {
         let mut io = raw(&edge, &identity).await;
-        say(&mut io, &versions_hello((1, 2), [1; 16], role)).await;
-        assert!(matches!(answer(&mut io).await, HelloAck::Accepted { version: 1, .. }));
+        say(&mut io, &versions_hello((VERSION_MAX, VERSION_MAX + 1), [1; 16], role)).await;
+        assert!(matches!(answer(&mut io).await, HelloAck::Accepted { version: VERSION_MAX, .. }));
         connections.push(io);
     }
     let (session, _) = edge.session().await;
-    assert_eq!(session.facts().version, 1);
+    assert_eq!(session.facts().version, VERSION_MAX);
     assert_eq!(session.facts().peer, identity.key());
     assert_eq!(session.facts().software, "gatepost of the future");
     assert_eq!(session.facts().group, "X25519MLKEM768");

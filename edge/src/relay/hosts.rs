@@ -1,0 +1,325 @@
+//! Which hosts may take a message, and a connection to one of them: by MX or named by the home's owner,
+//! in the order to try, never to ourselves and never to a place that is not the home's to reach.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::outcome::Outcome;
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::mail::reply::{Class, Reply};
+use gatepost_protocol::secret::Secret;
+use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, Stage, StartTls};
+use gatepost_protocol::tunnel::verb::relay::{WireHop, WireHopTls};
+use gatepost_runtime::attempt::pool::Destination;
+use gatepost_runtime::attempt::{Attempt, Target, Tls};
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::random;
+use gatepost_runtime::resolver::Resolver;
+use tracing::info;
+
+use super::exchangers::{self, Nowhere};
+use crate::homes::{Home, Homes};
+
+/// How long a host may take to accept a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
+/// How long hosts may be tried before the home is told to try again later; one that greets is not cut off.
+const TRYING_MAX: Duration = Duration::from_mins(10);
+/// A host that did not answer is tried after all others for so long.
+const LAST_FOR: Duration = Duration::from_mins(2);
+/// Hosts remembered for that; beyond them the memory begins anew.
+const LAST_MAX: usize = 1000;
+
+/// Where one message goes.
+#[derive(Debug)]
+pub(super) struct Route {
+    hosts: Hosts,
+    port: u16,
+    tls: Tls,
+    login: Option<(String, Secret)>,
+}
+
+#[derive(Debug)]
+enum Hosts {
+    /// The exchangers of a domain, in the order they are to be tried.
+    Exchangers(Domain, Vec<String>),
+    /// One that the home's owner named.
+    Named(String),
+    /// Our own door: the domain is another home's.
+    Neighbour(Domain),
+}
+
+/// No host of a message's was usable: what that comes to, and whose words decided.
+#[derive(Debug)]
+pub(super) struct Unusable {
+    pub(super) outcome: Outcome,
+    pub(super) remote: Option<String>,
+}
+
+/// Finds hosts and connects to them.
+#[derive(Debug)]
+pub(super) struct Finder {
+    hostname: Domain,
+    resolver: Resolver,
+    clock: Clock,
+    ipv6: bool,
+    homes: Homes,
+    doors: OnceLock<SocketAddr>,
+    last: Mutex<HashMap<SocketAddr, Instant>>,
+}
+
+impl Route {
+    /// What this message must share with another to go over the same connection.
+    pub(super) fn destination(&self, home: &Home, ipv6: bool) -> Destination {
+        let mut hosts = match &self.hosts {
+            Hosts::Exchangers(_, names) => names.clone(),
+            Hosts::Named(host) => vec![host.clone()],
+            // No host has an empty name.
+            Hosts::Neighbour(_) => vec![String::new()],
+        };
+        hosts.sort();
+        let (owner, login) = (home.name().to_owned(), self.login.clone());
+        Destination { owner, hosts, port: self.port, tls: self.tls, login, ipv6 }
+    }
+
+    fn is_named(&self) -> bool {
+        matches!(self.hosts, Hosts::Named(_))
+    }
+}
+
+impl Finder {
+    pub(super) fn new(hostname: Domain, resolver: Resolver, clock: Clock, ipv6: bool, homes: Homes) -> Self {
+        let (doors, last) = (OnceLock::new(), Mutex::default());
+        Self { hostname, resolver, clock, ipv6, homes, doors, last }
+    }
+
+    /// Our own door 25 is open here. Said once.
+    pub(super) fn own_door(&self, bound: SocketAddr) {
+        let _ = self.doors.set(bound);
+    }
+
+    pub(super) fn ipv6(&self) -> bool {
+        self.ipv6
+    }
+
+    /// Where this hop leads. An error is the reply for every recipient. What the DNS said lately it is not
+    /// asked again.
+    pub(super) async fn route(&self, home: &Home, hop: WireHop) -> Result<Route, Reply> {
+        match hop {
+            WireHop::Domain(name) => {
+                let domain = Domain::parse(&name).map_err(|_| Reply::no_such_domain(&name))?;
+                let hosts = match exchangers::names(&self.resolver, &domain, &self.hostname).await {
+                    Ok(names) => Hosts::Exchangers(domain, names),
+                    Err(Nowhere::Reply(reply)) => return Err(reply),
+                    Err(Nowhere::Ourselves) => self.neighbour(home, domain)?,
+                };
+                Ok(Route { hosts, port: exchangers::PORT, tls: Tls::Opportunistic, login: None })
+            }
+            WireHop::Host { host, port, tls, login } => {
+                let tls = match tls {
+                    WireHopTls::Opportunistic => Tls::Opportunistic,
+                    WireHopTls::StartTls => Tls::StartTls,
+                    WireHopTls::Implicit => Tls::Implicit,
+                    WireHopTls::Off => Tls::Off,
+                };
+                let login = login.map(|(name, password)| (name, Secret::new(password)));
+                Ok(Route { hosts: Hosts::Named(host), port, tls, login })
+            }
+        }
+    }
+
+    /// A domain whose mail comes to this edge: another home's goes in by our own door, like all mail from
+    /// the world; anybody else's would go in circles.
+    fn neighbour(&self, home: &Home, domain: Domain) -> Result<Hosts, Reply> {
+        match self.homes.of_domain(&domain) {
+            Some(owner) if owner.name() != home.name() => Ok(Hosts::Neighbour(domain)),
+            _ => Err(Reply::loops_back(domain.as_str(), self.hostname.as_str())),
+        }
+    }
+
+    /// Where our own door is reached.
+    fn door(&self, domain: &Domain) -> Result<Vec<exchangers::Target>, Reply> {
+        let bound = self.doors.get().ok_or_else(|| Reply::own_door_shut(domain.as_str()))?;
+        let ip = if bound.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { bound.ip() };
+        let address = SocketAddr::new(ip, bound.port());
+        Ok(vec![exchangers::Target { host: self.hostname.to_string(), address }])
+    }
+
+    /// The addresses of a route's hosts, in the order to try, and whether they are our own door.
+    async fn targets(&self, home: &Home, route: &Route) -> Result<(Vec<exchangers::Target>, bool), Reply> {
+        match &route.hosts {
+            Hosts::Neighbour(domain) => Ok((self.door(domain)?, true)),
+            Hosts::Named(host) => Ok((self.named(home, host, route.port).await?, false)),
+            Hosts::Exchangers(domain, names) => {
+                match exchangers::targets(&self.resolver, domain, names, &self.hostname, self.ipv6).await {
+                    Ok(targets) => Ok((targets, false)),
+                    Err(Nowhere::Reply(reply)) => Err(reply),
+                    Err(Nowhere::Ourselves) => {
+                        self.neighbour(home, domain.clone())?;
+                        Ok((self.door(domain)?, true))
+                    }
+                }
+            }
+        }
+    }
+
+    async fn named(&self, home: &Home, host: &str, port: u16) -> Result<Vec<exchangers::Target>, Reply> {
+        let mut addresses = if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            vec![ip]
+        } else {
+            let found = self.resolver.addresses(host, true).await;
+            found.map_err(|error| Reply::dns_failed(&error.to_string()))?
+        };
+        if addresses.is_empty() {
+            return Err(Reply::dns_failed(&format!("{host} has no address")));
+        }
+        if !home.private_routes() {
+            // Beside other homes, it may be a guest's: this machine and its network are not theirs.
+            addresses.retain(|ip| exchangers::is_public(*ip));
+            if addresses.is_empty() {
+                return Err(Reply::private_route(host));
+            }
+        }
+        if self.doors.get().is_some_and(|door| door.port() == port) {
+            let own = exchangers::own_addresses(&self.resolver, &self.hostname).await;
+            if addresses.iter().any(|ip| own.contains(ip)) {
+                return Err(Reply::loops_back(host, self.hostname.as_str()));
+            }
+        }
+        let mut addresses = exchangers::by_turns(addresses);
+        // Whether this machine reaches IPv6 is what `outbound_ipv6` says; still, a host may have nothing else.
+        addresses.sort_by_key(|ip| ip.is_ipv6() && !self.ipv6);
+        let target = |ip| exchangers::Target { host: host.to_owned(), address: SocketAddr::new(ip, port) };
+        Ok(addresses.into_iter().take(exchangers::TARGETS_MAX).map(target).collect())
+    }
+
+    /// Tries a route's hosts until one greets, those that did not answer lately last.
+    pub(super) async fn connect(&self, home: &Home, route: &Route, trace: TraceId) -> Result<Attempt, Unusable> {
+        let (mut targets, own_door) = match self.targets(home, route).await {
+            Ok(found) => found,
+            Err(reply) => return Err(Unusable { outcome: Outcome::of(reply), remote: None }),
+        };
+        let begun = self.clock.now();
+        targets.sort_by_key(|target| self.is_last(target.address, begun));
+        let mut decisive = None;
+        for target in targets {
+            if self.clock.now().saturating_duration_since(begun) > TRYING_MAX {
+                let late = Reply::unreachable("The hosts tried so far were not usable, the others are for later");
+                return Err(decide(decisive, Unusable { outcome: Outcome::of(late), remote: None }));
+            }
+            let remote = format!("{} [{}]:{}", target.host, target.address.ip(), target.address.port());
+            let another = match self.try_host(home, route, target, own_door, trace).await {
+                Ok(attempt) => return Ok(attempt),
+                Err(outcome) => Unusable { outcome, remote: Some(remote) },
+            };
+            decisive = Some(decide(decisive, another));
+        }
+        let nothing = || Outcome::of(Reply::unreachable("No host to send to"));
+        Err(decisive.unwrap_or_else(|| Unusable { outcome: nothing(), remote: None }))
+    }
+
+    async fn try_host(
+        &self,
+        home: &Home,
+        route: &Route,
+        target: exchangers::Target,
+        own_door: bool,
+        trace: TraceId,
+    ) -> Result<Attempt, Outcome> {
+        let config = ClientConfig {
+            helo: self.hostname.to_string(),
+            protocol: Protocol::Smtp,
+            // The attempt sets it by the target's TLS.
+            starttls: StartTls::Opportunistic,
+            login: route.login.clone(),
+            nonce: random::bytes(),
+            limits: ClientLimits::default(),
+        };
+        let target = Target {
+            host: target.host,
+            address: target.address,
+            tls: route.tls,
+            roots: Vec::new(),
+            connect_wait_max: CONNECT_MAX,
+        };
+        let failure = match Attempt::connect(&target, config, self.clock.clone()).await {
+            Ok(attempt) if !own_door && self.is_ourselves(route, &attempt) => {
+                let told = match &route.hosts {
+                    Hosts::Exchangers(domain, _) | Hosts::Neighbour(domain) => domain.as_str(),
+                    Hosts::Named(host) => host,
+                };
+                let looped = Reply::loops_back(told, &attempt.remote());
+                tokio::spawn(attempt.quit());
+                return Err(Outcome::of(looped));
+            }
+            Ok(attempt) => return Ok(attempt),
+            Err(failure) => failure,
+        };
+        let (remote, address) =
+            (format!("{} [{}]:{}", target.host, target.address.ip(), target.address.port()), target.address);
+        info!(%trace, home = home.name(), remote, stage = ?failure.stage, reply = %failure.reply, "a mail host was not usable");
+        if failure.stage == Stage::Hello {
+            self.to_the_end(address);
+        }
+        // A host the owner named speaks about the owner's config: never the message's fault, so never final.
+        Err(if route.is_named() { Outcome::Deferred(failure.reply) } else { Outcome::of(failure.reply) })
+    }
+
+    /// Nobody else greets with our name (RFC 5321 §6.3), and nobody else has our address. What an owner
+    /// named may be another program on this machine.
+    fn is_ourselves(&self, route: &Route, attempt: &Attempt) -> bool {
+        if route.is_named() {
+            attempt.is_local() && self.doors.get().is_some_and(|door| door.port() == route.port)
+        } else {
+            attempt.is_local() || attempt.server_name().eq_ignore_ascii_case(self.hostname.as_str())
+        }
+    }
+
+    fn is_last(&self, address: SocketAddr, now: Instant) -> bool {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.get(&address).is_some_and(|until| now < *until)
+    }
+
+    fn to_the_end(&self, address: SocketAddr) {
+        let now = self.clock.now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() >= LAST_MAX {
+            last.retain(|_, until| now < *until);
+        }
+        if last.len() >= LAST_MAX {
+            *last = HashMap::new();
+        }
+        last.insert(address, now + LAST_FOR);
+    }
+}
+
+/// Of the hosts so far `former` decides; now there is another. While one of them may still take the
+/// message nothing is final (RFC 5321 §5.1), so the last temporary failure wins, else the last.
+fn decide(former: Option<Unusable>, another: Unusable) -> Unusable {
+    let is_final = |one: &Unusable| one.outcome.reply().class() == Class::Permanent;
+    match former {
+        Some(former) if !is_final(&former) && is_final(&another) => former,
+        _ => another,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_host_that_may_still_take_it_keeps_the_rest_from_being_final() {
+        let (never, later) = (Reply::unknown_recipient(), Reply::no_room());
+        let decided = |replies: &[&Reply]| {
+            let unusable = |&reply: &&Reply| Unusable { outcome: Outcome::of(reply.clone()), remote: None };
+            let last = replies.iter().map(unusable).fold(None, |former, another| Some(decide(former, another)));
+            last.expect("some").outcome.reply().clone()
+        };
+        assert_eq!(decided(&[&later, &never]), later);
+        assert_eq!(decided(&[&never, &later, &never]), later);
+        assert_eq!(decided(&[&never, &never]), never);
+        assert_eq!(decided(&[&never]), never);
+    }
+}
