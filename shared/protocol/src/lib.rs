@@ -16,5 +16,6 @@ pub mod mail;
 pub mod pairing;
 pub mod seal;
 pub mod secret;
+pub mod sendmail;
 pub mod smtp;
 pub mod tunnel;

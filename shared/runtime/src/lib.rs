@@ -12,6 +12,7 @@ pub mod host;
 pub mod identity;
 pub mod listen;
 pub mod log;
+pub mod maildrop;
 pub mod program;
 pub mod random;
 pub mod resolver;

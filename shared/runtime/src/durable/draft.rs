@@ -1,8 +1,8 @@
 //! A file under a temporary name until it is whole. Dropped before its rename, it is removed.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Uid};
@@ -27,11 +27,23 @@ impl Draft {
     /// Creates `path` (mode 0600), which must not exist. A name that ends in
     /// [`DRAFT_SUFFIX`](super::DRAFT_SUFFIX) is found by [`sweep`](super::sweep) after a crash.
     pub fn create(path: &Path) -> Result<Self, DurableError> {
+        Self::create_with(path, 0o600)
+    }
+
+    /// The same, but readable for the group of the file's directory, whatever the umask says.
+    pub fn create_for_group(path: &Path) -> Result<Self, DurableError> {
+        let draft = Self::create_with(path, 0o640)?;
+        let permissions = Permissions::from_mode(0o640);
+        draft.file.set_permissions(permissions).map_err(|error| draft.failed("set the mode of", error))?;
+        Ok(draft)
+    }
+
+    fn create_with(path: &Path, mode: u32) -> Result<Self, DurableError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(true)
-            .mode(0o600)
+            .mode(mode)
             .open(path)
             .map_err(|error| DurableError::new("create", path, error))?;
         Ok(Self { file, path: Some(path.to_owned()) })
@@ -96,6 +108,18 @@ impl Draft {
     pub fn discard(self) {}
 
     /// Copies from `skip` to the end; gives the position of the end.
+    /// Gives a synced draft its real name, durably, in a directory that may be written to and not read (so it
+    /// can't be synced): then everything on its file system is synced.
+    pub fn rename_unread(self, to: &Path) -> Result<(), DurableError> {
+        let file = self.file.try_clone().map_err(|error| self.failed("open", error))?;
+        self.rename(to)?;
+        match super::sync_directory(super::parent(to)) {
+            Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => rustix::fs::syncfs(&file)
+                .map_err(|error| DurableError::new("sync the file system of", to, error.into())),
+            synced => synced,
+        }
+    }
+
     fn append(&mut self, from: &File, skip: u64) -> io::Result<u64> {
         let mut copied = skip;
         // The system refuses across some file systems, and a few answer 0 too early; whatever is
