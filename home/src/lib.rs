@@ -1,7 +1,7 @@
 //! Gatepost's authority on the LAN: holds the mail, the accounts, the keys, the outbound queue and every
 //! decision that can wait.
 //!
-//! Order, imports point downwards only: cli, run, administration and submission, router, delivery and edges, queue,
+//! Order, imports point downwards only: cli, run, administration and pickup, submission, router, delivery and edges, queue,
 //! accounts and unseal, database, assembly, message. What edges and the queue bring for the router leaves them as
 //! events; [`run`] gives it to who serves it.
 
@@ -14,6 +14,7 @@ pub mod database;
 pub mod delivery;
 pub mod edges;
 pub mod message;
+pub mod pickup;
 pub mod queue;
 pub mod router;
 pub mod run;

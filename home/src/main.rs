@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use gatepost_home::cli::Cli;
 
 fn main() -> ExitCode {
-    Cli::parse().perform()
+    Cli::perform_called()
 }

@@ -10,6 +10,7 @@ mod inbound;
 mod interop;
 mod lmtp;
 mod local;
+mod local_programs;
 mod lying_edge;
 mod pairing;
 mod relay;

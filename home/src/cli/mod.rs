@@ -7,10 +7,12 @@ pub mod app_password;
 pub mod pair;
 pub mod queue;
 pub mod secret;
+pub mod send;
 pub mod spool;
 pub mod status;
 pub mod trace;
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,6 +77,8 @@ enum Command {
     Queue(queue::QueueArgs),
     /// Mail that edges sealed while this home was away.
     Spool(spool::SpoolArgs),
+    /// Send mail from stdin, as sendmail does.
+    Send(send::SendArgs),
     /// What happened to a message, here and at the edges.
     Trace(trace::TraceArgs),
 }
@@ -100,8 +104,23 @@ struct Context<'a> {
 }
 
 impl Cli {
+    /// Reads the command line. Called as `sendmail`, `mailq` or `newaliases` (by a link), the program is that.
+    pub fn perform_called() -> ExitCode {
+        let mut words = std::env::args_os();
+        let called = words.next().unwrap_or_default();
+        match Path::new(&called).file_name().and_then(OsStr::to_str) {
+            Some(name @ ("sendmail" | "mailq" | "newaliases")) => {
+                send::run(name, send::SendArgs::of(words), Path::new(config::PATH), None)
+            }
+            _ => Self::parse().perform(),
+        }
+    }
+
     /// Does it.
     pub fn perform(self) -> ExitCode {
+        if let Command::Send(args) = self.command {
+            return send::run("send", args, &self.config, self.state.as_deref());
+        }
         let context = Context { config: &self.config, state: self.state.as_deref() };
         match context.command(self.command) {
             Ok(()) => ExitCode::SUCCESS,
@@ -119,6 +138,7 @@ impl Cli {
 impl Context<'_> {
     fn command(&self, command: Command) -> Result<(), Failure> {
         match command {
+            Command::Send(_) => Err(Failure::Usage("send has exit codes of its own".to_owned())),
             Command::Run => self.run(),
             Command::Check => self.check(),
             Command::Key(args) => pair::key(self, &args),
@@ -272,6 +292,9 @@ mod tests {
             ("trace bob --since 2h", true),
             ("trace bob --since yesterday", false),
             ("trace", false),
+            ("send -t -i", true),
+            ("send -oi -f root alice@example.org", true),
+            ("--state /x send root -v", true),
             ("fly", false),
         ] {
             let words = std::iter::once("gatepost-home").chain(line.split(' '));

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use gatepost_runtime::certificate::Served;
-use serde_json::Value;
+use gatepost_runtime::maildrop::Name;
+use serde_json::{Value, json};
 
 use super::Store;
 use crate::administration;
 use crate::config::Config;
 use crate::edges::Edges;
+use crate::pickup::Counter;
 use crate::trace::Traces;
 
 /// What the control socket answers from.
@@ -20,6 +22,7 @@ pub(super) struct Desk {
     pub(super) key: String,
     pub(super) submissions: Option<std::net::SocketAddr>,
     pub(super) relay: Option<std::net::SocketAddr>,
+    pub(super) letters: Counter,
     pub(super) config: Config,
 }
 
@@ -32,6 +35,12 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
         let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
         let performed = tokio::task::spawn_blocking(move || desk.store.administer(request));
         return performed.await.map_err(|error| error.to_string())?;
+    }
+    if let Some(name) = request.get("letter") {
+        let name = name.as_str().and_then(Name::parse).ok_or("this is not the name of a letter")?;
+        let reply = desk.letters.take_up(name).await.ok_or("the home is stopping")?;
+        let enhanced = reply.enhanced().map(|enhanced| format!("{enhanced} ")).unwrap_or_default();
+        return Ok(json!({ "code": reply.code(), "text": enhanced + &reply.text() }));
     }
     match request.get("command").and_then(Value::as_str) {
         Some("status") => Ok(desk.status()),

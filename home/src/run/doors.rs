@@ -9,12 +9,14 @@ use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::listen::{self, DoorLimits};
+use gatepost_runtime::maildrop::Maildrop;
 use gatepost_runtime::shutdown::Signal;
 use tokio::net::TcpListener;
 use tracing::info;
 
 use super::Store;
 use crate::config::Config;
+use crate::pickup::{Counter, Pickup};
 use crate::router::Router;
 use crate::submission::pace::Pace;
 use crate::submission::{Submission, Trust};
@@ -30,9 +32,35 @@ pub(super) struct Lan<'a> {
     pub(super) signal: &'a Signal,
 }
 
+/// Where mail of the LAN comes in.
+pub(super) struct Doors {
+    /// 465.
+    pub(super) submissions: Option<SocketAddr>,
+    /// 25.
+    pub(super) relay: Option<SocketAddr>,
+    /// The drop for local programs.
+    pub(super) letters: Counter,
+}
+
 impl Lan<'_> {
+    /// Opens them all.
+    pub(super) async fn open(&self) -> anyhow::Result<Doors> {
+        let pace = Arc::new(Pace::new(self.config.trusted_recipients_per_hour_max));
+        let (submissions, relay) = (self.open_submissions().await?, self.open_relay(&pace)?);
+        let pickup = Pickup {
+            drop: Maildrop::of(&self.config.state),
+            router: self.router.clone(),
+            accounts: self.store.accounts.clone(),
+            pace,
+            incoming: self.incoming.into(),
+            clock: self.clock.clone(),
+        };
+        let letters = pickup.start(self.signal.clone()).context("the drop for local programs")?;
+        Ok(Doors { submissions, relay, letters })
+    }
+
     /// Opens 465 and serves it. Tells where it is, if it is not turned off.
-    pub(super) async fn open_submissions(&self) -> anyhow::Result<Option<SocketAddr>> {
+    async fn open_submissions(&self) -> anyhow::Result<Option<SocketAddr>> {
         let config = self.config;
         let Some(address) = config.submissions else { return Ok(None) };
         let listener = TcpListener::bind(address).await.with_context(|| {
@@ -49,7 +77,7 @@ impl Lan<'_> {
     }
 
     /// Opens 25 for devices of trusted networks; not unless somebody is trusted.
-    pub(super) fn open_relay(&self, pace: &Arc<Pace>) -> anyhow::Result<Option<SocketAddr>> {
+    fn open_relay(&self, pace: &Arc<Pace>) -> anyhow::Result<Option<SocketAddr>> {
         let Some(relay) = &self.config.relay else { return Ok(None) };
         let listener = listen::bind(relay.address)
             .context("the door for trusted networks ([listen] smtp; \"off\" turns it off)")?;

@@ -24,14 +24,13 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use self::control::Desk;
-use self::doors::Lan;
+use self::doors::{Doors, Lan};
 pub use self::store::Store;
 use crate::accounts::addresses::Leads;
 use crate::config::Config;
 use crate::edges::{Dialling, Edges};
 use crate::router::spool::Fetcher;
 use crate::router::streams::Server;
-use crate::submission::pace::Pace;
 use crate::trace::{Traces, keeper};
 
 /// Where the node's key lies inside the state directory.
@@ -119,9 +118,7 @@ impl Home {
             clock: &clock,
             signal: &work_signal,
         };
-        let submissions = lan.open_submissions().await?;
-        let pace = Arc::new(Pace::new(config.trusted_recipients_per_hour_max));
-        let relay = lan.open_relay(&pace)?;
+        let Doors { submissions, relay, letters } = lan.open().await?;
 
         let dialling = Dialling {
             identity: Arc::clone(&identity),
@@ -165,6 +162,7 @@ impl Home {
             key: identity.key().to_string(),
             submissions,
             relay,
+            letters,
             config,
         });
         let control = tokio::spawn(async move {

@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -136,18 +137,19 @@ impl Maildrop {
         Ok(names.filter_map(|entry| Name::parse(entry.file_name().to_str()?)).take(NAMES_MAX).collect())
     }
 
-    /// Opens a file that was left, if it is one: no link to what is elsewhere, nothing that is not a file. `None` if it
-    /// is not there. Blocking.
+    /// Opens a file that was left, if it is one: no link to what is elsewhere, nothing that is not a file, which are
+    /// `InvalidData`. `None` if it is not there. Blocking.
     pub fn open(&self, name: &Name) -> io::Result<Option<Found>> {
         let careful = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let flags = i32::try_from(careful.bits()).map_err(io::Error::other)?;
         let file = match OpenOptions::new().read(true).custom_flags(flags).open(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Err(not_plain()),
             opened => opened?,
         };
         let facts = file.metadata()?;
         if !facts.is_file() || facts.nlink() != 1 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no plain file of its own"));
+            return Err(not_plain());
         }
         Ok(Some(Found { file, octets: facts.len(), uid: facts.uid() }))
     }
@@ -166,12 +168,21 @@ impl Maildrop {
     pub fn watch(&self) -> io::Result<Watch> {
         let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         inotify::add_watch(&events, &self.folder, WatchFlags::MOVED_TO)?;
-        Ok(Watch(AsyncFd::with_interest(events, Interest::READABLE)?))
+        #[expect(
+            deprecated,
+            reason = "the new function is unsafe; this descriptor is owned, and closed with its registration"
+        )]
+        let watched = AsyncFd::with_interest(events, Interest::READABLE)?;
+        Ok(Watch(watched))
     }
 
     fn path(&self, name: &Name) -> PathBuf {
         self.folder.join(name.to_string())
     }
+}
+
+fn not_plain() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is no plain file of its own")
 }
 
 impl Leaving {
@@ -245,7 +256,7 @@ mod tests {
         let name = leaving.commit(false).unwrap();
         let dropped = maildrop.leave().unwrap();
         drop(dropped);
-        assert_eq!(maildrop.names().unwrap(), [name.clone()]);
+        assert_eq!(maildrop.names().unwrap(), std::slice::from_ref(&name));
         let found = maildrop.open(&name).unwrap().unwrap();
         assert_eq!((found.octets, found.uid), (4, rustix::process::getuid().as_raw()));
         maildrop.remove(&name).unwrap();
@@ -276,7 +287,7 @@ mod tests {
         let pipe = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, path(&names[2]), pipe, rustix::fs::Mode::RUSR, 0).unwrap();
         for name in &names {
-            assert!(maildrop.open(name).is_err(), "{name}");
+            assert_eq!(maildrop.open(name).unwrap_err().kind(), io::ErrorKind::InvalidData, "{name}");
             maildrop.set_aside(name).unwrap();
         }
         assert_eq!(fs::read_to_string(secret).unwrap(), "secret");

@@ -25,8 +25,6 @@ pub struct Invocation {
     pub notify: Notify,
     /// `-V`: the envelope's id.
     pub envid: Option<String>,
-    /// `-B8BITMIME` was said.
-    pub eight_bit: bool,
     /// `-v`: say what became of it.
     pub verbose: bool,
     /// `--config`, `--state`, `--home`: ours, not sendmail's.
@@ -57,8 +55,8 @@ pub enum Mode {
 
 /// Flags of others that stand alone.
 const LET_BE: &str = "cGgImnsUx";
-/// Flags of others that take a value.
-const LET_BE_WITH_VALUE: &str = "ACDhLMOpXd";
+/// Flags of others that take a value. `-B8BITMIME` among them: whether a message is of 8 bits is seen.
+const LET_BE_WITH_VALUE: &str = "ABCDhLMOpXd";
 
 /// Reads the arguments after the program's name. `called` is that name: `mailq` and `newaliases` are commands of
 /// their own. An error is a text for people.
@@ -125,7 +123,7 @@ impl Invocation {
                 }
                 'e' => return Ok(()),
                 flag if LET_BE.contains(flag) => {}
-                flag if "bBfFNorRV".contains(flag) || LET_BE_WITH_VALUE.contains(flag) => {
+                flag if "bfFNorRV".contains(flag) || LET_BE_WITH_VALUE.contains(flag) => {
                     let value = if attached.is_empty() { more.next() } else { Some(attached) };
                     return self.valued(flag, value.ok_or_else(|| format!("-{flag} needs a value"))?);
                 }
@@ -138,7 +136,6 @@ impl Invocation {
     fn valued(&mut self, flag: char, value: &str) -> Result<(), String> {
         match flag {
             'b' => self.mode = mode(value)?,
-            'B' => self.eight_bit = value.eq_ignore_ascii_case("8BITMIME"),
             'f' | 'r' => self.sender = Some(without_brackets(value).to_owned()),
             'F' => self.full_name = Some(value.to_owned()),
             'N' => self.notify = notify(value)?,
@@ -212,7 +209,6 @@ mod tests {
                 Invocation {
                     dot_is_text: true,
                     full_name: Some("CronDaemon".into()),
-                    eight_bit: true,
                     recipients: to(&["root"]),
                     ..empty()
                 },

@@ -52,10 +52,9 @@ impl Exit {
         match (reply.class(), reply.enhanced()) {
             (Class::Done, _) => Self::Ok,
             (Class::Temporary | Class::Continue, _) => Self::TemporaryFailure,
-            (Class::Permanent, Some(Enhanced(_, 1, 7 | 8))) => Self::NoPermission,
+            (Class::Permanent, Some(Enhanced(_, 1, 7 | 8) | Enhanced(_, 7, _))) => Self::NoPermission,
             (Class::Permanent, Some(Enhanced(_, 1, _))) => Self::NoUser,
             (Class::Permanent, Some(Enhanced(_, 6, _))) => Self::DataError,
-            (Class::Permanent, Some(Enhanced(_, 7, _))) => Self::NoPermission,
             (Class::Permanent, _) => Self::Unavailable,
         }
     }
