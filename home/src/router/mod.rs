@@ -9,6 +9,7 @@ mod forward;
 mod handing;
 pub mod intake;
 pub mod ledger;
+mod loops;
 pub mod promise;
 pub mod recipients;
 pub mod spool;
@@ -33,6 +34,7 @@ use self::completion::{Author, Submitted};
 use self::flights::Flights;
 use self::forward::Undone;
 use self::ledger::HandOver;
+use self::loops::Past;
 use self::promise::{Kept, PromiseError, Promises};
 use self::recipients::{COPIES_MAX, Forward, LocalCopy, Sorted};
 use crate::accounts::Accounts;
@@ -168,17 +170,10 @@ impl Router {
     /// Delivers, queues or refuses. A positive reply means: durable.
     pub async fn accept(&self, arrival: Arrival) -> Reply {
         match arrival.origin.clone() {
-            Origin::World { edge, transfer, spooled } => {
-                let sorted = match self.inner.undo_return_paths(&arrival.envelope).await {
-                    Ok(undone) => self.inner.sort_from_world(&arrival, undone, spooled),
-                    Err(reply) => Err(reply),
-                };
-                let destinations = match sorted {
-                    Ok(destinations) => destinations,
-                    Err(reply) => return refused(&arrival, reply),
-                };
-                self.keep(HandOver::from_edge(edge, transfer), arrival, destinations).await
-            }
+            Origin::World { edge, transfer, spooled } => match self.inner.from_world(&arrival, spooled).await {
+                Ok(destinations) => self.keep(HandOver::from_edge(edge, transfer), arrival, destinations).await,
+                Err(reply) => refused(&arrival, reply),
+            },
             Origin::Account { login, edge, spooled } => self.accept_submission(login, edge, spooled, arrival).await,
             Origin::Trusted { by, transfer } => self.accept_trusted(by, transfer, arrival).await,
             Origin::Bounce { transfer } => {
@@ -186,18 +181,7 @@ impl Router {
                 self.keep(HandOver::our_own(transfer), arrival, destinations).await
             }
             Origin::Returned { transfer, stranded } => {
-                let mut mailboxes = if stranded { self.inner.postmaster() } else { Vec::new() };
-                let mut destinations = Destinations::default();
-                for recipient in arrival.envelope.recipients.iter().map(|recipient| recipient.address.clone()) {
-                    if !stranded {
-                        mailboxes = vec![recipient.lookup_key()];
-                    }
-                    for mailbox in mailboxes.iter().cloned() {
-                        if destinations.inbox.iter().all(|copy| copy.mailbox != mailbox) {
-                            destinations.inbox.push(LocalCopy { mailbox, recipient: recipient.clone() });
-                        }
-                    }
-                }
+                let destinations = self.inner.sort_returned(&arrival, stranded);
                 self.keep(HandOver::our_own(transfer), arrival, destinations).await
             }
         }
@@ -452,6 +436,9 @@ impl Inner {
         let octets_max = self.accounts.settings().message_octets_max;
         if arrival.message.body.octets() > octets_max {
             return Err(Reply::too_big(octets_max));
+        }
+        if Past::of(&arrival.message).await.is_ok_and(|past| past.is_endless()) {
+            return Err(Reply::mail_loop());
         }
         let sorted = recipients::sort(&self.accounts.book().addresses, &arrival.envelope.recipients);
         if !sorted.unknown.is_empty() {

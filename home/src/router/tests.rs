@@ -338,3 +338,38 @@ async fn what_arrives_is_what_was_sent_or_nothing() {
     assert!(matches!(gather(TEXT, 1000, TransferEnd::Abort).await, Ok(Gathered::Aborted)));
     assert!(gather("something else", 1000, whole()).await.is_err());
 }
+
+#[tokio::test]
+async fn what_comes_back_is_refused_or_the_postmasters_and_never_vanishes() {
+    let text = |fields: &str| format!("{fields}Subject: Hi\r\n\r\nHello\r\n");
+    let bob = "Delivered-To: Bob@example.org\r\n";
+    let stranger = "Delivered-To: someone@example.com\r\nDelivered-To: alice@example.org\r\n";
+    let hops = "Received: x\r\n".repeat(101);
+    for (case, fields, spooled, recipients, code, counts) in [
+        ("comes back", bob, false, &["bob@example.org"][..], 554, [0, 0, 0, 0]),
+        ("comes back by a subaddress", bob, false, &["bob+x@example.org"], 554, [0, 0, 0, 0]),
+        ("one of two comes back", bob, false, &["bob@example.org", "alice@example.org"], 250, [1, 0, 0, 0]),
+        ("others' past is nothing to us", stranger, false, &["bob@example.org"], 250, [0, 1, 0, 0]),
+        ("comes back from the spool", bob, true, &["bob@example.org"], 250, [1, 0, 0, 0]),
+        ("the postmaster's own, from the spool", stranger, true, &["alice@example.org"], 250, [1, 0, 0, 0]),
+        ("endless", &hops, false, &["bob@example.org"], 554, [0, 0, 0, 0]),
+        ("endless, from the spool", &hops, true, &["bob@example.org"], 250, [1, 0, 0, 0]),
+        ("a forward that came back", "Delivered-To: away@example.org\r\n", false, &["away@example.org"], 554, [0; 4]),
+        (
+            "a forward that came back, spooled",
+            "Delivered-To: away@example.org\r\n",
+            true,
+            &["away@example.org"],
+            250,
+            [1, 0, 0, 0],
+        ),
+        ("a forward", "", false, &["away@example.org"], 250, [0, 0, 0, 1]),
+    ] {
+        let house = house();
+        house.accounts.add_alias("away@example.org", &["x@example.com".into()]).expect("made");
+        let mut brought = arrival(world(1, spooled), "x@example.net", recipients);
+        brought.message.body = Body::from(text(fields).into_bytes());
+        let reply = house.router.accept(brought).await;
+        assert_eq!((reply.code(), house.counts()), (code, counts), "{case}: {reply}");
+    }
+}

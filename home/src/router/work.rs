@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::envelope::{Envelope, Recipient};
+use gatepost_protocol::mail::reply::Reply;
 use gatepost_runtime::random;
 
 use super::forward;
 use super::handing::{self, Handing};
 use super::ledger::HandOver;
+use super::loops::Past;
 use super::promise::{Refusal, Work};
 use super::recipients::{Forward, LocalCopy};
 use super::{Arrival, Destinations, Inner, Origin};
@@ -18,6 +20,31 @@ use crate::delivery::maildir::{Folder, Place};
 use crate::queue::{NewEntry, QueueId};
 
 impl Inner {
+    /// Where mail of the world goes. An error is the reply to a sender who still listens.
+    pub(super) async fn from_world(&self, arrival: &Arrival, spooled: bool) -> Result<Destinations, Reply> {
+        let undone = self.undo_return_paths(&arrival.envelope).await?;
+        let past = Past::of(&arrival.message).await.map_err(|error| {
+            tracing::error!(trace = %arrival.trace, %error, "a message that arrived can't be read");
+            Reply::local_error()
+        })?;
+        let destinations = self.sort_from_world(arrival, undone, spooled)?;
+        self.break_loops(&past, destinations, spooled)
+    }
+
+    /// Where that goes which mailboxes here were promised: to them, or to the postmaster.
+    pub(super) fn sort_returned(&self, arrival: &Arrival, stranded: bool) -> Destinations {
+        let mut destinations = Destinations::default();
+        for Recipient { address, .. } in &arrival.envelope.recipients {
+            if stranded {
+                self.to_postmaster(address, &mut destinations.inbox);
+            } else {
+                let mailbox = address.lookup_key();
+                destinations.inbox.push(LocalCopy { mailbox, recipient: address.clone() });
+            }
+        }
+        destinations
+    }
+
     /// All that is to be kept of it, each part named; what goes to other hosts goes under `sender`. Connects to the servers it needs.
     pub(super) async fn work(
         &self,

@@ -363,6 +363,11 @@ impl Reply {
     pub fn mail_loop() -> Self {
         Self::one(554, (5, 4, 6), "Too many hops: this message goes in circles")
     }
+    /// 554 5.4.6: it has been here before, for the same recipient.
+    pub fn delivered_before(address: &str) -> Self {
+        let text = format!("This message was delivered to {address} before (see its Delivered-To): it goes in circles");
+        Self::one(554, (5, 4, 6), text)
+    }
     /// 552 5.6.0: header section over its bound.
     pub fn header_too_big() -> Self {
         Self::one(552, (5, 6, 0), "The header section is too big")
