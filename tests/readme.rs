@@ -130,23 +130,20 @@ fn setting_it_up_by_hand_works_as_written() {
         .lines()
         .map(str::to_owned)
         .collect();
-    let [home_key, edge_key, edge_run, home_run, rest @ ..] = steps.as_slice() else { panic!("{steps:?}") };
-    let home_key = at.shell(home_key, "");
-    let edge_key = at.shell(edge_key, "");
+    let [edge_run, edge_pair, home_pair, home_run, rest @ ..] = steps.as_slice() else { panic!("{steps:?}") };
     let configs = blocks("toml");
-    let [edge_config, home_config] = configs.as_slice() else { panic!("{} configs", configs.len()) };
+    let [edge_config, home_config, ..] = configs.as_slice() else { panic!("{} configs", configs.len()) };
     let (smtp, submissions, tunnel) = (ports::free(), ports::free(), ports::free());
-    at.write(
-        "edge.toml",
-        &adapted(
-            edge_config,
-            home_key.trim(),
-            &format!("smtp = \"{smtp}\"\nsubmissions = \"{submissions}\"\ntunnel = \"{tunnel}\""),
-        ),
-    );
-    let home_config = adapted(home_config, edge_key.trim(), &format!("submissions = \"{}\"", ports::free()));
-    at.write("home.toml", &home_config.replace("mail.example.org:10025", &tunnel.to_string()));
+    let listen = format!("smtp = \"{smtp}\"\nsubmissions = \"{submissions}\"\ntunnel = \"{tunnel}\"");
+    at.write("edge.toml", &adapted(edge_config, "", &listen));
+    at.write("home.toml", &adapted(home_config, "", &format!("submissions = \"{}\"", ports::free())));
     let _edge = Ended(at.run(edge_run));
+    observe::until_ok("the edge to run", || at.try_shell("gatepost-edge status", ""));
+    // On this machine no name leads to the edge.
+    let edge_pair = edge_pair.split('#').next().expect("a command").trim();
+    let code = at.shell(&format!("{edge_pair} --address {tunnel}"), "");
+    assert!(home_pair.contains(" CODE "), "{home_pair}");
+    at.shell(&home_pair.replace(" CODE ", &format!(" {} ", code.trim())), "");
     let _home = Ended(at.run(home_run));
     observe::until_ok("the home to run", || at.try_shell("gatepost-home status", ""));
     for step in rest {
@@ -157,6 +154,19 @@ fn setting_it_up_by_hand_works_as_written() {
         || at.shell("gatepost-edge status --json", ""),
         |status| status.contains("\"connected\": true"),
     );
+}
+
+#[test]
+fn the_tables_to_write_by_hand_are_good() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let at = Machine::new(scratch.path());
+    let configs = blocks("toml");
+    let [edge, home, in_edge, in_home] = configs.as_slice() else { panic!("{} configs", configs.len()) };
+    let (edge_key, home_key) = (at.shell("gatepost-edge key", ""), at.shell("gatepost-home key", ""));
+    at.write("edge.toml", &adapted(&format!("{edge}\n{in_edge}"), home_key.trim(), ""));
+    at.write("home.toml", &adapted(&format!("{home}\n{in_home}"), edge_key.trim(), ""));
+    assert!(at.shell("gatepost-edge check", "").contains("home cottage"));
+    assert!(at.shell("gatepost-home check", "").contains("1 edge(s)"));
 }
 
 #[test]

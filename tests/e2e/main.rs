@@ -6,6 +6,7 @@ mod bounce;
 mod cli;
 mod codes;
 mod config;
+mod homes;
 mod inbound;
 mod interop;
 mod lmtp;

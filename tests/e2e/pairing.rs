@@ -75,7 +75,9 @@ fn the_newest_session_wins_and_the_older_is_told() {
     assert!(config.contains(&door), "{config}");
     std::fs::write(&newer.config, config.replace(&door, "\"off\"")).expect("written");
     newer.start().expect("started");
-    expect_said(&pair.home.program, &["replaced by a newer session"]);
+    let words = "replaced by a newer session; if this happens again and again, two homes have the same key";
+    expect_said(&pair.home.program, &[words]);
+    expect_said(&pair.edge().program, &["home disconnected", "home=\"cottage\"", words]);
     newer.kill();
 }
 

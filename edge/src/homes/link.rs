@@ -71,6 +71,7 @@ struct Link {
 impl Link {
     async fn run(self, session: Session, mut incoming: mpsc::Receiver<Incoming>) {
         let facts = session.facts();
+        let address = facts.address;
         info!(home = self.home.name(), address = %facts.address, software = facts.software, group = facts.group, "home connected");
         if let Some(old) = self.home.connect(self.number, session.clone()) {
             // A home that changes its key may still have a session with the old one.
@@ -91,7 +92,7 @@ impl Link {
             () = admit => session.ended().await,
         };
         link.home.disconnect(link.number);
-        info!(home = link.home.name(), %why, "home disconnected");
+        info!(home = link.home.name(), %address, %why, "home disconnected");
     }
 
     async fn admit(self: &Arc<Self>, incoming: Incoming, newest: &Arc<Mutex<u64>>) {

@@ -156,9 +156,17 @@ impl fmt::Display for Refusal {
                 write!(f, ", got {}", NodeKey::from_bytes(*got))
             }
             Self::NoCommonVersion { mine, yours } => {
-                write!(f, "no common protocol version: mine {} to {}, yours {} to {}", mine.0, mine.1, yours.0, yours.1)
+                let upgrade = if mine.1 < yours.0 { "this side" } else { "the other side" };
+                write!(
+                    f,
+                    "no common version of the tunnel's protocol: this side speaks {} to {}, the other {} to {}; upgrade \
+                     gatepost on {upgrade}",
+                    mine.0, mine.1, yours.0, yours.1
+                )
             }
-            Self::Replaced => f.write_str("replaced by a newer session"),
+            Self::Replaced => {
+                f.write_str("replaced by a newer session; if this happens again and again, two homes have the same key")
+            }
             Self::Malformed => f.write_str("the other side's hello can't be read"),
         }
     }
@@ -180,7 +188,14 @@ mod tests {
         assert_eq!(common_version((1, 2), (1, 1)), Ok(1));
         assert_eq!(common_version((1, 2), (2, 3)), Ok(2));
         let refusal = common_version((1, 1), (2, 3)).expect_err("disjoint");
-        assert_eq!(refusal.to_string(), "no common protocol version: mine 1 to 1, yours 2 to 3");
+        let words = "no common version of the tunnel's protocol: this side speaks 1 to 1, the other 2 to 3; upgrade \
+                     gatepost on this side";
+        assert_eq!(refusal.to_string(), words);
+        let there = refusal.from_other_side().to_string();
+        assert!(
+            there.contains("this side speaks 2 to 3, the other 1 to 1; upgrade gatepost on the other side"),
+            "{there}"
+        );
     }
 
     #[test]
@@ -203,6 +218,6 @@ mod tests {
         let other = NodeKey::of_spki(b"y");
         let line = Refusal::WrongKey { expected: vec![*key.as_bytes()], got: *other.as_bytes() }.to_string();
         assert_eq!(line, format!("wrong key: expected {key}, got {other}"));
-        assert_eq!(Refusal::Replaced.to_string(), "replaced by a newer session");
+        assert!(Refusal::Replaced.to_string().starts_with("replaced by a newer session; "));
     }
 }
