@@ -61,8 +61,13 @@ impl World {
 
     /// Starts the edge (again).
     pub fn start_edge(&mut self) {
+        self.start_edge_by(&Clock::real());
+    }
+
+    /// The same, by this clock.
+    pub fn start_edge_by(&mut self, clock: &Clock) {
         let config = Config::load(&self.config(), None).expect("a good config");
-        self.edge = Some(Edge::start(config, None, &Clock::real()).expect("started"));
+        self.edge = Some(Edge::start(config, None, clock).expect("started"));
     }
 
     /// Ends the edge.

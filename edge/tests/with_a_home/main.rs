@@ -9,6 +9,7 @@ mod log;
 
 mod admission;
 mod handover;
+mod pairing;
 mod relay;
 mod relay_by_mx;
 mod reuse;

@@ -79,7 +79,9 @@ pub(super) async fn secure_accepted(
 fn finished<T>(handshake: Option<std::io::Result<T>>) -> Result<T, TunnelError> {
     match handshake {
         Some(Ok(tls)) => Ok(tls),
-        Some(Err(error)) if is_alpn_refusal(&error) => Err(no_common_alpn()),
+        Some(Err(error)) if is_alpn_refusal(&error) => {
+            Err(TunnelError::Handshake("the other side does not know this protocol: upgrade gatepost there".to_owned()))
+        }
         Some(Err(error)) => Err(TunnelError::Handshake(error.to_string())),
         None => Err(TunnelError::Handshake("it took too long".to_owned())),
     }
@@ -90,17 +92,13 @@ fn is_alpn_refusal(error: &std::io::Error) -> bool {
     matches!(inner, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))
 }
 
-fn no_common_alpn() -> TunnelError {
-    TunnelError::Handshake("the other side does not speak the same protocol: upgrade whichever is older".to_owned())
-}
-
 fn secured(io: Tls) -> Result<Secured<Tls>, TunnelError> {
     let (_, state) = io.get_ref();
     let state: &CommonState = state;
     let alpn = match state.alpn_protocol() {
         Some(ALPN) => Alpn::Tunnel,
         Some(exchange::ALPN) => Alpn::Pairing,
-        _ => return Err(no_common_alpn()),
+        _ => return Err(TunnelError::Handshake("the other side does not speak gatepost/1".to_owned())),
     };
     let peer = peer_key(state)
         .ok_or_else(|| TunnelError::Handshake("the other side's certificate can't be read".to_owned()))?;

@@ -2,6 +2,7 @@
 
 mod exchanges;
 mod hostile;
+mod pairing;
 mod refusals;
 mod silence;
 
