@@ -1,13 +1,16 @@
 //! What `status` and `spool list` show, as JSON: the running edge makes it, the command prints it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::pairing::NodeKey;
-use gatepost_runtime::clock::rfc3339;
+use gatepost_runtime::clock::{Clock, rfc3339};
+use gatepost_runtime::metrics::{Kind, Metric};
 use serde_json::{Value, json};
 
 use crate::homes::{Home, Homes};
+use crate::journal::Journals;
 use crate::listeners::mail::SessionCount;
 use crate::spool::Spool;
 
@@ -41,6 +44,14 @@ pub struct Status {
     pub smtp: SessionCount,
     /// Sessions on 465.
     pub submissions: SessionCount,
+    /// What was done for each home.
+    pub journals: Journals,
+    /// When the program started, seconds since 1970.
+    pub started_unix_s: i64,
+    /// It was told to stop.
+    pub draining: AtomicBool,
+    /// Time.
+    pub clock: Clock,
 }
 
 impl Status {
@@ -51,6 +62,8 @@ impl Status {
             "software": env!("CARGO_PKG_VERSION"),
             "hostname": self.hostname.as_str(),
             "key": self.key.to_string(),
+            "started": rfc3339(self.started_unix_s),
+            "draining": self.draining.load(Ordering::Relaxed),
             "self_signed_certificate": self.self_signed,
             "listen": {
                 "smtp": door(self.doors.smtp),
@@ -60,6 +73,63 @@ impl Status {
             "sessions": { "smtp": self.smtp.now(), "submissions": self.submissions.now() },
             "homes": self.homes.all().iter().map(|home| self.home(home)).collect::<Vec<_>>(),
         })
+    }
+
+    /// What this home is told by `Admin`: about itself, and of the edge what every home may know. How busy the
+    /// edge is with others is not told to one of several.
+    pub fn told_to(&self, home: &Home) -> Value {
+        let sessions =
+            self.is_only(home).then(|| json!({ "smtp": self.smtp.now(), "submissions": self.submissions.now() }));
+        let mut told = self.home(home);
+        // The home knows its own end of the session best.
+        if let Some(told) = told.as_object_mut() {
+            told.remove("session");
+            told.remove("connected");
+        }
+        json!({
+            "software": env!("CARGO_PKG_VERSION"),
+            "hostname": self.hostname.as_str(),
+            "started": rfc3339(self.started_unix_s),
+            "draining": self.draining.load(Ordering::Relaxed),
+            "self_signed_certificate": self.self_signed,
+            "sessions": sessions,
+            "home": told,
+        })
+    }
+
+    /// The numbers of one home.
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
+    pub fn metrics_of(&self, home: &Home) -> Vec<Metric> {
+        let held = self.spool.held(home.name());
+        let gauge = |name, help, value: f64| Metric::plain(Kind::Gauge, name, help, value);
+        let age = held.oldest_unix_s.map_or(0, |oldest| self.clock.unix_s().saturating_sub(oldest).max(0));
+        let mut metrics = vec![
+            gauge("gatepost_edge_start_time_seconds", "When the edge started, since 1970.", self.started_unix_s as f64),
+            gauge("gatepost_edge_spool_messages", "Sealed messages that wait for the home.", held.messages as f64),
+            gauge("gatepost_edge_spool_octets", "Octets of sealed messages.", held.octets as f64),
+            gauge("gatepost_edge_spool_oldest_seconds", "Age of the oldest sealed message.", age as f64),
+            gauge(
+                "gatepost_edge_spool_damaged",
+                "Sealed messages set aside because they are damaged.",
+                held.damaged as f64,
+            ),
+        ];
+        if self.is_only(home) {
+            let sessions = [("smtp", self.smtp.now() as f64), ("submissions", self.submissions.now() as f64)];
+            let words = "Sessions open now (told to an only home).";
+            metrics.push(Metric::labelled(Kind::Gauge, "gatepost_edge_sessions", words, "door", sessions));
+        }
+        if let Some(journal) = self.journals.of(home.name()) {
+            metrics.extend(journal.counts().metrics());
+            let words = "Events that made room for newer ones before the home had them.";
+            let dropped = journal.dropped() as f64;
+            metrics.push(Metric::plain(Kind::Counter, "gatepost_edge_events_dropped_total", words, dropped));
+        }
+        metrics
+    }
+
+    fn is_only(&self, home: &Home) -> bool {
+        self.homes.all().iter().all(|other| other.name() == home.name())
     }
 
     /// For `spool list`.
@@ -91,8 +161,12 @@ impl Status {
                 "key": facts.peer.to_string(),
                 "key_exchange": facts.group,
                 "round_trip_ms": session.round_trip().map(|time| time.as_secs_f64() * 1000.0),
+                "heard_s_ago": self.clock.now().saturating_duration_since(session.heard()).as_secs_f64(),
             })
         });
+        let journal = self.journals.of(home.name());
+        let now_unix_ms = i64::try_from(self.clock.unix().as_millis()).unwrap_or(i64::MAX);
+        let rates = journal.as_ref().map(|journal| journal.counts().rates(now_unix_ms));
         json!({
             "name": home.name(),
             "listed_in": home.origin(),
@@ -105,7 +179,12 @@ impl Status {
                 "octets": held.octets,
                 "oldest": held.oldest_unix_s.map(rfc3339),
                 "damaged": held.damaged,
+                "octets_max": self.spool.octets_max(),
             },
+            "last_hour": rates.map(|rates| json!({
+                "taken": rates.taken, "refused": rates.refused, "sent": rates.sent, "sealed": rates.sealed,
+            })),
+            "events": journal.map(|journal| json!({ "waiting": journal.waiting(), "dropped": journal.dropped() })),
         })
     }
 }

@@ -17,6 +17,7 @@ use serde::de::IgnoredAny;
 use crate::accounts;
 use crate::delivery::config::{Keepers, RawDelivery};
 use crate::edges::EdgeSettings;
+use crate::metrics;
 use crate::queue;
 use crate::queue::next_hop::{RawRoute, Routes};
 use crate::submission::networks::Networks;
@@ -65,6 +66,8 @@ pub struct Raw {
     route: Vec<RawRoute>,
     #[serde(default)]
     trace: trace::RawTrace,
+    #[serde(default)]
+    metrics: metrics::RawMetrics,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +159,8 @@ pub struct Config {
     pub routes: Routes,
     /// `[trace]`.
     pub trace: trace::Rules,
+    /// Where Prometheus may ask; `None` if nobody may.
+    pub metrics: Option<SocketAddr>,
     /// What is allowed and yet strange: told by `check` and at start.
     pub warnings: Vec<String>,
 }
@@ -284,6 +289,7 @@ fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
         queue,
         routes: Routes::check(raw.route, source)?,
         trace: trace::Rules::check(&raw.trace, source)?,
+        metrics: raw.metrics.check(source)?,
         hostname,
         warnings,
     })

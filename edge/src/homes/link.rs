@@ -104,6 +104,7 @@ impl Link {
             Request::Relay(relay) => Ok(Ask::Relay(relay)),
             Request::Attempt(request) => Ok(Ask::Attempt(request)),
             Request::Spool(request) => Ok(Ask::Spool(request)),
+            Request::Admin(request) => Ok(Ask::Admin(request)),
             request => Err(request),
         };
         match what {

@@ -14,6 +14,7 @@ use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::directory::Directory;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::hello::Refusal;
+use gatepost_protocol::tunnel::verb::admin::AdminRequest;
 use gatepost_protocol::tunnel::verb::relay::{AttemptRequest, Relay};
 use gatepost_protocol::tunnel::verb::spool::SpoolRequest;
 use gatepost_runtime::durable::DurableError;
@@ -66,6 +67,8 @@ pub enum Ask {
     Attempt(AttemptRequest),
     /// Sealed mail.
     Spool(SpoolRequest),
+    /// What its owner wants to know.
+    Admin(AdminRequest),
 }
 
 /// All of them. Cheap to clone.
@@ -276,6 +279,7 @@ impl std::fmt::Display for Ask {
             Self::Relay(_) => "Relay",
             Self::Attempt(_) => "Attempt",
             Self::Spool(_) => "Spool",
+            Self::Admin(_) => "Admin",
         })
     }
 }

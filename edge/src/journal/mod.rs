@@ -2,6 +2,7 @@
 //! its own, never another's. Events come from the log ([`gatepost_runtime::event`]), are written a few times
 //! a second, and leave by the verb `Events`.
 
+pub mod counts;
 pub mod ring;
 pub mod segment;
 pub mod tell;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
+use self::counts::Counts;
 use self::ring::Ring;
 
 /// Lines that are events although they name no message.
@@ -60,6 +62,7 @@ pub struct Journal {
     ring: Mutex<Ring>,
     waiting: AtomicU64,
     dropped: AtomicU64,
+    counts: Counts,
     // Changes after each append.
     grown: watch::Sender<u64>,
 }
@@ -85,6 +88,7 @@ impl Journals {
             ours,
             waiting: AtomicU64::new(ring.waiting()),
             dropped: AtomicU64::new(0),
+            counts: Counts::default(),
             ring: Mutex::new(ring),
             grown: watch::Sender::new(0),
         };
@@ -114,6 +118,9 @@ impl Journals {
         let mut of_home: HashMap<String, Vec<WireEvent>> = HashMap::new();
         for event in events {
             if let Some(owner) = self.owner(&event) {
+                if let Some(journal) = self.of(&owner) {
+                    journal.counts.count(&event);
+                }
                 of_home.entry(owner).or_default().push(wire(event));
             }
         }
@@ -130,6 +137,11 @@ impl Journals {
 }
 
 impl Journal {
+    /// What its events add up to.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Events that wait for their home, at most.
     pub fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
@@ -150,15 +162,8 @@ impl Journal {
     }
 }
 
-/// Keeps what the program says until the signal ends it; what was said before that is kept, too. `seen` sees
-/// each event first.
-pub async fn keep(
-    mut events: Events,
-    journals: Journals,
-    clock: Clock,
-    mut signal: Signal,
-    mut seen: impl FnMut(&Event) + Send,
-) {
+/// Keeps what the program says until the signal ends it; what was said before that is kept, too.
+pub async fn keep(mut events: Events, journals: Journals, clock: Clock, mut signal: Signal) {
     let mut open = true;
     while open {
         let first = tokio::select! {
@@ -182,7 +187,6 @@ pub async fn keep(
         if batch.is_empty() {
             continue;
         }
-        batch.iter().for_each(&mut seen);
         let journals = journals.clone();
         // A task that fails is the program's end.
         let _ = spawn_blocking(move || journals.append(batch)).await;

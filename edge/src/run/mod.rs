@@ -8,6 +8,7 @@ mod requests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gatepost_runtime::certificate::Served;
@@ -92,7 +93,7 @@ impl Edge {
         let keeping = clock.clone();
         let journal = tokio::spawn(async move {
             if let Some(events) = events {
-                journal::keep(events, journals, keeping, journal_signal, |_| {}).await;
+                journal::keep(events, journals, keeping, journal_signal).await;
             }
         });
         let (shutdown, draining) = Shutdown::new();
@@ -104,7 +105,6 @@ impl Edge {
         let visit = pairing.clone();
         let acceptor = acceptor.with_pairing(Arc::new(move |visitor| visit.serve(visitor)));
         let gate = tokio::spawn(gate);
-        tokio::spawn(requests::serve_homes(requests, parts.spool.clone(), parts.sender.clone(), draining.clone()));
 
         let counts = [SessionCount::default(), SessionCount::default()];
         let desk = Arc::new(parts::desk(&config, &parts, clock));
@@ -114,6 +114,7 @@ impl Edge {
         }
 
         let [smtp, submissions] = counts;
+        let (spool, sender) = (parts.spool.clone(), parts.sender.clone());
         let status = Arc::new(Status {
             hostname: config.hostname,
             key: identity.key(),
@@ -123,7 +124,12 @@ impl Edge {
             spool: parts.spool,
             smtp,
             submissions,
+            journals: parts.journals,
+            started_unix_s: clock.unix_s(),
+            draining: AtomicBool::new(false),
+            clock: clock.clone(),
         });
+        tokio::spawn(requests::serve_homes(requests, spool, sender, status.clone(), draining));
         // Answers while the rest drains.
         let (control_shutdown, control_signal) = Shutdown::new();
         let shown = status.clone();
@@ -154,6 +160,7 @@ impl Edge {
     /// Takes no new mail, lets what runs finish for a while, then ends.
     pub async fn stop(self) {
         info!("draining: no new mail is taken, what runs may finish");
+        self.status.draining.store(true, Ordering::Relaxed);
         self.shutdown.drain();
         if timeout(DRAIN_MAX, self.shutdown.idle()).await.is_err() {
             warn!("some sessions did not finish in time and are dropped; their clients try again");

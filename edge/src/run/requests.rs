@@ -1,29 +1,62 @@
 //! What homes ask for, each request given to the part that serves it.
 
+use std::sync::Arc;
+
+use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_runtime::shutdown::Signal;
+use gatepost_runtime::tunnel::Stream;
 use tokio::sync::mpsc;
 
-use crate::homes::{Ask, Asked};
+use crate::homes::{Ask, Asked, Home};
 use crate::relay::Sender;
 use crate::spool::{self, Spool};
+use crate::status::Status;
 
 /// Gives each request of a home to the part that serves it. The tasks hold the signal, so that a
-/// drain waits for mail that is on its way out.
-pub(super) async fn serve_homes(mut requests: mpsc::Receiver<Asked>, spool: Spool, sender: Sender, mut signal: Signal) {
+/// drain waits for mail that is on its way out. While it drains, only questions are answered.
+pub(super) async fn serve_homes(
+    mut requests: mpsc::Receiver<Asked>,
+    spool: Spool,
+    sender: Sender,
+    status: Arc<Status>,
+    mut signal: Signal,
+) {
     loop {
         let asked = tokio::select! {
             asked = requests.recv() => asked,
-            () = signal.draining() => return,
+            () = signal.draining() => break,
         };
         let Some(Asked { home, what, version, stream }) = asked else { return };
-        let (spool, sender, held) = (spool.clone(), sender.clone(), signal.clone());
+        let (spool, sender, status, held) = (spool.clone(), sender.clone(), status.clone(), signal.clone());
         tokio::spawn(async move {
             match what {
                 Ask::Relay(relay) => sender.relay(home, *relay, version, stream).await,
                 Ask::Attempt(request) => sender.attempt(home, request, version, stream).await,
                 Ask::Spool(request) => spool::serve::serve(spool, home.name().to_owned(), request, stream).await,
+                Ask::Admin(request) => administer(&status, &home, &request, stream).await,
             }
             drop(held);
         });
+    }
+    // The drain does not wait for this.
+    drop((signal, spool, sender));
+    while let Some(Asked { home, what, stream, .. }) = requests.recv().await {
+        if let Ask::Admin(request) = what {
+            administer(&status, &home, &request, stream).await;
+        }
+    }
+}
+
+/// What a home hears is about itself, and about the edge only what every home may know.
+async fn administer(status: &Status, home: &Home, request: &AdminRequest, mut stream: Stream) {
+    let answer = match request {
+        AdminRequest::Status => AdminAnswer::Answer(status.told_to(home).to_string()),
+        AdminRequest::Metrics => match serde_json::to_string(&status.metrics_of(home)) {
+            Ok(page) => AdminAnswer::Answer(page),
+            Err(error) => AdminAnswer::Refused(error.to_string()),
+        },
+    };
+    if stream.send(&answer).await.is_ok() {
+        stream.finish().await;
     }
 }

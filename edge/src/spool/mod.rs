@@ -135,6 +135,11 @@ impl Spool {
         holds_mail(&self.0.folder.join(home))
     }
 
+    /// Octets that may be held for one home.
+    pub fn octets_max(&self) -> u64 {
+        self.0.limits.home_octets_max
+    }
+
     /// Whether a message of about `octets` may be begun. Cheap, but asks the file system: blocking.
     pub fn check_room(&self, home: &str, octets: u64) -> Result<(), SpoolError> {
         let of_home = self.of(home);

@@ -1,5 +1,7 @@
 //! `gatepost-home status`: what the running home does.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::{Context, Failure, list, pretty, print, text};
@@ -11,14 +13,26 @@ pub(super) fn show(context: &Context<'_>, json: bool) -> Result<(), Failure> {
 
 fn for_people(status: &Value) -> String {
     let domains: Vec<&str> = list(status, "domains").iter().filter_map(Value::as_str).collect();
-    let mut lines = vec![
-        format!("home         {} (gatepost {})", text(status, "hostname"), text(status, "version")),
+    let mut lines = Vec::new();
+    for trouble in list(status, "troubles") {
+        lines.push(format!("!! {}", text(trouble, "what")));
+        lines.push(format!("   {}", text(trouble, "remedy")));
+    }
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines.extend([
+        format!(
+            "home         {} (gatepost {}), since {}",
+            text(status, "hostname"),
+            text(status, "version"),
+            text(status, "started")
+        ),
         format!("key          {}", text(status, "key")),
         format!("domains      {}", domains.join(", ")),
         format!("accounts     {}", text(status, "accounts")),
         format!("submissions  {}", status["submissions"].as_str().unwrap_or("off")),
-        format!("queue        {} message(s)", text(&status["queue"], "messages")),
-    ];
+    ]);
     for server in list(status, "mailbox_servers") {
         let name = text(server, "server");
         lines.push(match server["trouble"].as_str() {
@@ -29,22 +43,22 @@ fn for_people(status: &Value) -> String {
     if status["queue"]["local"].as_u64().is_some_and(|waiting| waiting > 0) {
         lines.push(format!("mailboxes    {} message(s) wait for delivery", text(&status["queue"], "local")));
     }
-    if status["certificate_self_signed"] == true {
-        lines.push("certificate  self-signed: no client can verify it; name yours in [tls]".to_owned());
+    if let Some(relay) = status["relay"].as_str() {
+        lines.push(format!("relay        {relay}"));
     }
+    let hour = &status["last_hour"];
+    lines.push(format!(
+        "last hour    {} accepted, {} refused, {} sent",
+        text(hour, "accepted"),
+        text(hour, "refused"),
+        text(hour, "sent")
+    ));
+    if let Some(free) = status["disk_free_octets"].as_u64() {
+        lines.push(format!("disk         {} free", octets(free)));
+    }
+    lines.extend(queue(&status["queue"]));
     for edge in list(status, "edges") {
-        let (name, session) = (text(edge, "name"), &edge["session"]);
-        lines.push(if edge["connected"] == true {
-            format!(
-                "edge         {name}: connected to {} since {}, {}, directory {}",
-                text(session, "address"),
-                text(session, "since"),
-                text(session, "key_exchange"),
-                if edge["directory_held"] == status["directory_version"] { "up to date" } else { "on its way" },
-            )
-        } else {
-            format!("edge         {name}: not connected to {} ({})", text(edge, "address"), text(edge, "last_error"))
-        });
+        lines.extend(one_edge(edge, &status["directory_version"]));
     }
     if list(status, "edges").is_empty() {
         lines.push("edge         none configured".to_owned());
@@ -57,6 +71,86 @@ fn for_people(status: &Value) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+fn queue(queue: &Value) -> Vec<String> {
+    let mut line = format!("queue        {} message(s)", text(queue, "messages"));
+    for (name, words) in [
+        ("held", "held"),
+        ("recipients_waiting", "recipient(s) to be tried"),
+        ("recipients_deferred", "recipient(s) to be tried again"),
+    ] {
+        if let Some(count) = queue[name].as_u64().filter(|count| *count > 0) {
+            let _ = write!(line, ", {count} {words}");
+        }
+    }
+    if let Some(oldest) = queue["oldest"].as_str() {
+        let _ = write!(line, ", the oldest since {oldest}");
+    }
+    let destinations = list(queue, "worst_destinations").iter().map(|destination| {
+        format!(
+            "             {}: {} recipient(s); it said {}",
+            text(destination, "domain"),
+            text(destination, "recipients"),
+            text(destination, "last")
+        )
+    });
+    std::iter::once(line).chain(destinations).collect()
+}
+
+fn one_edge(edge: &Value, directory: &Value) -> Vec<String> {
+    let (name, session, report) = (text(edge, "name"), &edge["session"], &edge["report"]);
+    if edge["connected"] != true {
+        return vec![format!(
+            "edge         {name}: not connected to {} ({})",
+            text(edge, "address"),
+            text(edge, "last_error")
+        )];
+    }
+    let number = |value: &Value, name: &str| value[name].as_f64().unwrap_or(0.0);
+    let mut lines = vec![
+        format!(
+            "edge         {name}: connected to {} since {}, {}, directory {}",
+            text(session, "address"),
+            text(session, "since"),
+            text(session, "key_exchange"),
+            if edge["directory_held"] == *directory { "up to date" } else { "on its way" },
+        ),
+        format!(
+            "             gatepost {} (protocol {}), round trip {:.1} ms, heard {:.0} s ago",
+            text(session, "software"),
+            text(session, "protocol"),
+            number(session, "round_trip_ms"),
+            number(session, "heard_s_ago"),
+        ),
+    ];
+    let Some(told) = report["home"].as_object() else {
+        lines.push(format!("             it says no more of itself: {}", text(edge, "report_error")));
+        return lines;
+    };
+    let (spool, hour) = (&told["spool"], &told["last_hour"]);
+    let oldest = spool["oldest"].as_str().map_or_else(String::new, |oldest| format!(", the oldest since {oldest}"));
+    lines.push(format!(
+        "             spool: {} message(s), {}{oldest}",
+        text(spool, "messages"),
+        octets(spool["octets"].as_u64().unwrap_or(0))
+    ));
+    lines.push(format!(
+        "             last hour: {} taken, {} refused, {} sealed, {} sent",
+        text(hour, "taken"),
+        text(hour, "refused"),
+        text(hour, "sealed"),
+        text(hour, "sent")
+    ));
+    lines
+}
+
+fn octets(count: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, unit)| count >= *unit) {
+        Some((name, unit)) => format!("{}.{} {name}", count / unit, count % unit * 10 / unit),
+        None => format!("{count} octets"),
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +170,43 @@ mod tests {
         for words in ["unix:/run/lmtp: in trouble since 2026-11-20T12:00:00Z: 451 4.4.1 gone", "2 message(s) wait for"]
         {
             assert!(shown.contains(words), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_stands_first_and_an_edge_tells_of_itself() {
+        let shown = for_people(&json!({
+            "troubles": [{ "what": "edge vps2 is not connected", "remedy": "is it running?" }],
+            "directory_version": 3,
+            "queue": {
+                "messages": 2, "held": 1, "recipients_deferred": 4, "oldest": "12:00",
+                "worst_destinations": [{ "domain": "big.example", "recipients": 4, "last": "421 slow down" }],
+            },
+            "edges": [
+                {
+                    "name": "vps1", "connected": true, "directory_held": 3,
+                    "session": { "address": "192.0.2.1:10025", "round_trip_ms": 12.34, "heard_s_ago": 4.0 },
+                    "report": { "home": {
+                        "spool": { "messages": 0, "octets": 1536 }, "last_hour": { "taken": 5, "refused": 1 },
+                    } },
+                },
+                { "name": "vps2", "connected": false, "address": "vps2:10025", "last_error": "refused" },
+                { "name": "old", "connected": true, "report_error": "it is an older version" },
+            ],
+        }));
+        assert!(shown.starts_with("!! edge vps2 is not connected\n   is it running?\n\nhome "), "{shown}");
+        for part in [
+            "queue        2 message(s), 1 held, 4 recipient(s) to be tried again, the oldest since 12:00\n",
+            "             big.example: 4 recipient(s); it said 421 slow down\n",
+            "vps1: connected to 192.0.2.1:10025",
+            "directory up to date\n",
+            "round trip 12.3 ms, heard 4 s ago\n",
+            "spool: 0 message(s), 1.5 KiB\n",
+            "last hour: 5 taken, 1 refused",
+            "vps2: not connected to vps2:10025 (refused)\n",
+            "it says no more of itself: it is an older version\n",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
         }
     }
 

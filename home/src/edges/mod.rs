@@ -2,9 +2,11 @@
 //! handed to the queue while it is up. What edges ask of the home leaves as an event: `edges` knows
 //! nobody who serves it.
 
+mod ask;
 mod dial;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::verb::directory::WireDirectory2;
@@ -100,7 +102,7 @@ impl Edges {
     }
 
     /// For `status`: one object an edge.
-    pub fn status(&self) -> Value {
+    pub fn status(&self, now: Instant) -> Value {
         let connected = self.inner.connected.borrow();
         let facts = self.inner.facts();
         let edges = self.inner.settings.iter().zip(facts.iter()).map(|(edge, facts)| {
@@ -114,7 +116,9 @@ impl Edges {
                     "since": rfc3339(session.since_unix_s),
                     "key": session.peer.to_string(),
                     "key_exchange": session.group,
+                    "protocol": session.version,
                     "round_trip_ms": up.session.round_trip().map(|time| time.as_secs_f64() * 1000.0),
+                    "heard_s_ago": now.saturating_duration_since(up.session.heard()).as_secs_f64(),
                 })
             });
             json!({

@@ -15,6 +15,7 @@ pub mod ready;
 mod runner;
 pub mod schedule;
 mod store;
+pub mod summary;
 
 use std::fmt;
 use std::path::Path;
@@ -248,6 +249,11 @@ impl Queue {
     /// How many of those that wait are for mailboxes here.
     pub fn waiting_local(&self) -> usize {
         self.entries.waiting_local()
+    }
+
+    /// What waits, in a few numbers. Blocking, briefly: it looks at every entry.
+    pub fn summary(&self) -> summary::Summary {
+        summary::Summary::of(&self.entries.all())
     }
 
     /// How many messages wait (held ones included).

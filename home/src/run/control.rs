@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use gatepost_runtime::certificate::Served;
+use gatepost_runtime::clock::Clock;
 use gatepost_runtime::maildrop::Name;
 use serde_json::{Value, json};
 
 use super::Store;
 use crate::administration;
 use crate::config::Config;
+use crate::counts::Counts;
 use crate::edges::Edges;
 use crate::pickup::Counter;
 use crate::trace::Traces;
@@ -18,6 +20,9 @@ pub(super) struct Desk {
     pub(super) store: Arc<Store>,
     pub(super) edges: Edges,
     pub(super) traces: Traces,
+    pub(super) counts: Arc<Counts>,
+    pub(super) started_unix_s: i64,
+    pub(super) clock: Clock,
     pub(super) served: Served,
     pub(super) key: String,
     pub(super) submissions: Option<std::net::SocketAddr>,
@@ -43,7 +48,7 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
         return Ok(json!({ "code": reply.code(), "text": enhanced + &reply.text() }));
     }
     match request.get("command").and_then(Value::as_str) {
-        Some("status") => Ok(desk.status()),
+        Some("status") => Ok(desk.status().await),
         Some("trace-flush") => {
             desk.traces.flush().await;
             Ok(Value::Null)

@@ -6,6 +6,7 @@ mod doors;
 mod exchanges;
 mod shown;
 mod store;
+mod watching;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,19 +27,17 @@ use tracing::{error, info, warn};
 use self::control::Desk;
 use self::doors::{Doors, Lan};
 pub use self::store::Store;
+use self::watching::Watching;
 use crate::accounts::addresses::Leads;
 use crate::config::Config;
 use crate::edges::{Dialling, Edges};
 use crate::router::spool::Fetcher;
 use crate::router::streams::Server;
-use crate::trace::{Traces, keeper};
 
 /// Where the node's key lies inside the state directory.
 pub const IDENTITY: &str = "keys/identity.pem";
 /// What runs may finish in this time once we are told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
-/// What was said last may be written down in this time.
-const KEEP_MAX: Duration = Duration::from_secs(5);
 /// Bounces waiting to be delivered; the queue waits beyond them.
 const BOUNCES_WAITING_MAX: usize = 16;
 /// Loads the node's key, or makes it on first start. Blocking.
@@ -54,8 +53,7 @@ pub struct Home {
     links: Shutdown,
     talk: Shutdown,
     control: JoinHandle<std::io::Result<()>>,
-    tracing: JoinHandle<()>,
-    tracing_shutdown: Shutdown,
+    watching: Watching,
     submissions: Option<std::net::SocketAddr>,
 }
 
@@ -97,14 +95,7 @@ impl Home {
         }
         info!(key = %identity.key(), hostname = config.hostname, state = %config.state.display(), "home starts");
 
-        let (traces, collector) = Traces::start(config.state.clone(), config.trace, clock.clone())?;
-        let (tracing_shutdown, tracing_signal) = Shutdown::new();
-        let collecting = clock.clone();
-        let tracing = tokio::spawn(async move {
-            if let Some(events) = events {
-                keeper::collect(events, collector, collecting, tracing_signal, |_| {}).await;
-            }
-        });
+        let watching = Watching::start(&config, events, &clock)?;
         let (work, work_signal) = Shutdown::new();
         let (links, dialling_signal) = Shutdown::new();
         let (talk, control_signal) = Shutdown::new();
@@ -132,7 +123,7 @@ impl Home {
             router: router.clone(),
             accounts: store.accounts.clone(),
             incoming: Arc::clone(&incoming),
-            traces: traces.clone(),
+            traces: watching.traces.clone(),
             clock: clock.clone(),
             signal: work_signal.clone(),
         };
@@ -151,13 +142,16 @@ impl Home {
         let (resolver, servers) = (store.resolver.clone(), store.servers.clone());
         tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, servers, work_signal.clone()));
         tokio::spawn(exchanges::deliver_bounces(returning, router, work_signal.clone()));
-        tokio::spawn(chores::maintain(Arc::clone(&store.promises), clock, work_signal));
+        tokio::spawn(chores::maintain(Arc::clone(&store.promises), clock.clone(), work_signal));
 
         let state = config.state.clone();
         let desk = Arc::new(Desk {
             store,
             edges,
-            traces,
+            traces: watching.traces.clone(),
+            counts: Arc::clone(&watching.counts),
+            started_unix_s: clock.unix_s(),
+            clock,
             served,
             key: identity.key().to_string(),
             submissions,
@@ -165,13 +159,14 @@ impl Home {
             letters,
             config,
         });
+        shown::open_metrics(&desk, watching.signal()).await?;
         let control = tokio::spawn(async move {
             gatepost_runtime::control::serve(&state, control_signal, move |request| {
                 control::answer(Arc::clone(&desk), request)
             })
             .await
         });
-        Ok(Self { work, links, talk, control, tracing, tracing_shutdown, submissions })
+        Ok(Self { work, links, talk, control, watching, submissions })
     }
 
     /// Where submissions are taken.
@@ -197,8 +192,6 @@ impl Home {
             error!(%error, "the control socket failed");
         }
         info!("home ends");
-        // The last words are kept, too; a disk that hangs does not hold the program.
-        self.tracing_shutdown.end();
-        let _ = timeout(KEEP_MAX, self.tracing).await;
+        self.watching.end().await;
     }
 }

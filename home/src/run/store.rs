@@ -36,6 +36,7 @@ pub struct Store {
     pub resolver: Resolver,
     /// What opens sealed mail.
     pub seal_key: Arc<SealKey>,
+    database: Database,
     _lock: durable::StateLock,
 }
 
@@ -63,18 +64,26 @@ impl Store {
         let resolver = Resolver::new(&config.dns_servers)?;
         let servers = Servers::new(&config.hostname, config.keepers.clone(), resolver.clone(), clock.clone());
         let maildirs = Maildirs::new(&config.state, &config.hostname, clock.clone());
-        let promises = Promises::new(maildirs, Ledger::new(database), queue.clone(), clock.clone());
+        let promises = Promises::new(maildirs, Ledger::new(database.clone()), queue.clone(), clock.clone());
         let (finished, forgotten) = promises.settle_all()?;
         if finished + forgotten > 0 {
             info!(finished, forgotten, "settled what the last stop left open");
         }
-        Ok(Self { accounts, promises: Arc::new(promises), queue, servers, resolver, seal_key, _lock: lock })
+        Ok(Self { accounts, promises: Arc::new(promises), queue, servers, resolver, seal_key, database, _lock: lock })
     }
 
     /// What every message goes through.
     pub fn router(&self, hostname: &str, clock: &Clock) -> Router {
         let (accounts, promises) = (self.accounts.clone(), Arc::clone(&self.promises));
         Router::new(hostname.to_owned(), accounts, promises, self.servers.clone(), clock.clone())
+    }
+
+    /// Whether `home.db` can be read; an error is what it says. Blocking, briefly.
+    pub fn database_health(&self) -> Result<(), String> {
+        let read = self.database.read(|connection| {
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+        });
+        read.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// Performs what the owner asks for. Blocking; an error is a text for people.

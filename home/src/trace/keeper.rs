@@ -2,6 +2,8 @@
 //! forget. Our own gather for half a second; whatever waits is committed together.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -40,6 +42,7 @@ enum Order {
 pub struct Traces {
     orders: SyncSender<Order>,
     flushes: mpsc::Sender<oneshot::Sender<()>>,
+    well: Arc<AtomicBool>,
 }
 
 /// What the collecting task works with.
@@ -54,10 +57,11 @@ impl Traces {
     pub fn start(state: PathBuf, rules: Rules, clock: Clock) -> std::io::Result<(Self, Collector)> {
         let (orders, work) = sync_channel(ORDERS_MAX);
         let (flushes, asked) = mpsc::channel(FLUSHES_MAX);
-        let keeper = Keeper { state, rules, clock, store: None, well: true, commits: 0 };
+        let well = Arc::new(AtomicBool::new(true));
+        let keeper = Keeper { state, rules, clock, store: None, well: Arc::clone(&well), commits: 0 };
         thread::Builder::new().name("trace".to_owned()).stack_size(STACK_OCTETS).spawn(move || keeper.run(&work))?;
         let collector = Collector { orders: orders.clone(), flushes: asked };
-        Ok((Self { orders, flushes }, collector))
+        Ok((Self { orders, flushes, well }, collector))
     }
 
     /// Keeps what an edge told. The number of the last event held, once that is durable; `None` if it can't be
@@ -69,6 +73,11 @@ impl Traces {
     /// The number of the last event held of this journal; `None` if that can't be known now.
     pub async fn last(&self, edge: &str, journal: [u8; 16]) -> Option<u64> {
         self.ask(|held| Order::Last { edge: edge.to_owned(), journal, held }).await
+    }
+
+    /// Whether events could be kept, last time.
+    pub fn is_well(&self) -> bool {
+        self.well.load(Ordering::Relaxed)
     }
 
     /// Returns when everything said so far is kept, or can't be.
@@ -164,7 +173,7 @@ struct Keeper {
     clock: Clock,
     store: Option<Store>,
     // Nothing was wrong last time: trouble is told once.
-    well: bool,
+    well: Arc<AtomicBool>,
     commits: u32,
 }
 
@@ -191,17 +200,15 @@ impl Keeper {
         }
         let numbers = match kept {
             Ok(numbers) => {
-                if !self.well {
+                if !self.well.swap(true, Ordering::Relaxed) {
                     tracing::info!("events are kept again");
                 }
-                self.well = true;
                 numbers
             }
             Err(error) => {
-                if self.well {
+                if self.well.swap(false, Ordering::Relaxed) {
                     tracing::warn!(%error, "events can't be kept in trace.db; mail is not touched by this");
                 }
-                self.well = false;
                 self.store = None;
                 Vec::new()
             }

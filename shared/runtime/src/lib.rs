@@ -13,6 +13,7 @@ pub mod identity;
 pub mod listen;
 pub mod log;
 pub mod maildrop;
+pub mod metrics;
 pub mod program;
 pub mod random;
 pub mod resolver;

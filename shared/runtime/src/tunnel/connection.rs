@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use gatepost_protocol::tunnel::frame::{DATA_OCTETS_MAX, DIRECTORY_OCTETS_MAX, Frame, FrameError, RECORD_OCTETS_MAX};
@@ -66,6 +66,7 @@ pub(super) struct Link {
     directory: Semaphore,
     heartbeat: Mutex<Option<oneshot::Sender<Stream>>>,
     round_trip_us: AtomicU64,
+    life: Arc<Life>,
 }
 
 /// Starts the tasks that own one greeted connection.
@@ -78,6 +79,7 @@ pub(super) fn start<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     clock: &Clock,
 ) -> Arc<Link> {
     let (heartbeat, heartbeat_arrives) = oneshot::channel();
+    let life = Arc::new(Life::new(clock.clone()));
     let link = Arc::new(Link {
         role,
         side,
@@ -91,8 +93,8 @@ pub(super) fn start<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         directory: Semaphore::new(1),
         heartbeat: Mutex::new((side == Side::Accepting).then_some(heartbeat)),
         round_trip_us: AtomicU64::new(0),
+        life: Arc::clone(&life),
     });
-    let life = Arc::new(Life::new(clock.clone()));
     let wire = Wire::new(io, Arc::clone(&life));
     let mode = match side {
         Side::Dialling => yamux::Mode::Client,
@@ -136,6 +138,11 @@ impl Link {
             0 => None,
             us => Some(Duration::from_micros(us)),
         }
+    }
+
+    /// When the last octet came.
+    pub(super) fn heard(&self) -> Instant {
+        self.life.heard()
     }
 
     pub(super) fn set_round_trip(&self, round_trip: Duration) {

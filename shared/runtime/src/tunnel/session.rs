@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::hello::Role;
@@ -122,6 +122,11 @@ impl Session {
     /// The last round trip of the control connection's heartbeat.
     pub fn round_trip(&self) -> Option<Duration> {
         self.0.links[Role::Control as usize].round_trip()
+    }
+
+    /// When the other side was last heard on the control connection: every few seconds, while all is well.
+    pub fn heard(&self) -> Instant {
+        self.0.links[Role::Control as usize].heard()
     }
 
     /// True while no connection of it has died.

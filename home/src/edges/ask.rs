@@ -1,0 +1,49 @@
+//! The verb `Admin`: what the owner wants to know of every edge, asked of all at once, none waited for long.
+
+use std::time::Duration;
+
+use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::tunnel::StreamError;
+
+use super::Edges;
+use crate::queue::ConnectedEdge;
+
+/// An edge that takes longer is shown without.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+impl Edges {
+    /// Asks every connected edge; by name, its answer or why there is none.
+    pub async fn ask(&self, request: AdminRequest, clock: &Clock) -> Vec<(String, Result<String, String>)> {
+        let connected = self.connected().borrow().clone();
+        let mut running = Vec::new();
+        for edge in connected {
+            let (name, request, clock) = (edge.name.clone(), request.clone(), clock.clone());
+            running.push((name, tokio::spawn(async move { ask_one(&edge, request, &clock).await })));
+        }
+        let mut answers = Vec::new();
+        for (name, asked) in running {
+            let answer = asked.await.unwrap_or_else(|error| Err(error.to_string()));
+            answers.push((name, answer));
+        }
+        answers
+    }
+}
+
+async fn ask_one(edge: &ConnectedEdge, request: AdminRequest, clock: &Clock) -> Result<String, String> {
+    let exchange = async {
+        let mut stream = edge.session.open(&Request::Admin(request)).await?;
+        stream.end_sending().await?;
+        stream.record::<AdminAnswer>().await
+    };
+    match clock.timeout(ANSWER_MAX, exchange).await {
+        Some(Ok(AdminAnswer::Answer(text))) => Ok(text),
+        Some(Ok(AdminAnswer::Refused(why))) => Err(why),
+        Some(Err(StreamError::TooOld { .. })) => {
+            Err("it is an older version, which can't say more of itself".to_owned())
+        }
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err(format!("no answer within {} s", ANSWER_MAX.as_secs())),
+    }
+}

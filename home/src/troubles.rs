@@ -1,0 +1,240 @@
+//! What is wrong, by what `status` knows, the worst first, each with what to do about it. Pure.
+
+use serde_json::{Value, json};
+
+/// Free disk below which it is worth a word, in octets.
+const DISK_LOW_OCTETS: u64 = 1024 * 1024 * 1024;
+/// Free disk below which mail will soon be refused, in octets.
+const DISK_OUT_OCTETS: u64 = 100 * 1024 * 1024;
+/// Recipients that are deferred at one destination before that is worth a word.
+const STUCK_MIN: u64 = 10;
+/// Silence on the tunnel that is not usual, in seconds: heartbeats come every 20.
+const SILENT_S: f64 = 45.0;
+
+/// The list, for `status`.
+pub fn of(status: &Value) -> Vec<Value> {
+    let mut found: Vec<(u8, String, String)> = Vec::new();
+    let mut add = |rank: u8, what: String, remedy: &str| found.push((rank, what, remedy.to_owned()));
+    here(status, &mut add);
+    for edge in list(&status["edges"]) {
+        one_edge(edge, &status["directory_version"], &mut add);
+    }
+    queue(&status["queue"], &mut add);
+    found.sort_by_key(|(rank, _, _)| *rank);
+    found.into_iter().map(|(_, what, remedy)| json!({ "what": what, "remedy": remedy })).collect()
+}
+
+fn here(status: &Value, add: &mut impl FnMut(u8, String, &str)) {
+    if status["disk_free_octets"].as_u64().is_some_and(|free| free < DISK_OUT_OCTETS) {
+        add(0, "the disk is full: mail can't be stored".to_owned(), "make room where the state directory lies");
+    } else if status["disk_free_octets"].as_u64().is_some_and(|free| free < DISK_LOW_OCTETS) {
+        add(3, "the disk is nearly full".to_owned(), "make room where the state directory lies");
+    }
+    if let Some(why) = status["database"].as_str().filter(|health| *health != "good") {
+        add(0, format!("home.db is not well: {why}"), "stop the program, keep a copy of it, and restore a backup");
+    }
+    if status["trace"] == "failing" {
+        add(
+            6,
+            "what happens can't be kept for trace (trace.db)".to_owned(),
+            "look into the log for why; mail is not touched by it",
+        );
+    }
+    if status["accounts"] == 0 {
+        add(2, "there is no account yet".to_owned(), "make one: gatepost-home account add you@your.domain");
+    }
+    if status["certificate_self_signed"] == true {
+        add(5, "the certificate is self-signed: no mail program can verify it".to_owned(), "name yours in [tls]");
+    }
+    for server in list(&status["mailbox_servers"]) {
+        if let (Some(name), Some(why)) = (server["server"].as_str(), server["trouble"].as_str()) {
+            add(
+                1,
+                format!("the mailbox server {name} takes no mail: {why}"),
+                "see that it runs; what waits is delivered then",
+            );
+        }
+    }
+    let damaged = list(&status["damaged"]).len() + list(&status["queue"]["damaged"]).len();
+    if damaged > 0 {
+        add(
+            4,
+            format!("{damaged} damaged file(s) were set aside"),
+            "look at them in damaged/ and queue/damaged/ of the state directory",
+        );
+    }
+}
+
+fn one_edge(edge: &Value, directory: &Value, add: &mut impl FnMut(u8, String, &str)) {
+    let name = edge["name"].as_str().unwrap_or("?");
+    if edge["connected"] != true {
+        let why = edge["last_error"].as_str().unwrap_or("not reached yet");
+        let what =
+            format!("edge {name} is not connected ({why}): mail for you is sealed there, and none is sent through it");
+        let remedy = if why.contains("not paired") || why.contains("key") {
+            "compare the keys: gatepost-home key and gatepost-edge key print them, and each config lists the other's"
+        } else if why.contains("version") {
+            "bring both to the same version"
+        } else {
+            "is the edge running, its address right, and its port 10025 open?"
+        };
+        add(1, what, remedy);
+        return;
+    }
+    if edge["session"]["heard_s_ago"].as_f64().is_some_and(|silent| silent > SILENT_S) {
+        add(
+            2,
+            format!("edge {name} has not been heard for a while"),
+            "if it stays away, it is dialled anew by itself within a minute",
+        );
+    }
+    if edge["directory_held"] != *directory {
+        add(
+            3,
+            format!("edge {name} does not know the newest accounts and addresses yet"),
+            "wait a moment; if it lasts, look into its log",
+        );
+    }
+    if let Some(why) = edge["report_error"].as_str() {
+        add(6, format!("edge {name} does not say how it is: {why}"), "bring it to the version of this home");
+    }
+    let report = &edge["report"];
+    if report["draining"] == true {
+        add(3, format!("edge {name} is stopping"), "start it again: gatepost-edge run");
+    }
+    let spool = &report["home"]["spool"];
+    let (held, most) = (spool["octets"].as_u64().unwrap_or(0), spool["octets_max"].as_u64().unwrap_or(u64::MAX));
+    if held > most / 2 {
+        add(
+            1,
+            format!("the spool of edge {name} is more than half full"),
+            "see what holds it: gatepost-home spool list",
+        );
+    }
+    if spool["damaged"].as_u64().is_some_and(|count| count > 0) {
+        add(
+            4,
+            format!("edge {name} has set damaged sealed mail aside"),
+            "look into spool/…/damaged of its state directory",
+        );
+    }
+    if report["self_signed_certificate"] == true {
+        add(5, format!("the certificate of edge {name} is self-signed"), "name a real one in [tls] of edge.toml");
+    }
+}
+
+fn queue(queue: &Value, add: &mut impl FnMut(u8, String, &str)) {
+    if let Some(held) = queue["held"].as_u64().filter(|held| *held > 0) {
+        add(
+            4,
+            format!("{held} message(s) are held in the queue"),
+            "gatepost-home queue list shows why; release or drop them",
+        );
+    }
+    for destination in list(&queue["worst_destinations"]) {
+        let stuck = destination["recipients"].as_u64().unwrap_or(0);
+        if stuck >= STUCK_MIN {
+            let domain = destination["domain"].as_str().unwrap_or("?");
+            let last = destination["last"].as_str().unwrap_or("nothing");
+            add(
+                4,
+                format!("{stuck} recipients at {domain} wait: it said {last}"),
+                "gatepost-home queue show explains one of them",
+            );
+        }
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well() -> Value {
+        json!({
+            "disk_free_octets": 50_000_000_000_u64, "database": "good", "trace": "good", "accounts": 1,
+            "certificate_self_signed": false, "directory_version": 5, "damaged": [],
+            "queue": { "held": 0, "damaged": [], "worst_destinations": [] },
+            "edges": [{
+                "name": "vps1", "connected": true, "directory_held": 5, "session": { "heard_s_ago": 3.0 },
+                "report": {
+                    "draining": false, "self_signed_certificate": false,
+                    "home": { "spool": { "octets": 0, "octets_max": 100, "damaged": 0 } },
+                },
+            }],
+        })
+    }
+
+    #[test]
+    fn what_is_well_is_not_complained_of() {
+        assert_eq!(of(&well()), Vec::<Value>::new());
+    }
+
+    #[test]
+    fn each_trouble_is_told_with_its_remedy_the_worst_first() {
+        let edge = "/edges/0";
+        for (place, value, told, remedy) in [
+            ("/disk_free_octets", json!(5), "the disk is full", "make room"),
+            ("/disk_free_octets", json!(900_000_000), "nearly full", "make room"),
+            ("/database", json!("database disk image is malformed"), "home.db is not well", "restore"),
+            ("/trace", json!("failing"), "trace.db", "log"),
+            ("/accounts", json!(0), "no account", "account add"),
+            ("/certificate_self_signed", json!(true), "self-signed", "[tls]"),
+            ("/damaged", json!(["x"]), "set aside", "damaged/"),
+            ("/queue/held", json!(2), "2 message(s) are held", "queue list"),
+            ("/edges/0/connected", json!(false), "vps1 is not connected", "10025"),
+            ("/edges/0/session/heard_s_ago", json!(50.0), "has not been heard", "by itself"),
+            ("/edges/0/directory_held", json!(4), "does not know the newest", "wait"),
+            ("/edges/0/report_error", json!("no answer within 2 s"), "does not say how it is: no answer", "version"),
+            ("/edges/0/report/draining", json!(true), "is stopping", "start"),
+            ("/edges/0/report/home/spool/octets", json!(51), "half full", "spool list"),
+            ("/edges/0/report/home/spool/damaged", json!(1), "damaged sealed mail", "damaged"),
+            ("/edges/0/report/self_signed_certificate", json!(true), "self-signed", "edge.toml"),
+        ] {
+            let mut status = well();
+            match status.pointer_mut(place) {
+                Some(at) => *at = value,
+                None => status.pointer_mut(edge).unwrap()["report_error"] = value,
+            }
+            let found = of(&status);
+            assert_eq!(found.len(), 1, "{place}: {found:?}");
+            assert!(found[0]["what"].as_str().unwrap().contains(told), "{place}: {found:?}");
+            assert!(found[0]["remedy"].as_str().unwrap().contains(remedy), "{place}: {found:?}");
+        }
+        let mut status = well();
+        status["certificate_self_signed"] = json!(true);
+        status["edges"][0]["connected"] = json!(false);
+        status["edges"][0]["last_error"] = json!("wrong key: expected gp1x, got gp1y");
+        let found = of(&status);
+        assert!(found[0]["what"].as_str().unwrap().contains("not connected"), "{found:?}");
+        assert!(found[0]["remedy"].as_str().unwrap().contains("compare the keys"), "{found:?}");
+    }
+
+    #[test]
+    fn a_mailbox_server_in_trouble_is_named_with_its_words() {
+        let mut status = well();
+        status["mailbox_servers"] = json!([
+            { "server": "unix:/run/lmtp", "trouble": "451 4.4.1 gone" }, { "server": "other", "trouble": null },
+        ]);
+        let found = of(&status);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0]["what"].as_str().unwrap().contains("unix:/run/lmtp takes no mail: 451 4.4.1 gone"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_destination_where_much_sticks_is_named_with_its_words() {
+        let mut status = well();
+        let one = |count: u64| json!([{ "domain": "big.example", "recipients": count, "last": "421 4.7.0 slow down" }]);
+        status["queue"]["worst_destinations"] = one(STUCK_MIN - 1);
+        assert!(of(&status).is_empty());
+        status["queue"]["worst_destinations"] = one(STUCK_MIN);
+        let told = of(&status)[0]["what"].to_string();
+        assert!(told.contains("big.example") && told.contains("421 4.7.0 slow down"), "{told}");
+    }
+}
