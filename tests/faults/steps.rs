@@ -185,7 +185,8 @@ fn an_edge_killed_at_each_step_of_a_relay_loses_nothing() {
             |(runs, queued)| !runs || *queued == Some(0),
         );
     });
-    expect_reached(&reached, &["openat", "fdatasync", "fsync", "writev"]);
+    // The journal is made anew by the first record of a run (openat, fsync) and grows by the others.
+    expect_reached(&reached, &["openat", "fdatasync", "writev"]);
     observe::until("the queue to be empty", || pair.queued().ok(), |queued| *queued == Some(0));
     let found = message::numbers(pair.sink.maildir()).expect("every body whole");
     assert!(accepted.iter().all(|number| found.contains(number)), "missing: {found:?}");

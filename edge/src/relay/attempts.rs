@@ -1,21 +1,28 @@
 //! What became of each attempt, on disk: "final dot sent" before it, the outcome after the reply,
 //! kept until the home has it. So a home whose tunnel broke asks instead of sending twice.
 //!
-//! A file for each attempt, `attempts/<home>/<id>`: a version octet, then the postcard of `Entry`.
+//! A journal for each home, `attempts/<home>/journal`: of each record a version octet, then the postcard of
+//! `Record`. Builds before it kept a file for each attempt, `attempts/<home>/<id>`, a version octet and the
+//! postcard of `Entry`: those are read at the start and go once the journal has them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
 use gatepost_protocol::tunnel::verb::relay::{AttemptId, AttemptState, RelayDone, RelayFacts};
-use gatepost_runtime::durable::{self, DurableError};
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::durable::{self, Appended, DurableError, Journal};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::error;
 
-/// First octet of each file.
+/// First octet of each file of a build before the journal.
 const FILE_VERSION: u8 = 1;
+/// First octet of each record.
+const RECORD_VERSION: u8 = 1;
+/// The journal's name among a home's files.
+const JOURNAL: &str = "journal";
 /// Attempts remembered for one home; beyond them nothing more is sent for it until it forgets some.
 pub const ATTEMPTS_MAX: usize = 10_000;
 /// Octets of outcomes remembered for one home: beyond them nothing new is sent for it either, but what is
@@ -35,12 +42,15 @@ pub enum AttemptError {
     /// The id was used before.
     #[error("this attempt began before")]
     Known,
+    /// The home is not known here (any more).
+    #[error("nothing is remembered for this home")]
+    NoHome,
     /// The disk.
-    #[error(transparent)]
-    Disk(#[from] DurableError),
+    #[error("{0}")]
+    Disk(Arc<DurableError>),
 }
 
-/// What is on disk.
+/// What is on disk of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Entry {
     /// The final dot went out, or was about to.
@@ -51,6 +61,15 @@ enum Entry {
     EndedWith(RelayDone, RelayFacts),
 }
 
+/// One record of a journal; of several about an attempt the last holds.
+#[derive(Debug, Serialize, Deserialize)]
+enum Record {
+    /// So it stands with this attempt, since so many seconds after 1970.
+    Known(AttemptId, i64, Entry),
+    /// The home has its outcome.
+    Forgotten(AttemptId),
+}
+
 /// The attempts of all homes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Attempts(Arc<Inner>);
@@ -58,39 +77,73 @@ pub struct Attempts(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     folder: PathBuf,
-    known: Mutex<HashMap<String, Known>>,
+    clock: Clock,
+    homes: Mutex<HashMap<String, Arc<OfHome>>>,
     outcomes_octets_max: usize,
+}
+
+/// The attempts of one home.
+#[derive(Debug)]
+struct OfHome {
+    known: Mutex<Known>,
+    journal: Journal,
 }
 
 /// What is remembered for one home.
 #[derive(Debug, Default)]
 struct Known {
-    states: HashMap<AttemptId, AttemptState>,
+    attempts: HashMap<AttemptId, Remembered>,
     /// Of the outcomes among them, as they are written.
     outcomes_octets: usize,
 }
 
+#[derive(Clone, Debug)]
+struct Remembered {
+    /// Under way now.
+    runs: bool,
+    /// What the disk must know of it; nothing before the final dot.
+    entry: Option<Entry>,
+    unix_s: i64,
+}
+
 impl Known {
-    fn set(&mut self, attempt: AttemptId, state: Option<AttemptState>) {
-        let new = state.as_ref().map_or(0, octets);
-        let old = match state {
-            Some(state) => self.states.insert(attempt, state),
-            None => self.states.remove(&attempt),
+    fn set(&mut self, attempt: AttemptId, remembered: Option<Remembered>) {
+        let new = remembered.as_ref().map_or(0, Remembered::octets);
+        let old = match remembered {
+            Some(remembered) => self.attempts.insert(attempt, remembered),
+            None => self.attempts.remove(&attempt),
         };
-        self.outcomes_octets = self.outcomes_octets + new - old.as_ref().map_or(0, octets);
+        self.outcomes_octets = self.outcomes_octets + new - old.as_ref().map_or(0, Remembered::octets);
+    }
+
+    /// A record for each that the disk must know of.
+    fn records(&self) -> Vec<Vec<u8>> {
+        let record = |(attempt, remembered): (&AttemptId, &Remembered)| {
+            let entry = remembered.entry.clone()?;
+            Some(encode(&Record::Known(*attempt, remembered.unix_s, entry)))
+        };
+        self.attempts.iter().filter_map(record).collect()
     }
 }
 
-/// Octets of an outcome; what has none counts only as one of [`ATTEMPTS_MAX`].
-fn octets(state: &AttemptState) -> usize {
-    const HAS_A_FORM: &str = "counting octets cannot run out of room, and every field has a form";
-    let size = postcard::ser_flavors::Size::default;
-    match state {
-        AttemptState::Ended(done) => postcard::serialize_with_flavor(done, size()).expect(HAS_A_FORM),
-        AttemptState::EndedWith(done, facts) => {
-            postcard::serialize_with_flavor(&(done, facts), size()).expect(HAS_A_FORM)
+impl Remembered {
+    /// Octets of an outcome; what has none counts only as one of [`ATTEMPTS_MAX`].
+    fn octets(&self) -> usize {
+        match &self.entry {
+            None | Some(Entry::DotSent) => 0,
+            Some(entry) => postcard::serialize_with_flavor(entry, postcard::ser_flavors::Size::default())
+                .expect("counting octets cannot run out of room, and every field has a form"),
         }
-        AttemptState::Unknown | AttemptState::Running | AttemptState::InDoubt => 0,
+    }
+
+    fn state(&self) -> AttemptState {
+        match &self.entry {
+            _ if self.runs => AttemptState::Running,
+            Some(Entry::Ended(done)) => AttemptState::Ended(done.clone()),
+            Some(Entry::EndedWith(done, facts)) => AttemptState::EndedWith(done.clone(), facts.clone()),
+            Some(Entry::DotSent) => AttemptState::InDoubt,
+            None => AttemptState::Unknown,
+        }
     }
 }
 
@@ -98,25 +151,31 @@ fn octets(state: &AttemptState) -> usize {
 #[derive(Debug)]
 pub struct Running {
     attempts: Attempts,
-    home: String,
+    home: Arc<OfHome>,
     attempt: AttemptId,
-    dot: bool,
+    /// It has ended: nothing is left to do on drop.
+    settled: bool,
 }
 
 impl Attempts {
     /// Reads what is remembered. An attempt whose reply was not seen before the end is in doubt from
     /// now on. Blocking.
-    pub fn open<'a>(state: &Path, homes: impl IntoIterator<Item = &'a str>) -> Result<Self, DurableError> {
-        Self::open_with(state, homes, OUTCOMES_OCTETS_MAX)
+    pub fn open<'a>(
+        state: &Path,
+        homes: impl IntoIterator<Item = &'a str>,
+        clock: Clock,
+    ) -> Result<Self, DurableError> {
+        Self::open_with(state, homes, clock, OUTCOMES_OCTETS_MAX)
     }
 
     fn open_with<'a>(
         state: &Path,
         homes: impl IntoIterator<Item = &'a str>,
+        clock: Clock,
         outcomes_octets_max: usize,
     ) -> Result<Self, DurableError> {
-        let (folder, known) = (state.join("attempts"), Mutex::default());
-        let attempts = Self(Arc::new(Inner { folder, known, outcomes_octets_max }));
+        let folder = state.join("attempts");
+        let attempts = Self(Arc::new(Inner { folder, clock, homes: Mutex::default(), outcomes_octets_max }));
         for home in homes {
             attempts.add(home)?;
         }
@@ -125,137 +184,190 @@ impl Attempts {
 
     /// Remembers for this home too, and what was remembered of it before. Blocking.
     pub fn add(&self, home: &str) -> Result<(), DurableError> {
-        if self.known().contains_key(home) {
+        if self.homes().contains_key(home) {
             return Ok(());
         }
-        let loaded = load(&self.0.folder.join(home))?;
-        self.known().entry(home.to_owned()).or_insert(loaded);
+        let folder = self.0.folder.join(home);
+        let (known, files) = load(&folder)?;
+        let of_home = Arc::new_cyclic(|of_home: &Weak<OfHome>| {
+            let of_home = of_home.clone();
+            let living = move || of_home.upgrade().map(|of_home| of_home.known().records()).unwrap_or_default();
+            OfHome { known: Mutex::new(known), journal: Journal::new(folder.join(JOURNAL), living) }
+        });
+        if !files.is_empty() {
+            of_home.journal.replace()?;
+            for file in files {
+                // One that stays is read again, and what it tells is overruled by the journal.
+                if let Err(error) = durable::remove(&file) {
+                    error!(%error, "an attempt's old file stays");
+                }
+            }
+        }
+        self.homes().entry(home.to_owned()).or_insert(of_home);
         Ok(())
     }
 
     /// What became of an attempt.
     pub fn state(&self, home: &str, attempt: AttemptId) -> AttemptState {
-        self.known().get(home).and_then(|known| known.states.get(&attempt)).cloned().unwrap_or(AttemptState::Unknown)
+        let Some(of_home) = self.of(home) else { return AttemptState::Unknown };
+        let known = of_home.known();
+        known.attempts.get(&attempt).map_or(AttemptState::Unknown, Remembered::state)
     }
 
-    /// The home has the outcome. One that runs is not forgotten. Blocking.
-    pub fn forget(&self, home: &str, attempt: AttemptId) -> Result<(), DurableError> {
-        match self.state(home, attempt) {
-            AttemptState::Unknown | AttemptState::Running => return Ok(()),
-            AttemptState::InDoubt | AttemptState::Ended(_) | AttemptState::EndedWith(..) => {}
+    /// The home has the outcome. One that runs is not forgotten. Not durable when it returns: a crash may
+    /// bring it back, to be swept when it is old.
+    pub fn forget(&self, home: &str, attempt: AttemptId) {
+        let Some(of_home) = self.of(home) else { return };
+        let mut known = of_home.known();
+        if known.attempts.get(&attempt).is_some_and(|remembered| !remembered.runs) {
+            known.set(attempt, None);
+            of_home.journal.append(&encode(&Record::Forgotten(attempt)));
         }
-        durable::remove(&self.path(home, attempt))?;
-        self.set(home, attempt, None);
-        Ok(())
     }
 
-    /// Forgets what no home has asked for in [`KEPT_MAX`]; gives how many. `unix` is now, since 1970. Blocking.
-    pub fn sweep(&self, unix: Duration) -> usize {
-        let homes: Vec<String> = self.known().keys().cloned().collect();
-        homes.iter().map(|home| self.sweep_home(home, unix)).sum()
-    }
-
-    fn sweep_home(&self, home: &str, unix: Duration) -> usize {
-        let Ok(files) = std::fs::read_dir(self.0.folder.join(home)) else { return 0 };
-        let old = |file: &std::fs::DirEntry| {
-            let modified = file.metadata().and_then(|found| found.modified()).ok();
-            let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-            since.is_some_and(|at| unix.saturating_sub(at) > KEPT_MAX)
-        };
-        let attempts = files.flatten().filter(old).filter_map(|file| parse_id(&file.file_name().to_string_lossy()));
-        let forgotten = attempts.filter(|attempt| match self.forget(home, *attempt) {
-            Ok(()) => true,
-            Err(error) => {
-                error!(%attempt, %error, "an old attempt can't be forgotten");
-                false
+    /// Forgets what no home has asked for in [`KEPT_MAX`]; gives how many.
+    pub fn sweep(&self) -> usize {
+        let now = self.0.clock.unix_s();
+        let kept = i64::try_from(KEPT_MAX.as_secs()).unwrap_or(i64::MAX);
+        let homes: Vec<String> = self.homes().keys().cloned().collect();
+        let mut forgotten = 0;
+        for home in homes {
+            let Some(of_home) = self.of(&home) else { continue };
+            let is_old = |remembered: &Remembered| !remembered.runs && now.saturating_sub(remembered.unix_s) > kept;
+            let old: Vec<AttemptId> = {
+                let known = of_home.known();
+                known.attempts.iter().filter(|(_, one)| is_old(one)).map(|(attempt, _)| *attempt).collect()
+            };
+            forgotten += old.len();
+            for attempt in old {
+                self.forget(&home, attempt);
             }
-        });
-        forgotten.count()
+        }
+        forgotten
     }
 
     /// Begins an attempt.
     pub fn begin(&self, home: &str, attempt: AttemptId) -> Result<Running, AttemptError> {
-        let mut known = self.known();
-        let of_home = known.entry(home.to_owned()).or_default();
-        if of_home.states.contains_key(&attempt) {
+        let of_home = self.of(home).ok_or(AttemptError::NoHome)?;
+        let mut known = of_home.known();
+        if known.attempts.contains_key(&attempt) {
             return Err(AttemptError::Known);
         }
-        if of_home.states.len() >= ATTEMPTS_MAX || of_home.outcomes_octets >= self.0.outcomes_octets_max {
+        if known.attempts.len() >= ATTEMPTS_MAX || known.outcomes_octets >= self.0.outcomes_octets_max {
             return Err(AttemptError::TooMany);
         }
-        of_home.set(attempt, Some(AttemptState::Running));
-        Ok(Running { attempts: self.clone(), home: home.to_owned(), attempt, dot: false })
+        known.set(attempt, Some(Remembered { runs: true, entry: None, unix_s: self.0.clock.unix_s() }));
+        drop(known);
+        Ok(Running { attempts: self.clone(), home: of_home, attempt, settled: false })
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn homes(&self) -> MutexGuard<'_, HashMap<String, Arc<OfHome>>> {
+        self.0.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, home: &str, attempt: AttemptId, state: Option<AttemptState>) {
+    fn of(&self, home: &str) -> Option<Arc<OfHome>> {
+        self.homes().get(home).cloned()
+    }
+}
+
+impl OfHome {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In memory first: the journal writes what lives whenever it is replaced.
+    fn note(&self, attempt: AttemptId, runs: bool, unix_s: i64, entry: Entry) -> Appended {
+        let record = encode(&Record::Known(attempt, unix_s, entry.clone()));
+        // Held while it is appended, so that the journal has an attempt's records in their order.
         let mut known = self.known();
-        known.entry(home.to_owned()).or_default().set(attempt, state);
-    }
-
-    fn path(&self, home: &str, attempt: AttemptId) -> PathBuf {
-        self.0.folder.join(home).join(attempt.to_string())
-    }
-
-    fn write(&self, home: &str, attempt: AttemptId, entry: &Entry) -> Result<(), DurableError> {
-        let path = self.path(home, attempt);
-        let bytes = postcard::to_extend(entry, vec![FILE_VERSION]).map_err(|error| DurableError {
-            action: "encode",
-            path: path.clone(),
-            source: std::io::Error::other(error),
-        })?;
-        durable::write_file(&path, &bytes)
+        known.set(attempt, Some(Remembered { runs, entry: Some(entry), unix_s }));
+        self.journal.append(&record)
     }
 }
 
 impl Running {
-    /// The final dot may go out when this has returned well. Blocking.
-    pub fn dot(&mut self) -> Result<(), DurableError> {
-        self.attempts.write(&self.home, self.attempt, &Entry::DotSent)?;
-        self.dot = true;
-        Ok(())
+    /// The final dot may go out when this has resolved well.
+    pub async fn dot(&mut self) -> Result<(), AttemptError> {
+        let now = self.attempts.0.clock.unix_s();
+        let appended = self.home.note(self.attempt, true, now, Entry::DotSent);
+        let result = appended.durable().await.map_err(AttemptError::Disk);
+        if result.is_err() {
+            // No dot goes out. Should the disk have it all the same, the attempt is in doubt after a restart.
+            self.home.known().set(self.attempt, Some(Remembered { runs: true, entry: None, unix_s: now }));
+        }
+        result
     }
 
-    /// The reply to the final dot was seen, or the attempt ended before it. Blocking. If the outcome
-    /// of a sent dot can't be written it is still told, and after a restart the attempt is in doubt.
-    pub fn ended(mut self, done: &RelayDone, facts: &RelayFacts) {
-        if !self.dot {
-            return;
+    /// The reply to the final dot was seen, or the attempt ended before it. What this gives resolves when
+    /// that is durable; it can be told meanwhile, which makes a doubt only less likely. If it can't be
+    /// written it is still told, and after a restart the attempt is in doubt.
+    pub fn ended(mut self, done: &RelayDone, facts: &RelayFacts) -> Option<Appended> {
+        let dotted = self.home.known().attempts.get(&self.attempt).is_some_and(|one| one.entry.is_some());
+        if !dotted {
+            return None;
         }
-        if let Err(error) =
-            self.attempts.write(&self.home, self.attempt, &Entry::EndedWith(done.clone(), facts.clone()))
-        {
-            error!(attempt = %self.attempt, %error, "the outcome of an attempt can't be kept");
-        }
-        let state = AttemptState::EndedWith(done.clone(), facts.clone());
-        self.attempts.set(&self.home, self.attempt, Some(state));
-        // Settled: nothing left to do on drop.
-        self.home.clear();
+        self.settled = true;
+        let entry = Entry::EndedWith(done.clone(), facts.clone());
+        Some(self.home.note(self.attempt, false, self.attempts.0.clock.unix_s(), entry))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.home.is_empty() {
-            let state = self.dot.then_some(AttemptState::InDoubt);
-            self.attempts.set(&self.home, self.attempt, state);
+        if self.settled {
+            return;
         }
+        let mut known = self.home.known();
+        let dotted = known.attempts.get(&self.attempt).filter(|remembered| remembered.entry.is_some()).cloned();
+        known.set(self.attempt, dotted.map(|remembered| Remembered { runs: false, ..remembered }));
     }
 }
 
-fn load(folder: &Path) -> Result<Known, DurableError> {
+fn encode(record: &Record) -> Vec<u8> {
+    postcard::to_extend(record, vec![RECORD_VERSION]).expect("memory grows, and every field has a form")
+}
+
+fn decode(bytes: &[u8]) -> Option<Record> {
+    match bytes.split_first() {
+        Some((&RECORD_VERSION, body)) => postcard::from_bytes(body).ok(),
+        _ => None,
+    }
+}
+
+/// What a home's folder tells, and its files of builds before the journal.
+fn load(folder: &Path) -> Result<(Known, Vec<PathBuf>), DurableError> {
     durable::create_directory(folder)?;
     durable::sweep(folder)?;
-    let failed = |source| DurableError { action: "read", path: folder.to_owned(), source };
     let mut known = Known::default();
+    let files = load_files(folder, &mut known)?;
+    let path = folder.join(JOURNAL);
+    let found = durable::read_journal(&path)?;
+    let mut unknown = found.damaged;
+    for record in &found.records {
+        match decode(record) {
+            Some(Record::Known(attempt, unix_s, entry)) => {
+                known.set(attempt, Some(Remembered { runs: false, entry: Some(entry), unix_s }));
+            }
+            Some(Record::Forgotten(attempt)) => known.set(attempt, None),
+            None => unknown += 1,
+        }
+    }
+    if unknown > 0 {
+        error!(file = %path.display(), records = unknown, "records of attempts can't be read; a message may go out twice");
+    }
+    Ok((known, files))
+}
+
+fn load_files(folder: &Path, known: &mut Known) -> Result<Vec<PathBuf>, DurableError> {
+    let failed = |source| DurableError { action: "read", path: folder.to_owned(), source };
+    let mut files = Vec::new();
     for found in std::fs::read_dir(folder).map_err(failed)? {
         let found = found.map_err(failed)?;
         let name = found.file_name().to_string_lossy().into_owned();
         let Some(attempt) = parse_id(&name) else {
-            error!(file = %found.path().display(), "not an attempt; left alone");
+            if name != JOURNAL {
+                error!(file = %found.path().display(), "not an attempt; left alone");
+            }
             continue;
         };
         let bytes = std::fs::read(found.path()).map_err(failed)?;
@@ -263,19 +375,18 @@ fn load(folder: &Path) -> Result<Known, DurableError> {
             Some((&FILE_VERSION, body)) => postcard::from_bytes(body).ok(),
             _ => None,
         };
-        let state = match entry {
-            Some(Entry::Ended(done)) => AttemptState::Ended(done),
-            Some(Entry::EndedWith(done, facts)) => AttemptState::EndedWith(done, facts),
-            Some(Entry::DotSent) => AttemptState::InDoubt,
-            None => {
-                // The file is there, so the dot was about to go out.
-                error!(file = %found.path().display(), "an attempt's file can't be read; it counts as in doubt");
-                AttemptState::InDoubt
-            }
-        };
-        known.set(attempt, Some(state));
+        let entry = entry.unwrap_or_else(|| {
+            // The file is there, so the dot was about to go out.
+            error!(file = %found.path().display(), "an attempt's file can't be read; it counts as in doubt");
+            Entry::DotSent
+        });
+        let modified = found.metadata().and_then(|metadata| metadata.modified()).ok();
+        let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let unix_s = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        known.set(attempt, Some(Remembered { runs: false, entry: Some(entry), unix_s }));
+        files.push(found.path());
     }
-    Ok(known)
+    Ok(files)
 }
 
 fn parse_id(text: &str) -> Option<AttemptId> {
@@ -300,12 +411,29 @@ mod tests {
         RelayFacts { dsn: true, reused: false, exchanger: Some("example.com".into()) }
     }
 
-    fn open(state: &Path) -> Attempts {
-        Attempts::open(state, [HOME]).expect("opened")
+    fn ended() -> AttemptState {
+        AttemptState::EndedWith(done(), facts())
     }
 
-    #[test]
-    fn before_the_dot_it_never_was() {
+    fn open(state: &Path) -> Attempts {
+        Attempts::open(state, [HOME], Clock::real()).expect("opened")
+    }
+
+    /// An attempt whose outcome is durable.
+    async fn end(attempts: &Attempts) {
+        let mut running = attempts.begin(HOME, ID).expect("new");
+        running.dot().await.expect("kept");
+        running.ended(&done(), &facts()).expect("a dot was sent").durable().await.expect("kept");
+    }
+
+    /// Waits until all that was appended so far is on disk.
+    async fn settle(attempts: &Attempts) {
+        let mut last = attempts.begin(HOME, AttemptId([99; 16])).expect("new");
+        last.dot().await.expect("kept");
+    }
+
+    #[tokio::test]
+    async fn before_the_dot_it_never_was() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let attempts = open(state.path());
         let running = attempts.begin(HOME, ID).expect("new");
@@ -313,100 +441,104 @@ mod tests {
         assert!(matches!(attempts.begin(HOME, ID), Err(AttemptError::Known)));
         drop(running);
         assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
-        attempts.begin(HOME, ID).expect("new again").ended(&done(), &facts());
+        assert!(attempts.begin(HOME, ID).expect("new again").ended(&done(), &facts()).is_none());
         assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
+        assert!(matches!(attempts.begin("cabin", ID), Err(AttemptError::NoHome)));
     }
 
-    #[test]
-    fn a_dot_without_a_reply_is_in_doubt_across_a_restart() {
+    #[tokio::test]
+    async fn a_dot_without_a_reply_is_in_doubt_across_a_restart() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let attempts = open(state.path());
         let mut running = attempts.begin(HOME, ID).expect("new");
-        running.dot().expect("kept");
+        running.dot().await.expect("kept");
         assert_eq!(attempts.state(HOME, ID), AttemptState::Running);
         assert_eq!(open(state.path()).state(HOME, ID), AttemptState::InDoubt);
         drop(running);
         assert_eq!(attempts.state(HOME, ID), AttemptState::InDoubt);
     }
 
-    #[test]
-    fn what_nobody_asked_for_in_a_month_is_forgotten() {
+    #[tokio::test]
+    async fn a_disk_that_refuses_sends_no_dot_and_may_take_the_next() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let attempts = open(state.path());
+        let folder = state.path().join("attempts").join(HOME);
+        std::fs::remove_dir(&folder).expect("empty");
         let mut running = attempts.begin(HOME, ID).expect("new");
-        running.dot().expect("kept");
-        running.ended(&done(), &facts());
-        let path = attempts.path(HOME, ID);
-        let written = path.metadata().and_then(|found| found.modified()).expect("there");
-        let written = written.duration_since(UNIX_EPOCH).expect("after 1970");
-        assert_eq!(attempts.sweep(written + KEPT_MAX), 0);
-        assert_eq!(attempts.state(HOME, ID), AttemptState::EndedWith(done(), facts()));
-        assert_eq!(attempts.sweep(written + KEPT_MAX + Duration::from_secs(1)), 1);
+        assert!(matches!(running.dot().await, Err(AttemptError::Disk(_))));
+        drop(running);
         assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
-        assert!(!path.exists());
+        std::fs::create_dir(&folder).expect("made");
+        end(&attempts).await;
+        assert_eq!(open(state.path()).state(HOME, ID), ended());
     }
 
-    #[test]
-    fn an_outcome_is_kept_until_it_is_forgotten() {
+    #[tokio::test]
+    async fn what_nobody_asked_for_in_a_month_is_forgotten() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let clock = Clock::still(Duration::from_hours(24 * 365 * 50));
+        let attempts = Attempts::open(state.path(), [HOME], clock.clone()).expect("opened");
+        end(&attempts).await;
+        clock.turn(KEPT_MAX);
+        assert_eq!(attempts.sweep(), 0);
+        assert_eq!(attempts.state(HOME, ID), ended());
+        clock.turn(Duration::from_secs(1));
+        assert_eq!(attempts.sweep(), 1);
+        assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
+        settle(&attempts).await;
+        assert_eq!(open(state.path()).state(HOME, ID), AttemptState::Unknown);
+    }
+
+    #[tokio::test]
+    async fn an_outcome_is_kept_until_it_is_forgotten() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let attempts = open(state.path());
-        let mut running = attempts.begin(HOME, ID).expect("new");
-        running.dot().expect("kept");
-        running.ended(&done(), &facts());
+        end(&attempts).await;
         for attempts in [&attempts, &open(state.path())] {
-            assert_eq!(attempts.state(HOME, ID), AttemptState::EndedWith(done(), facts()));
+            assert_eq!(attempts.state(HOME, ID), ended());
         }
-        attempts.forget(HOME, ID).expect("forgotten");
-        attempts.forget(HOME, ID).expect("a repeat is harmless");
+        attempts.forget(HOME, ID);
+        attempts.forget(HOME, ID);
+        settle(&attempts).await;
         for attempts in [&attempts, &open(state.path())] {
             assert_eq!(attempts.state(HOME, ID), AttemptState::Unknown);
         }
     }
 
-    #[test]
-    fn outcomes_over_their_bound_stop_new_attempts_until_some_are_forgotten() {
+    #[tokio::test]
+    async fn outcomes_over_their_bound_stop_new_attempts_until_some_are_forgotten() {
         let state = tempfile::tempdir().expect("a temporary directory");
-        let octets = octets(&AttemptState::EndedWith(done(), facts()));
+        let entry = Some(Entry::EndedWith(done(), facts()));
+        let octets = Remembered { runs: false, entry, unix_s: 0 }.octets();
         for bound in [octets + 1, octets] {
-            let attempts = Attempts::open_with(state.path(), [HOME], bound).expect("opened");
+            let homes = [HOME, "cabin"];
+            let attempts = Attempts::open_with(state.path(), homes, Clock::real(), bound).expect("opened");
             if attempts.state(HOME, ID) == AttemptState::Unknown {
-                let mut running = attempts.begin(HOME, ID).expect("new");
-                running.dot().expect("kept");
-                running.ended(&done(), &facts());
+                end(&attempts).await;
             }
             let other = AttemptId([8; 16]);
             assert_eq!(attempts.begin(HOME, other).is_ok(), bound > octets, "counted when set and when read");
             attempts.begin("cabin", other).expect("another home has its own");
             if bound == octets {
-                attempts.forget(HOME, ID).expect("forgotten");
+                attempts.forget(HOME, ID);
                 attempts.begin(HOME, other).expect("room again");
             }
         }
     }
 
-    #[test]
-    fn one_that_runs_is_not_forgotten() {
+    #[tokio::test]
+    async fn one_that_runs_is_not_forgotten() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let attempts = open(state.path());
         let mut running = attempts.begin(HOME, ID).expect("new");
-        running.dot().expect("kept");
-        attempts.forget(HOME, ID).expect("no error");
+        running.dot().await.expect("kept");
+        attempts.forget(HOME, ID);
         drop(running);
         assert_eq!(attempts.state(HOME, ID), AttemptState::InDoubt);
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_counts_as_in_doubt() {
-        let state = tempfile::tempdir().expect("a temporary directory");
-        open(state.path());
-        let folder = state.path().join("attempts").join(HOME);
-        std::fs::write(folder.join(ID.to_string()), b"\x01\xff").expect("written");
-        std::fs::write(folder.join("stray"), b"?").expect("written");
-        assert_eq!(open(state.path()).state(HOME, ID), AttemptState::InDoubt);
-    }
-
-    #[test]
-    fn what_an_earlier_build_wrote_is_read() {
+    fn what_earlier_builds_wrote_is_read_and_moves_into_the_journal() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let folder = state.path().join("attempts").join(HOME);
         std::fs::create_dir_all(&folder).expect("made");
@@ -414,8 +546,29 @@ mod tests {
         let written = [&b"\x01\x01\x00\x01\x1d"[..], b"mx.example.com [192.0.2.1]:25", b"\x00"].concat();
         std::fs::write(folder.join(ID.to_string()), written).expect("written");
         std::fs::write(folder.join(AttemptId([8; 16]).to_string()), b"\x01\x00").expect("written");
-        let attempts = open(state.path());
-        assert_eq!(attempts.state(HOME, ID), AttemptState::Ended(done()));
-        assert_eq!(attempts.state(HOME, AttemptId([8; 16])), AttemptState::InDoubt);
+        std::fs::write(folder.join(AttemptId([9; 16]).to_string()), b"\x01\xff").expect("written");
+        std::fs::write(folder.join("stray"), b"?").expect("written");
+        for attempts in [open(state.path()), open(state.path())] {
+            assert_eq!(attempts.state(HOME, ID), AttemptState::Ended(done()));
+            assert_eq!(attempts.state(HOME, AttemptId([8; 16])), AttemptState::InDoubt);
+            assert_eq!(attempts.state(HOME, AttemptId([9; 16])), AttemptState::InDoubt, "unreadable");
+        }
+        let mut left: Vec<_> = std::fs::read_dir(&folder)
+            .expect("there")
+            .map(|file| file.expect("readable").file_name().into_string().expect("text"))
+            .collect();
+        left.sort();
+        assert_eq!(left, ["journal", "stray"]);
+    }
+
+    #[test]
+    fn the_bytes_of_a_record_stay_as_they_are() {
+        let known = encode(&Record::Known(ID, 1_795_176_000, Entry::EndedWith(done(), facts())));
+        let remote = [&b"\x00\x01\x1d"[..], b"mx.example.com [192.0.2.1]:25", b"\x00"].concat();
+        let tail = [&b"\x01\x00\x01\x0b"[..], b"example.com"].concat();
+        let unix_s = [0x80, 0xd9, 0x81, 0xb0, 0x0d];
+        assert_eq!(known, [&[1, 0][..], &[7; 16], &unix_s, &[2], &remote, &tail].concat());
+        assert_eq!(encode(&Record::Forgotten(ID)), [&[1, 1][..], &[7; 16]].concat());
+        assert_eq!(encode(&Record::Known(ID, 0, Entry::DotSent)), [&[1, 0][..], &[7; 16], &[0, 0]].concat());
     }
 }

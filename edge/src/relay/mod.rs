@@ -28,10 +28,9 @@ use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::tunnel::{Stream, StreamError};
 use thiserror::Error;
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
-use self::attempts::{AttemptError, Attempts, Running};
+use self::attempts::{AttemptError, Attempts};
 use self::hosts::{Finder, Route, Unusable};
 use self::report::Ended;
 use crate::homes::{Home, Homes};
@@ -81,8 +80,6 @@ enum BrokenOff {
     Attempt(#[from] AttemptError),
     #[error("the request is malformed: {0}")]
     Malformed(&'static str),
-    #[error("{0}")]
-    Disk(#[from] gatepost_runtime::durable::DurableError),
     #[error("the program is ending")]
     Ending,
 }
@@ -141,7 +138,7 @@ impl Sender {
         };
         let begun = self.0.clock.now();
         match self.serve(&home, relay, &mut stream).await {
-            Ok(Ended { done, facts }) => {
+            Ok(Ended { done, facts, kept }) => {
                 let count = |is: fn(&WireOutcome) -> bool| done.outcomes.iter().filter(|outcome| is(outcome)).count();
                 let reply = done.outcomes.last().map(|outcome| match outcome {
                     WireOutcome::Accepted(reply) | WireOutcome::Deferred(reply) | WireOutcome::Refused(reply) => {
@@ -164,10 +161,21 @@ impl Sender {
                     reply,
                     "relayed"
                 );
-                // If this does not arrive, the home asks for the attempt.
-                if stream.send(&Ended { done, facts }.step(version)).await.is_ok() {
-                    stream.finish().await;
-                }
+                let step = Ended { done, facts, kept: None }.step(version);
+                let told = async {
+                    // If this does not arrive, the home asks for the attempt.
+                    if stream.send(&step).await.is_ok() {
+                        stream.finish().await;
+                    }
+                };
+                let durable = async {
+                    if let Some(kept) = kept
+                        && let Err(error) = kept.durable().await
+                    {
+                        error!(%trace, %attempt, home = home.name(), %error, "the outcome of an attempt can't be kept");
+                    }
+                };
+                tokio::join!(told, durable);
             }
             Err(error) => warn!(%trace, %attempt, home = home.name(), hop, %error, "relay broken off"),
         }
@@ -178,15 +186,8 @@ impl Sender {
         let state = match request {
             AttemptRequest::State(attempt) => report::told(self.0.attempts.state(home.name(), attempt), version),
             AttemptRequest::Forget(attempt) => {
-                let (sender, name) = (self.clone(), home.name().to_owned());
-                match spawn_blocking(move || sender.0.attempts.forget(&name, attempt)).await {
-                    Ok(Ok(())) => AttemptState::Unknown,
-                    Ok(Err(error)) => {
-                        warn!(%attempt, home = home.name(), %error, "an attempt can't be forgotten");
-                        return;
-                    }
-                    Err(_) => return,
-                }
+                self.0.attempts.forget(home.name(), attempt);
+                AttemptState::Unknown
             }
         };
         if stream.send(&state).await.is_ok() {
@@ -195,7 +196,7 @@ impl Sender {
     }
 
     async fn serve(&self, home: &Arc<Home>, relay: Relay, stream: &mut Stream) -> Result<Ended, BrokenOff> {
-        let running = self.0.attempts.begin(home.name(), relay.attempt)?;
+        let mut running = self.0.attempts.begin(home.name(), relay.attempt)?;
         let trace = TraceId::from_random(relay.trace);
         let envelope = Envelope::try_from(relay.envelope).map_err(|error| BrokenOff::Malformed(error.0))?;
         if let Some(sender) = envelope.reverse_path.address()
@@ -245,10 +246,11 @@ impl Sender {
                     // Should anything fail from here on, the attempt is dropped: the connection closes
                     // without a final dot, and the remote host forgets the message.
                     pass_on(&self.0.clock, stream, &mut attempt).await?;
-                    let running = dot(running).await?;
-                    let end = Ended::over(&attempt.finish().await, &attempt, reused);
+                    running.dot().await?;
+                    let mut end = Ended::over(&attempt.finish().await, &attempt, reused);
                     place.give_back(attempt);
-                    return ended(running, end).await;
+                    end.kept = running.ended(&end.done, &end.facts);
+                    return Ok(end);
                 }
             }
         }
@@ -299,18 +301,4 @@ async fn pass_on(clock: &Clock, stream: &mut Stream, attempt: &mut Attempt) -> R
             }
         }
     }
-}
-
-async fn dot(mut running: Running) -> Result<Running, BrokenOff> {
-    let dotted = spawn_blocking(move || running.dot().map(|()| running)).await;
-    Ok(dotted.map_err(|_| BrokenOff::Ending)??)
-}
-
-async fn ended(running: Running, end: Ended) -> Result<Ended, BrokenOff> {
-    spawn_blocking(move || {
-        running.ended(&end.done, &end.facts);
-        end
-    })
-    .await
-    .map_err(|_| BrokenOff::Ending)
 }

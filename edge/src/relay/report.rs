@@ -8,6 +8,7 @@ use gatepost_protocol::tunnel::frame::RECORD_OCTETS_MAX;
 use gatepost_protocol::tunnel::verb::relay::{AttemptState, RelayDone, RelayFacts, RelayStep};
 use gatepost_protocol::tunnel::wire::{WireOutcome, WireReply, WireTls};
 use gatepost_runtime::attempt::Attempt;
+use gatepost_runtime::durable::Appended;
 
 use super::exchangers;
 
@@ -27,6 +28,8 @@ const CODES_OCTETS_MAX: usize = 16;
 pub(super) struct Ended {
     pub(super) done: RelayDone,
     pub(super) facts: RelayFacts,
+    /// On its way to the disk, if a dot was sent.
+    pub(super) kept: Option<Appended>,
 }
 
 impl Ended {
@@ -34,13 +37,13 @@ impl Ended {
     pub(super) fn over(outcomes: &[Outcome], attempt: &Attempt, reused: bool) -> Self {
         let exchanger = attempt.host().map(|(name, address)| exchangers::group(name, address.ip()));
         let facts = RelayFacts { dsn: attempt.offered().dsn, reused, exchanger };
-        Self { done: fitted(outcomes, Some(attempt.remote()), attempt.tls().map(WireTls::from)), facts }
+        Self { done: fitted(outcomes, Some(attempt.remote()), attempt.tls().map(WireTls::from)), facts, kept: None }
     }
 
     /// The same for every recipient; `remote` said so, or nobody was spoken to.
     pub(super) fn all(envelope: &Envelope, outcome: Outcome, remote: Option<String>) -> Self {
         let outcomes = vec![outcome; envelope.recipients.len()];
-        Self { done: fitted(&outcomes, remote, None), facts: RelayFacts::default() }
+        Self { done: fitted(&outcomes, remote, None), facts: RelayFacts::default(), kept: None }
     }
 
     /// Our own reply for every recipient.
@@ -119,7 +122,7 @@ mod tests {
     fn a_home_of_the_first_version_is_told_no_word_it_does_not_know() {
         let done = || RelayDone { outcomes: Vec::new(), remote: None, tls: None };
         let facts = || RelayFacts { dsn: true, ..RelayFacts::default() };
-        let ended = || Ended { done: done(), facts: facts() };
+        let ended = || Ended { done: done(), facts: facts(), kept: None };
         assert_eq!(ended().step(1), RelayStep::Done(done()));
         assert_eq!(ended().step(2), RelayStep::Ended(done(), facts()));
         assert_eq!(told(AttemptState::EndedWith(done(), facts()), 1), AttemptState::Ended(done()));

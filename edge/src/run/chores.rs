@@ -13,8 +13,7 @@ const SWEEP_EVERY: Duration = Duration::from_hours(24);
 /// Forgets attempts no home will ask for any more, at start and every day.
 pub(super) async fn sweep_daily(attempts: Attempts, clock: Clock) {
     loop {
-        let (swept, unix) = (attempts.clone(), clock.unix());
-        let forgotten = tokio::task::spawn_blocking(move || swept.sweep(unix)).await.unwrap_or(0);
+        let forgotten = attempts.sweep();
         if forgotten > 0 {
             info!(forgotten, "forgot attempts no home has asked for in a month");
         }

@@ -35,7 +35,7 @@ impl Parts {
         };
         let spool = Spool::open(&config.state, names(), limits, clock.clone())?;
         let journals = Journals::open(&config.state, names())?;
-        let attempts = Attempts::open(&config.state, names())?;
+        let attempts = Attempts::open(&config.state, names(), clock.clone())?;
         tokio::spawn(chores::sweep_daily(attempts.clone(), clock.clone()));
         let sender = Sender::new(
             config.hostname.clone(),

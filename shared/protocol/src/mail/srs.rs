@@ -1,4 +1,4 @@
-//! The return path of forwarded mail: the Sender Rewriting Scheme, as libsrs2 and PostSRSd write it, so that
+//! The return path of forwarded mail: the Sender Rewriting Scheme, as libsrs2 and `PostSRSd` write it, so that
 //! other forwarders can shorten ours and we theirs:
 //!
 //! ```text

@@ -4,6 +4,7 @@
 
 mod directory;
 mod draft;
+mod journal;
 mod lock;
 
 use std::fs::{self, DirBuilder};
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 pub use self::directory::sync_directory;
 pub use self::draft::Draft;
+pub use self::journal::{Appended, Found, JOURNAL_RECORD_OCTETS_MAX, Journal, read_journal, records};
 pub use self::lock::StateLock;
 
 /// What the names of temporary files end in; [`sweep`] removes them.
