@@ -11,6 +11,7 @@ use comfy_table::Table;
 use gatepost_protocol::mail::address::Domain;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::config::ConfigError;
+use gatepost_runtime::control::ControlError;
 use gatepost_runtime::{control, listen, log, program};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -56,6 +57,8 @@ enum Command {
     },
     /// Show what the running edge does.
     Status,
+    /// Take the config file as it is now; a bad one is refused, and the one in force stays.
+    Reload,
     /// Sealed mail that waits for its home.
     Spool {
         #[command(subcommand)]
@@ -104,6 +107,7 @@ impl Cli {
                 self.show(&status, print_status);
                 Ok(())
             }
+            Command::Reload => self.reload(),
             Command::Spool { command: SpoolCommand::List } => {
                 let list = self.ask("spool-list")?;
                 self.show(&list, print_spool);
@@ -126,7 +130,7 @@ impl Cli {
         let config = self.load()?;
         let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str());
         if let Err(error) = certificate {
-            return Err(ConfigError(format!("{}: [tls] {error}", self.config.display())).into());
+            return Err(run::certificate_error(&config, &error).into());
         }
         if config.certificate.is_none() {
             eprintln!("note: no certificate is named in [tls]; a self-signed one will be served");
@@ -145,6 +149,22 @@ impl Cli {
             }
         }
         Ok(())
+    }
+
+    fn reload(&self) -> Result<(), Failure> {
+        let state = Config::state_path(&self.config, self.state.as_deref())?;
+        match control::ask(&state, &json!({ "command": "reload" })) {
+            Ok(answer) => {
+                self.show(&answer, print_changes);
+                Ok(())
+            }
+            // The words of `check`, or what this machine refuses.
+            Err(ControlError::Refused(why)) => Err(ConfigError(why).into()),
+            Err(error @ ControlError::NotRunning(_)) => Err(Failure::Failed(anyhow::anyhow!(
+                "{error}; if `state` was changed in the config, name the one in force with --state"
+            ))),
+            Err(error) => Err(anyhow::Error::from(error).into()),
+        }
     }
 
     fn show(&self, value: &Value, for_people: fn(&Value)) {
@@ -211,6 +231,17 @@ fn print_status(status: &Value) {
         ]);
     }
     println!("{table}");
+}
+
+fn print_changes(answer: &Value) {
+    let changes = answer["changes"].as_array().map_or(&[][..], Vec::as_slice);
+    for change in changes {
+        let note = if change["needs_restart"] == true { " (needs a restart)" } else { "" };
+        println!("{}{note}", text(&change["what"]));
+    }
+    if changes.is_empty() {
+        println!("nothing has changed");
+    }
 }
 
 /// A note, not data: what can't be listed, since it is out of the spool.

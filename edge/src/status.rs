@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::pairing::NodeKey;
+use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::{Clock, rfc3339};
 use gatepost_runtime::metrics::{Kind, Metric};
 use serde_json::{Value, json};
@@ -32,10 +34,10 @@ pub struct Status {
     pub hostname: Domain,
     /// Our key.
     pub key: NodeKey,
-    /// No certificate is configured.
-    pub self_signed: bool,
+    /// What is served on 25 and 465.
+    pub certificate: Served,
     /// Where the doors are.
-    pub doors: Doors,
+    pub doors: Mutex<Doors>,
     /// The homes.
     pub homes: Homes,
     /// What is held for them.
@@ -55,8 +57,19 @@ pub struct Status {
 }
 
 impl Status {
+    /// Where the doors are now.
+    pub fn doors(&self) -> Doors {
+        *self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// They have moved.
+    pub fn set_doors(&self, doors: Doors) {
+        *self.doors.lock().unwrap_or_else(PoisonError::into_inner) = doors;
+    }
+
     /// For `status`.
     pub fn json(&self) -> Value {
+        let doors = self.doors();
         let door = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         json!({
             "software": env!("CARGO_PKG_VERSION"),
@@ -64,11 +77,11 @@ impl Status {
             "key": self.key.to_string(),
             "started": rfc3339(self.started_unix_s),
             "draining": self.draining.load(Ordering::Relaxed),
-            "self_signed_certificate": self.self_signed,
+            "self_signed_certificate": self.certificate.is_self_signed(),
             "listen": {
-                "smtp": door(self.doors.smtp),
-                "submissions": door(self.doors.submissions),
-                "tunnel": door(self.doors.tunnel),
+                "smtp": door(doors.smtp),
+                "submissions": door(doors.submissions),
+                "tunnel": door(doors.tunnel),
             },
             "sessions": { "smtp": self.smtp.now(), "submissions": self.submissions.now() },
             "homes": self.homes.all().iter().map(|home| self.home(home)).collect::<Vec<_>>(),
@@ -91,7 +104,7 @@ impl Status {
             "hostname": self.hostname.as_str(),
             "started": rfc3339(self.started_unix_s),
             "draining": self.draining.load(Ordering::Relaxed),
-            "self_signed_certificate": self.self_signed,
+            "self_signed_certificate": self.certificate.is_self_signed(),
             "sessions": sessions,
             "home": told,
         })
@@ -172,6 +185,7 @@ impl Status {
             "listed_in": home.origin(),
             "domains": home.domains().iter().map(ToString::to_string).collect::<Vec<_>>(),
             "connected": session.is_some(),
+            "away_s": home.away(self.clock.now()).as_secs(),
             "session": session,
             "directory_version": home.directory().map(|directory| directory.version),
             "spool": {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::config::{ConfigError, Placed, Source};
-use gatepost_runtime::listen::{self, DoorLimits};
+use gatepost_runtime::listen::{self, DoorLimits, Places, Refusal};
 use gatepost_runtime::shutdown::Signal;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -49,7 +49,8 @@ where
     Fut: Future<Output = String> + Send + 'static,
 {
     let limits = DoorLimits { connections_max: CONNECTIONS_MAX, connections_per_address_max: CONNECTIONS_MAX };
-    listen::serve("metrics", listener, limits, signal, FULL, move |admitted| {
+    let refusal = Refusal { full: FULL, ending: b"" };
+    listen::serve("metrics", listener, Places::new(limits), signal, refusal, move |admitted| {
         let (page, clock) = (page.clone(), clock.clone());
         async move {
             let mut admitted = admitted;

@@ -39,7 +39,16 @@ const GATHER_OCTETS: usize = 8 * 1024;
 pub struct Handover {
     spool: Spool,
     clock: Clock,
-    home_wait_max: Duration,
+    patience: Patience,
+}
+
+/// How long homes are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// A home may be silent for so long before a message is sealed instead.
+    pub home_wait_max: Duration,
+    /// A home may be away for so long before nothing more is sealed for it.
+    pub home_away_max: Duration,
 }
 
 /// What kind of message it is, beside envelope and bytes.
@@ -71,16 +80,39 @@ pub struct Transfer {
 }
 
 impl Handover {
-    /// Over this spool, with this patience for a silent home.
-    pub fn new(spool: Spool, clock: Clock, home_wait_max: Duration) -> Self {
-        Self { spool, clock, home_wait_max }
+    /// Over this spool, with this patience.
+    pub fn new(spool: Spool, clock: Clock, patience: Patience) -> Self {
+        Self { spool, clock, patience }
+    }
+
+    /// Whether a message of so many octets could be taken for this home, as things stand. While the home is away that is
+    /// what can be sealed, and better refused before its body than after. An error is the reply.
+    pub async fn room(&self, home: &Arc<Home>, octets: u64) -> Result<(), Reply> {
+        if home.is_removed() {
+            return Err(Reply::local_error());
+        }
+        if home.session().is_some() {
+            return Ok(());
+        }
+        if home.away(self.clock.now()) > self.patience.home_away_max {
+            return Err(Reply::home_away(self.patience.home_away_max));
+        }
+        let (spool, name) = (self.spool.clone(), home.name().to_owned());
+        let room = spawn_blocking(move || spool.check_room(&name, octets.max(1))).await;
+        room.map_err(|_| Reply::local_error())?.map_err(|error| {
+            warn!(home = home.name(), %error, "the home is away and nothing more can be sealed for it");
+            SealError::Spool(error).reply()
+        })
     }
 
     /// Begins a message. An error is the reply to DATA: it could be taken neither by the home nor
     /// by the spool now.
     pub async fn begin(&self, home: Arc<Home>, cargo: Cargo, open: TransferOpen) -> Result<Transfer, Reply> {
+        if home.is_removed() {
+            return Err(Reply::local_error());
+        }
         let directory = home.directory().ok_or_else(Reply::directory_missing)?;
-        let through = Through::new(home.session(), self.home_wait_max, self.clock.clone());
+        let through = Through::new(home.session(), self.patience.home_wait_max, self.clock.clone());
         let transfer = Transfer {
             handover: self.clone(),
             octets_max: directory.message_octets_max,
@@ -176,7 +208,10 @@ impl Transfer {
         if !rest.is_empty() {
             self.keep.add(rest).await;
         }
-        let committed = std::mem::take(&mut self.keep).commit(end.clone()).await;
+        let committed = match self.check_listed() {
+            Ok(()) => std::mem::take(&mut self.keep).commit(end.clone()).await,
+            Err(error) => Err(error),
+        };
         committed.map_err(|error| {
             warn!(trace = %TraceId::from_random(self.open.trace), home = self.home.name(), %error, "the message can't be sealed");
             error.reply()
@@ -187,16 +222,17 @@ impl Transfer {
     /// body than after.
     async fn check_sealing(&self) -> Result<(), Reply> {
         self.seal_to().await.map_err(|error| error.reply())?;
-        let (spool, home) = (self.handover.spool.clone(), self.home.name().to_owned());
-        let room = spawn_blocking(move || spool.check_room(&home, 0)).await;
-        room.map_err(|_| Reply::local_error())?.map_err(|error| {
-            warn!(home = self.home.name(), %error, "the home is away and nothing more can be sealed for it");
-            SealError::Spool(error).reply()
-        })
+        self.handover.room(&self.home, 0).await
+    }
+
+    /// Nobody would ever fetch what is sealed for a home that is gone.
+    fn check_listed(&self) -> Result<(), SealError> {
+        if self.home.is_removed() { Err(SealError::Removed) } else { Ok(()) }
     }
 
     /// What begins the sealed copy: the request as it will reach the home.
     async fn seal_to(&self) -> Result<SealTo, SealError> {
+        self.check_listed()?;
         let directory = self.home.directory().ok_or(SealError::NoKey)?;
         if directory.seal_key.is_empty() {
             return Err(SealError::NoKey);

@@ -36,6 +36,9 @@ pub enum SealError {
     /// The home has not told its key, or no usable one.
     #[error("the home's sealing key is not known")]
     NoKey,
+    /// The home is not listed any more.
+    #[error("this home is not listed any more")]
+    Removed,
     /// The home's key is no key.
     #[error(transparent)]
     Key(#[from] writer::SealError),
@@ -59,7 +62,9 @@ impl SealError {
         match self {
             Self::Spool(error) if error.is_full() => Reply::no_room(),
             Self::NoCredential => Reply::login_unavailable(),
-            Self::NoKey | Self::Key(_) | Self::Spool(_) | Self::Frame(_) | Self::Interrupted => Reply::local_error(),
+            Self::NoKey | Self::Removed | Self::Key(_) | Self::Spool(_) | Self::Frame(_) | Self::Interrupted => {
+                Reply::local_error()
+            }
         }
     }
 }

@@ -44,15 +44,15 @@ pub fn gate(
                 continue;
             };
             let (number, version) = (number.fetch_add(1, Ordering::Relaxed), session.facts().version);
-            let link = Link { homes: homes.clone(), home, number, version, asked: asked.clone() };
-            let journal = journals.of(link.home.name());
-            let told = session.clone();
-            let clock = clock.clone();
+            let journal = journals.of(home.name());
+            let (told, telling) = (session.clone(), clock.clone());
+            let (homes, asked, clock) = (homes.clone(), asked.clone(), clock.clone());
+            let link = Link { homes, home, number, version, asked, clock };
             tokio::spawn(async move {
                 let Some(journal) = journal else { return link.run(session, incoming).await };
                 tokio::select! {
                     () = link.run(session, incoming) => {}
-                    () = tell::tell(journal, told, clock) => {}
+                    () = tell::tell(journal, told, telling) => {}
                 }
             });
         }
@@ -66,6 +66,7 @@ struct Link {
     number: u64,
     version: u16,
     asked: mpsc::Sender<Asked>,
+    clock: Clock,
 }
 
 impl Link {
@@ -80,6 +81,7 @@ impl Link {
         // It may have been taken off the list since its key was looked up.
         self.homes.check(&self.home);
         let link = Arc::new(self);
+        link.note_arrival();
         // Held while a snapshot is stored: the newest of this session.
         let newest = Arc::new(Mutex::new(0));
         let admit = async {
@@ -91,8 +93,18 @@ impl Link {
             why = session.ended() => why,
             () = admit => session.ended().await,
         };
-        link.home.disconnect(link.number);
+        link.home.disconnect(link.number, link.clock.now());
         info!(home = link.home.name(), %address, %why, "home disconnected");
+    }
+
+    /// That the home is back must outlive a crash: its absence is over.
+    fn note_arrival(self: &Arc<Self>) {
+        let link = self.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = link.home.presence.keep(link.clock.now()) {
+                warn!(home = link.home.name(), %error, "that the home is back can't be noted");
+            }
+        });
     }
 
     async fn admit(self: &Arc<Self>, incoming: Incoming, newest: &Arc<Mutex<u64>>) {

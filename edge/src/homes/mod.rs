@@ -4,10 +4,13 @@
 
 pub mod directory;
 pub mod link;
+pub mod presence;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use gatepost_protocol::mail::address::Domain;
@@ -17,18 +20,23 @@ use gatepost_protocol::tunnel::hello::Refusal;
 use gatepost_protocol::tunnel::verb::admin::AdminRequest;
 use gatepost_protocol::tunnel::verb::relay::{AttemptRequest, Relay};
 use gatepost_protocol::tunnel::verb::spool::SpoolRequest;
+use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::DurableError;
 use gatepost_runtime::tunnel::{Session, Stream, TunnelError};
-use tracing::info;
+use tracing::{info, warn};
 
 use self::directory::Shelf;
+use self::presence::Presence;
 use crate::config::HomeConfig;
 
 /// One paired home. It stays the same one while what is listed of it changes.
 pub struct Home {
     name: String,
     listed: ArcSwap<Listed>,
+    /// It is listed no more: nothing that is for it may be taken.
+    removed: AtomicBool,
     shelf: Shelf,
+    presence: Presence,
     live: RwLock<Option<Live>>,
 }
 
@@ -76,8 +84,8 @@ pub enum Ask {
 pub struct Homes(Arc<Inner>);
 
 struct Inner {
-    /// Where directories are kept.
-    folder: PathBuf,
+    state: PathBuf,
+    clock: Clock,
     book: ArcSwap<Book>,
     /// Held while the book is changed.
     changing: Mutex<()>,
@@ -93,9 +101,10 @@ struct Book {
 
 impl Homes {
     /// These homes, each with the directory it last sent. Blocking.
-    pub fn open(state: &Path, configs: &[HomeConfig]) -> Result<Self, DurableError> {
+    pub fn open(state: &Path, configs: &[HomeConfig], clock: Clock) -> Result<Self, DurableError> {
         let inner = Inner {
-            folder: state.join("directory"),
+            state: state.to_owned(),
+            clock,
             book: ArcSwap::from_pointee(Book::default()),
             changing: Mutex::default(),
         };
@@ -116,7 +125,7 @@ impl Homes {
             let of_home = Arc::new(Listed::new(config, configs.len() == 1));
             let home = match old.homes.iter().find(|home| home.name == config.name) {
                 Some(home) => home.clone(),
-                None => Home::open(&self.0.folder, &config.name, of_home.clone())?,
+                None => Home::open(&self.0, &config.name, of_home.clone())?,
             };
             book.by_domain.extend(config.domains.iter().map(|domain| (domain.clone(), home.clone())));
             book.by_key.extend(config.keys.iter().map(|key| (*key, home.clone())));
@@ -130,6 +139,10 @@ impl Homes {
         }
         for (home, listed) in book.homes.iter().zip(listed) {
             home.listed.store(listed);
+        }
+        for home in &old.homes {
+            let stays = book.homes.iter().any(|other| Arc::ptr_eq(home, other));
+            home.removed.store(!stays, Ordering::SeqCst);
         }
         let book = Arc::new(book);
         self.0.book.store(book.clone());
@@ -145,7 +158,18 @@ impl Homes {
         if self.all().iter().any(|home| home.name == name) {
             return Ok(());
         }
-        Shelf::discard(&self.0.folder, name)
+        Shelf::discard(&self.0.state.join("directory"), name)
+    }
+
+    /// Writes down which homes have been away for how long; `last`: to the second. Blocking.
+    pub fn keep_presence(&self, last: bool) {
+        let now = self.0.clock.now();
+        for home in self.all() {
+            let kept = if last { home.presence.keep_all(now) } else { home.presence.keep(now) };
+            if let Err(error) = kept {
+                warn!(home = home.name(), %error, "how long the home has been away can't be noted");
+            }
+        }
     }
 
     /// Ends a home's session if its key is not listed for it.
@@ -182,10 +206,15 @@ impl Listed {
 }
 
 impl Home {
-    fn open(folder: &Path, name: &str, listed: Arc<Listed>) -> Result<Arc<Self>, DurableError> {
-        let shelf = Shelf::open(folder, name, &listed.domains)?;
-        let (name, live) = (name.to_owned(), RwLock::new(None));
-        Ok(Arc::new(Self { name, listed: ArcSwap::new(listed), shelf, live }))
+    fn open(inner: &Inner, name: &str, listed: Arc<Listed>) -> Result<Arc<Self>, DurableError> {
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            shelf: Shelf::open(&inner.state.join("directory"), name, &listed.domains)?,
+            presence: Presence::open(&inner.state.join("presence"), name, inner.clock.now())?,
+            listed: ArcSwap::new(listed),
+            removed: AtomicBool::new(false),
+            live: RwLock::new(None),
+        }))
     }
 
     /// Its name.
@@ -206,6 +235,16 @@ impl Home {
     /// Whether its routes may lead to addresses that are not public.
     pub fn private_routes(&self) -> bool {
         self.listed.load().private_routes
+    }
+
+    /// True once it is listed no more: what began for it must not be taken.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::SeqCst)
+    }
+
+    /// How long it has been away; nothing while it is connected.
+    pub fn away(&self, now: Instant) -> Duration {
+        self.presence.away(now)
     }
 
     /// Where it is listed, for people.
@@ -235,12 +274,15 @@ impl Home {
 
     fn connect(&self, number: u64, session: Session) -> Option<Session> {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        self.presence.come();
         live.replace(Live { number, session }).map(|old| old.session)
     }
 
-    fn disconnect(&self, number: u64) {
+    fn disconnect(&self, number: u64, now: Instant) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        live.take_if(|live| live.number == number);
+        if live.take_if(|live| live.number == number).is_some() {
+            self.presence.leave(now);
+        }
     }
 }
 
@@ -302,7 +344,7 @@ mod tests {
     #[test]
     fn only_a_home_alone_reaches_private_addresses_unasked() {
         let state = tempfile::tempdir().expect("a directory");
-        let homes = Homes::open(state.path(), &[]).expect("opened");
+        let homes = Homes::open(state.path(), &[], Clock::real()).expect("opened");
         let cabin = config("cabin", "b", "a.example", None);
         for (first, second, expected) in [
             (None, None, &[true][..]),
@@ -321,7 +363,8 @@ mod tests {
     #[test]
     fn homes_come_change_and_go_while_the_edge_runs() {
         let state = tempfile::tempdir().expect("a directory");
-        let homes = Homes::open(state.path(), &[config("cottage", "a", "example.org", None)]).expect("opened");
+        let homes =
+            Homes::open(state.path(), &[config("cottage", "a", "example.org", None)], Clock::real()).expect("opened");
         let cottage = homes.all().remove(0);
         let domain = |name| Domain::parse(name).expect("valid");
         homes
@@ -333,6 +376,7 @@ mod tests {
         assert!(homes.of_key(NodeKey::of_spki(b"a")).is_none());
         assert_eq!(homes.of_domain(&domain("a.example")).expect("listed").name(), "cabin");
         homes.set(&[]).expect("set");
+        assert!(cottage.is_removed());
         assert!(homes.all().is_empty() && homes.of_domain(&domain("example.net")).is_none());
     }
 }

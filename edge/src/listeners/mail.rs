@@ -3,18 +3,19 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use arc_swap::ArcSwap;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::drive::{Connection, DriveError, Security};
-use gatepost_runtime::listen::{self, Admitted, DoorLimits};
+use gatepost_runtime::listen::{self, Admitted, Listening, Places, Refusal};
 use gatepost_runtime::shutdown::Signal;
-use tokio::net::TcpListener;
 use tracing::debug;
 
 use crate::session::{self, Desk, Door};
 
 /// What a client hears that is turned away.
-static REFUSAL: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::too_many_connections().wire());
+static FULL: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::too_many_connections().wire());
+static ENDING: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::shutting_down().wire());
 
 /// How many sessions run now, for `status`. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -40,24 +41,31 @@ impl Drop for Entered {
     }
 }
 
+/// What sessions to come work with; replaced as a whole.
+pub type Desks = Arc<ArcSwap<Desk>>;
+
 /// Serves a mail door until draining begins; its sessions go on until they end.
 pub async fn serve(
     door: Door,
-    listener: TcpListener,
-    limits: DoorLimits,
-    desk: Arc<Desk>,
+    listening: Listening,
+    places: Places,
+    desks: Desks,
     certificate: Served,
     count: SessionCount,
     signal: Signal,
 ) {
     let name = door.name();
     // A client of 465 waits for TLS: plain words would only puzzle it.
-    let refusal: &'static [u8] = if door == Door::Smtp { REFUSAL.as_slice() } else { b"" };
+    let refusal = match door {
+        Door::Smtp => Refusal { full: FULL.as_slice(), ending: ENDING.as_slice() },
+        Door::Submissions => Refusal::SILENT,
+    };
     let session_signal = signal.clone();
+    let counted = places.clone();
     let accept = move |admitted: Admitted| {
-        let (desk, certificate, signal) = (desk.clone(), certificate.clone(), session_signal.clone());
+        let (desk, certificate, signal) = (desks.load_full(), certificate.clone(), session_signal.clone());
         let entered = count.enter();
-        let crowded = is_crowded(count.now(), limits.connections_max);
+        let crowded = is_crowded(count.now(), counted.limits().connections_max);
         async move {
             let client = admitted.peer.ip();
             if let Err(error) = session(door, admitted, crowded, &desk, &certificate, signal).await {
@@ -66,7 +74,7 @@ pub async fn serve(
             drop(entered);
         }
     };
-    listen::serve(name, listener, limits, signal, refusal, accept).await;
+    listen::serve(name, listening, places, signal, refusal, accept).await;
 }
 
 /// True when at most a tenth of a door's places is free, the newest session counted.

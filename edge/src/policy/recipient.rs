@@ -154,7 +154,7 @@ mod tests {
             config("cabin", &["example.com"]),
             config("silent", &["silent.example"]),
         ];
-        Homes::open(state, &configs).expect("opened")
+        Homes::open(state, &configs, gatepost_runtime::clock::Clock::real()).expect("opened")
     }
 
     fn path(text: &str) -> ForwardPath {
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn an_edge_without_a_home_takes_nothing_and_says_so() {
         let state = tempfile::tempdir().expect("a temporary directory");
-        let homes = Homes::open(state.path(), &[]).expect("opened");
+        let homes = Homes::open(state.path(), &[], gatepost_runtime::clock::Clock::real()).expect("opened");
         let judge = |recipient| judge_inbound(&homes, path(recipient), asked()).expect_err("nobody's");
         assert_eq!(judge("postmaster"), Reply::directory_missing());
         assert_eq!(judge("alice@example.org"), Reply::relay_denied());

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gatepost_protocol::mail::address::Domain;
@@ -64,9 +65,9 @@ pub(super) struct Finder {
     hostname: Domain,
     resolver: Resolver,
     clock: Clock,
-    ipv6: bool,
+    ipv6: AtomicBool,
     homes: Homes,
-    doors: OnceLock<SocketAddr>,
+    door: Mutex<Option<SocketAddr>>,
     last: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
@@ -91,17 +92,25 @@ impl Route {
 
 impl Finder {
     pub(super) fn new(hostname: Domain, resolver: Resolver, clock: Clock, ipv6: bool, homes: Homes) -> Self {
-        let (doors, last) = (OnceLock::new(), Mutex::default());
-        Self { hostname, resolver, clock, ipv6, homes, doors, last }
+        let (door, last) = (Mutex::default(), Mutex::default());
+        Self { hostname, resolver, clock, ipv6: AtomicBool::new(ipv6), homes, door, last }
     }
 
-    /// Our own door 25 is open here. Said once.
-    pub(super) fn own_door(&self, bound: SocketAddr) {
-        let _ = self.doors.set(bound);
+    /// Where our own door 25 is, if it is open.
+    pub(super) fn own_door(&self, bound: Option<SocketAddr>) {
+        *self.door.lock().unwrap_or_else(PoisonError::into_inner) = bound;
+    }
+
+    fn own(&self) -> Option<SocketAddr> {
+        *self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn ipv6(&self) -> bool {
-        self.ipv6
+        self.ipv6.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_ipv6(&self, ipv6: bool) {
+        self.ipv6.store(ipv6, Ordering::Relaxed);
     }
 
     /// Where this hop leads. An error is the reply for every recipient. What the DNS said lately it is not
@@ -141,7 +150,7 @@ impl Finder {
 
     /// Where our own door is reached.
     fn door(&self, domain: &Domain) -> Result<Vec<exchangers::Target>, Reply> {
-        let bound = self.doors.get().ok_or_else(|| Reply::own_door_shut(domain.as_str()))?;
+        let bound = self.own().ok_or_else(|| Reply::own_door_shut(domain.as_str()))?;
         let ip = if bound.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { bound.ip() };
         let address = SocketAddr::new(ip, bound.port());
         Ok(vec![exchangers::Target { host: self.hostname.to_string(), address }])
@@ -153,7 +162,7 @@ impl Finder {
             Hosts::Neighbour(domain) => Ok((self.door(domain)?, true)),
             Hosts::Named(host) => Ok((self.named(home, host, route.port).await?, false)),
             Hosts::Exchangers(domain, names) => {
-                match exchangers::targets(&self.resolver, domain, names, &self.hostname, self.ipv6).await {
+                match exchangers::targets(&self.resolver, domain, names, &self.hostname, self.ipv6()).await {
                     Ok(targets) => Ok((targets, false)),
                     Err(Nowhere::Reply(reply)) => Err(reply),
                     Err(Nowhere::Ourselves) => {
@@ -182,7 +191,7 @@ impl Finder {
                 return Err(Reply::private_route(host));
             }
         }
-        if self.doors.get().is_some_and(|door| door.port() == port) {
+        if self.own().is_some_and(|door| door.port() == port) {
             let own = exchangers::own_addresses(&self.resolver, &self.hostname).await;
             if addresses.iter().any(|ip| own.contains(ip)) {
                 return Err(Reply::loops_back(host, self.hostname.as_str()));
@@ -190,7 +199,7 @@ impl Finder {
         }
         let mut addresses = exchangers::by_turns(addresses);
         // Whether this machine reaches IPv6 is what `outbound_ipv6` says; still, a host may have nothing else.
-        addresses.sort_by_key(|ip| ip.is_ipv6() && !self.ipv6);
+        addresses.sort_by_key(|ip| ip.is_ipv6() && !self.ipv6());
         let target = |ip| exchangers::Target { host: host.to_owned(), address: SocketAddr::new(ip, port) };
         Ok(addresses.into_iter().take(exchangers::TARGETS_MAX).map(target).collect())
     }
@@ -271,7 +280,7 @@ impl Finder {
     /// named may be another program on this machine.
     fn is_ourselves(&self, route: &Route, attempt: &Attempt) -> bool {
         if route.is_named() {
-            attempt.is_local() && self.doors.get().is_some_and(|door| door.port() == route.port)
+            attempt.is_local() && self.own().is_some_and(|door| door.port() == route.port)
         } else {
             attempt.is_local() || attempt.server_name().eq_ignore_ascii_case(self.hostname.as_str())
         }

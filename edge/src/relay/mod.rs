@@ -50,8 +50,14 @@ struct Inner {
     pool: Pool,
     attempts: Attempts,
     clock: Clock,
-    places: Mutex<HashMap<String, Arc<Places>>>,
+    places: Mutex<Rooms>,
+}
+
+/// Room for the messages of each home.
+#[derive(Debug)]
+struct Rooms {
     relays_max: usize,
+    of: HashMap<String, Arc<Places>>,
 }
 
 /// Room for the messages of one home.
@@ -99,7 +105,17 @@ impl Sender {
         let limits = ReuseLimits::default();
         let limits = ReuseLimits { per_key_max: limits.per_key_max.min(relays_max), ..limits };
         let pool = Pool::new(limits, clock.clone());
-        Self(Arc::new(Inner { finder, pool, attempts, clock, places: Mutex::default(), relays_max }))
+        let places = Mutex::new(Rooms { relays_max, of: HashMap::new() });
+        Self(Arc::new(Inner { finder, pool, attempts, clock, places }))
+    }
+
+    /// What holds from the next message on; those under way keep the places they have.
+    pub fn reload(&self, ipv6: bool, relays_max: usize) {
+        self.0.finder.set_ipv6(ipv6);
+        let mut rooms = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if rooms.relays_max != relays_max {
+            *rooms = Rooms { relays_max, of: HashMap::new() };
+        }
     }
 
     /// Remembers the attempts of this home too. Blocking.
@@ -108,18 +124,19 @@ impl Sender {
     }
 
     fn places(&self, home: &str) -> Arc<Places> {
-        let mut places = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rooms = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let relays_max = rooms.relays_max;
         let new = || {
             Arc::new(Places {
-                running: Semaphore::new(self.0.relays_max),
-                seats: Semaphore::new(self.0.relays_max.saturating_mul(1 + WAITING_PER_RUNNING)),
+                running: Semaphore::new(relays_max),
+                seats: Semaphore::new(relays_max.saturating_mul(1 + WAITING_PER_RUNNING)),
             })
         };
-        places.entry(home.to_owned()).or_insert_with(new).clone()
+        rooms.of.entry(home.to_owned()).or_insert_with(new).clone()
     }
 
-    /// Our own door 25 is open here: it takes what one of our homes sends to another. Said once.
-    pub fn own_door(&self, bound: SocketAddr) {
+    /// Where our own door 25 is, if it is open: it takes what one of our homes sends to another.
+    pub fn own_door(&self, bound: Option<SocketAddr>) {
         self.0.finder.own_door(bound);
     }
 

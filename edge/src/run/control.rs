@@ -6,21 +6,35 @@ use gatepost_protocol::pairing::code::DialAddress;
 use gatepost_runtime::clock::rfc3339;
 use serde_json::{Value, json};
 
+use super::reload::Reloader;
 use crate::pairing::Pairing;
 use crate::pairing::window::{End, State};
 use crate::status::Status;
 
+/// What is answered from.
+pub(super) struct Desk {
+    pub(super) status: Arc<Status>,
+    pub(super) pairing: Pairing,
+    pub(super) reloader: Arc<Reloader>,
+}
+
 /// One request and its answer; an error is a text for people.
-pub(super) async fn answer(status: Arc<Status>, pairing: Pairing, request: Value) -> Result<Value, String> {
+pub(super) async fn answer(desk: Arc<Desk>, request: Value) -> Result<Value, String> {
     match request.get("command").and_then(Value::as_str) {
-        Some("status") => Ok(status.json()),
-        Some("spool-list") => Ok(status.spool_json()),
-        Some("pair") => open(&status, &pairing, &request),
-        Some("pair-state") => Ok(state(&pairing, &request)),
+        Some("status") => Ok(desk.status.json()),
+        Some("spool-list") => Ok(desk.status.spool_json()),
+        Some("pair") => open(&desk.status, &desk.pairing, &request),
+        Some("pair-state") => Ok(state(&desk.pairing, &request)),
         Some("unpair") => {
             let name = request["name"].as_str().unwrap_or_default().to_owned();
-            let unpairing = tokio::task::spawn_blocking(move || pairing.unpair(&name).map(|gone| gone.json()));
+            let unpairing = tokio::task::spawn_blocking(move || desk.pairing.unpair(&name).map(|gone| gone.json()));
             unpairing.await.map_err(|error| error.to_string())?
+        }
+        Some("reload") => {
+            // In a task of its own: a command that is broken off must not break off a reload.
+            let reloaded = tokio::spawn(async move { desk.reloader.reload().await });
+            let changes = reloaded.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            Ok(json!({ "changes": changes }))
         }
         _ => Err("the running edge does not know this command; is it another version?".into()),
     }
@@ -28,7 +42,7 @@ pub(super) async fn answer(status: Arc<Status>, pairing: Pairing, request: Value
 
 fn open(status: &Status, pairing: &Pairing, request: &Value) -> Result<Value, String> {
     let text = |name: &str| request[name].as_str().map(str::to_owned);
-    let door = status.doors.tunnel.ok_or("[listen] tunnel is off: no home could reach this edge")?;
+    let door = status.doors().tunnel.ok_or("[listen] tunnel is off: no home could reach this edge")?;
     let address = text("address").unwrap_or_else(|| format!("{}:{}", status.hostname, door.port()));
     let address: DialAddress = address.parse().map_err(|error| format!("{address:?}: {error}"))?;
     let opened = pairing.open(address, text("name"))?;

@@ -1,48 +1,100 @@
-//! Opening the doors of the config.
+//! The doors of the config: opened, shut and moved together, or not at all.
 
 use std::sync::Arc;
 
 use gatepost_runtime::certificate::Served;
-use gatepost_runtime::listen::DoorLimits;
-use gatepost_runtime::shutdown::Signal;
+use gatepost_runtime::listen::door::{self, Door as Listener};
+use gatepost_runtime::listen::{BindError, DoorLimits, Places};
+use gatepost_runtime::shutdown::Shutdown;
 use gatepost_runtime::tunnel::Acceptor;
 use tracing::info;
 
-use crate::config::Config;
-use crate::listeners::mail::SessionCount;
-use crate::listeners::{self, mail};
-use crate::session::{Desk, Door};
-use crate::status::Doors;
+use crate::config::{self, EdgeLimits};
+use crate::listeners::mail::{Desks, SessionCount};
+use crate::listeners::{mail, tunnel};
+use crate::session::Door;
+use crate::status;
 
-/// Opens all and serves them. `counts` are of 25 and 465.
-pub(super) fn open(
-    config: &Config,
-    acceptor: Acceptor,
-    desk: &Arc<Desk>,
-    certificate: &Served,
-    counts: &[SessionCount; 2],
-    draining: &Signal,
-) -> anyhow::Result<Doors> {
-    let mut doors = Doors::default();
-    if let Some(address) = config.doors.tunnel {
-        let (listener, address) = listeners::open(address)?;
-        doors.tunnel = Some(address);
-        tokio::spawn(listeners::tunnel::serve(listener, acceptor, draining.clone()));
+/// All doors, and what is behind them.
+pub(super) struct Doors {
+    smtp: Listener,
+    submissions: Listener,
+    tunnel: Listener,
+    smtp_places: Places,
+    submissions_places: Places,
+    tunnel_places: Places,
+    behind: Behind,
+}
+
+/// What connections are handed to.
+pub(super) struct Behind {
+    pub(super) desks: Desks,
+    pub(super) certificate: Served,
+    pub(super) acceptor: Arc<Acceptor>,
+    pub(super) smtp_count: SessionCount,
+    pub(super) submissions_count: SessionCount,
+    pub(super) work: Arc<Shutdown>,
+}
+
+/// What is to become of each. Dropped, nothing has happened.
+pub(super) struct Plan {
+    smtp: door::Plan,
+    submissions: door::Plan,
+    tunnel: door::Plan,
+}
+
+impl Doors {
+    /// All shut.
+    pub(super) fn new(limits: &EdgeLimits, behind: Behind) -> Self {
+        Self {
+            smtp: Listener::default(),
+            submissions: Listener::default(),
+            tunnel: Listener::default(),
+            smtp_places: Places::new(places(limits)),
+            submissions_places: Places::new(places(limits)),
+            tunnel_places: Places::new(tunnel::LIMITS),
+            behind,
+        }
     }
-    let limits = DoorLimits {
-        connections_max: config.limits.connections_max,
-        connections_per_address_max: config.limits.connections_per_address_max,
-    };
-    for (door, address, open, count) in [
-        (Door::Smtp, config.doors.smtp, &mut doors.smtp, &counts[0]),
-        (Door::Submissions, config.doors.submissions, &mut doors.submissions, &counts[1]),
-    ] {
-        let Some(address) = address else { continue };
-        let (listener, address) = listeners::open(address)?;
-        *open = Some(address);
-        let (desk, certificate, count) = (desk.clone(), certificate.clone(), count.clone());
-        tokio::spawn(mail::serve(door, listener, limits, desk, certificate, count, draining.clone()));
+
+    /// Opens what will be needed.
+    pub(super) fn plan(&self, config: &config::Doors) -> Result<Plan, BindError> {
+        Ok(Plan {
+            smtp: self.smtp.plan(config.smtp)?,
+            submissions: self.submissions.plan(config.submissions)?,
+            tunnel: self.tunnel.plan(config.tunnel)?,
+        })
     }
-    info!(smtp = ?doors.smtp, submissions = ?doors.submissions, tunnel = ?doors.tunnel, "listening");
-    Ok(doors)
+
+    /// Makes it so, and tells where they are.
+    pub(super) fn carry_out(&mut self, plan: Plan, limits: &EdgeLimits) -> status::Doors {
+        self.smtp_places.set_limits(places(limits));
+        self.submissions_places.set_limits(places(limits));
+        let Behind { desks, certificate, acceptor, smtp_count, submissions_count, work } = &self.behind;
+        for (door, listener, plan, places, count) in [
+            (Door::Smtp, &mut self.smtp, plan.smtp, &self.smtp_places, smtp_count),
+            (Door::Submissions, &mut self.submissions, plan.submissions, &self.submissions_places, submissions_count),
+        ] {
+            let (desks, certificate, count) = (desks.clone(), certificate.clone(), count.clone());
+            let (places, signal) = (places.clone(), work.signal());
+            listener
+                .carry_out(plan, |listening| mail::serve(door, listening, places, desks, certificate, count, signal));
+        }
+        let (acceptor, places, signal) = (acceptor.clone(), self.tunnel_places.clone(), work.signal());
+        self.tunnel.carry_out(plan.tunnel, |listening| tunnel::serve(listening, places, acceptor, signal));
+        let open = status::Doors {
+            smtp: self.smtp.address(),
+            submissions: self.submissions.address(),
+            tunnel: self.tunnel.address(),
+        };
+        info!(smtp = ?open.smtp, submissions = ?open.submissions, tunnel = ?open.tunnel, "listening");
+        open
+    }
+}
+
+fn places(limits: &EdgeLimits) -> DoorLimits {
+    DoorLimits {
+        connections_max: limits.connections_max,
+        connections_per_address_max: limits.connections_per_address_max,
+    }
 }

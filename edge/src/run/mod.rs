@@ -4,27 +4,32 @@ mod chores;
 mod control;
 mod doors;
 mod parts;
+mod reload;
 mod requests;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
+use gatepost_runtime::config::changes::Change;
 use gatepost_runtime::durable;
 use gatepost_runtime::event::Events;
 use gatepost_runtime::identity::Identity;
+use gatepost_runtime::program::{Signals, Told};
 use gatepost_runtime::shutdown::Shutdown;
 use gatepost_runtime::tunnel::TunnelError;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use self::doors::{Behind, Doors};
 use self::parts::Parts;
+use self::reload::Reloader;
+pub use self::reload::{ReloadError, certificate_error};
 use crate::config::Config;
 use crate::homes::link;
 use crate::journal;
@@ -48,12 +53,12 @@ pub fn identity(state: &Path) -> anyhow::Result<Identity> {
 }
 
 /// A running edge.
-#[derive(Debug)]
 pub struct Edge {
     status: Arc<Status>,
     sender: Sender,
-    shutdown: Shutdown,
-    control_shutdown: Shutdown,
+    reloader: Arc<Reloader>,
+    work: Arc<Shutdown>,
+    talk: Shutdown,
     control: JoinHandle<std::io::Result<()>>,
     gate: JoinHandle<()>,
     journal: JoinHandle<()>,
@@ -61,16 +66,19 @@ pub struct Edge {
     _lock: durable::StateLock,
 }
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains; told so again, it ends at once. SIGHUP takes a changed config.
 pub async fn run(config: Config, events: Option<Events>) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
     let edge = Edge::start(config, events, &Clock::real())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    while signals.next().await == Told::Reload {
+        let reloader = edge.reloader.clone();
+        // It logs what became of it.
+        tokio::spawn(async move { reloader.reload().await.is_ok() });
     }
-    edge.stop().await;
+    tokio::select! {
+        () = edge.stop() => {}
+        () = signals.end() => warn!("told to end again: what runs is dropped, nothing that was acknowledged is lost"),
+    }
     Ok(())
 }
 
@@ -82,7 +90,7 @@ impl Edge {
         let lock = durable::StateLock::take(&config.state)?;
         let identity = Arc::new(identity(&config.state)?);
         let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str())?;
-        let parts = Parts::open(&config, clock)?;
+        let parts = Arc::new(Parts::open(&config, clock)?);
         for warning in &config.warnings {
             warn!("{warning}");
         }
@@ -96,7 +104,8 @@ impl Edge {
                 journal::keep(events, journals, keeping, journal_signal).await;
             }
         });
-        let (shutdown, draining) = Shutdown::new();
+        let (work, draining) = Shutdown::new();
+        let work = Arc::new(work);
         let (asked, requests) = mpsc::channel(ASKED_WAITING_MAX);
         let node = config.hostname.as_str();
         let (acceptor, gate) =
@@ -106,50 +115,47 @@ impl Edge {
         let acceptor = acceptor.with_pairing(Arc::new(move |visitor| visit.serve(visitor)));
         let gate = tokio::spawn(gate);
 
-        let counts = [SessionCount::default(), SessionCount::default()];
-        let desk = Arc::new(parts::desk(&config, &parts, clock));
-        let doors = doors::open(&config, acceptor, &desk, &certificate, &counts, &draining)?;
-        if let Some(address) = doors.smtp {
-            parts.sender.own_door(address);
-        }
+        let behind = Behind {
+            desks: parts.desks.clone(),
+            certificate: certificate.clone(),
+            acceptor: Arc::new(acceptor),
+            smtp_count: SessionCount::default(),
+            submissions_count: SessionCount::default(),
+            work: work.clone(),
+        };
+        let (smtp, submissions) = (behind.smtp_count.clone(), behind.submissions_count.clone());
+        let mut doors = Doors::new(&config.limits, behind);
+        let plan = doors.plan(&config.doors)?;
+        let open = doors.carry_out(plan, &config.limits);
+        let sender = parts.sender.clone();
+        sender.own_door(open.smtp);
 
-        let [smtp, submissions] = counts;
-        let (spool, sender) = (parts.spool.clone(), parts.sender.clone());
         let status = Arc::new(Status {
-            hostname: config.hostname,
+            hostname: config.hostname.clone(),
             key: identity.key(),
-            self_signed: certificate.is_self_signed(),
-            doors,
-            homes: parts.homes,
-            spool: parts.spool,
+            certificate: certificate.clone(),
+            doors: Mutex::new(open),
+            homes: parts.homes.clone(),
+            spool: parts.spool.clone(),
             smtp,
             submissions,
-            journals: parts.journals,
+            journals: parts.journals.clone(),
             started_unix_s: clock.unix_s(),
             draining: AtomicBool::new(false),
             clock: clock.clone(),
         });
-        tokio::spawn(requests::serve_homes(requests, spool, sender, status.clone(), draining));
+        let (spool, relaying) = (parts.spool.clone(), parts.sender.clone());
+        tokio::spawn(requests::serve_homes(requests, spool, relaying, status.clone(), draining));
+        let state = config.state.clone();
+        let reloader = Arc::new(Reloader::new(parts, pairing.clone(), certificate, status.clone(), config, doors));
         // Answers while the rest drains.
-        let (control_shutdown, control_signal) = Shutdown::new();
-        let shown = status.clone();
+        let (talk, control_signal) = Shutdown::new();
+        let desk = Arc::new(control::Desk { status: status.clone(), pairing, reloader: reloader.clone() });
         let control = tokio::spawn(async move {
-            gatepost_runtime::control::serve(&config.state, control_signal, move |request| {
-                control::answer(shown.clone(), pairing.clone(), request)
-            })
-            .await
+            let answer = move |request| control::answer(desk.clone(), request);
+            gatepost_runtime::control::serve(&state, control_signal, answer).await
         });
-        Ok(Self {
-            status,
-            sender: parts.sender,
-            shutdown,
-            control_shutdown,
-            control,
-            gate,
-            journal,
-            journal_shutdown,
-            _lock: lock,
-        })
+        Ok(Self { status, sender, reloader, work, talk, control, gate, journal, journal_shutdown, _lock: lock })
     }
 
     /// What it is doing.
@@ -157,22 +163,31 @@ impl Edge {
         &self.status
     }
 
+    /// Takes the config file as it is now; tells what is different. A bad one changes nothing.
+    pub async fn reload(&self) -> Result<Vec<Change>, ReloadError> {
+        self.reloader.reload().await
+    }
+
     /// Takes no new mail, lets what runs finish for a while, then ends.
     pub async fn stop(self) {
         info!("draining: no new mail is taken, what runs may finish");
         self.status.draining.store(true, Ordering::Relaxed);
-        self.shutdown.drain();
-        if timeout(DRAIN_MAX, self.shutdown.idle()).await.is_err() {
+        self.work.drain();
+        if timeout(DRAIN_MAX, self.work.idle()).await.is_err() {
             warn!("some sessions did not finish in time and are dropped; their clients try again");
         }
         self.sender.close().await;
-        self.shutdown.end();
-        self.control_shutdown.end();
+        self.work.end();
+        self.talk.end();
         self.gate.abort();
-        for home in self.status.homes.all() {
+        let homes = self.status.homes.clone();
+        for home in homes.all() {
             if let Some(session) = home.session() {
                 session.close(TunnelError::Closed);
             }
+        }
+        if tokio::task::spawn_blocking(move || homes.keep_presence(true)).await.is_err() {
+            error!("noting which homes are away failed; this is a bug");
         }
         if let Ok(Err(error)) = self.control.await {
             error!(%error, "the control socket failed");
@@ -181,5 +196,11 @@ impl Edge {
         // The last words are kept, too; a disk that hangs does not hold the program.
         self.journal_shutdown.end();
         let _ = timeout(KEEP_MAX, self.journal).await;
+    }
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge").field("status", &self.status).finish_non_exhaustive()
     }
 }

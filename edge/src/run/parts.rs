@@ -1,55 +1,65 @@
-//! The parts that outlive a signal to stop accepting, made from the config.
+//! The parts that outlive a signal to stop accepting: made from the config, and given each later one.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::identity::Identity;
-use gatepost_runtime::resolver;
+use gatepost_runtime::resolver::Resolver;
 
 use super::chores;
-use crate::config::{Config, HomeConfig};
-use crate::handover::Handover;
+use crate::config::paired::PairedFile;
+use crate::config::{Config, EdgeLimits, HomeConfig, Origin};
+use crate::handover::{Handover, Patience};
 use crate::homes::Homes;
 use crate::journal::Journals;
+use crate::listeners::mail::Desks;
 use crate::pairing::{self, Pairing};
 use crate::relay::Sender;
 use crate::relay::attempts::Attempts;
 use crate::session::Desk;
 use crate::spool::{Spool, SpoolLimits};
 
-/// The parts that outlive a signal to stop accepting.
-#[derive(Clone)]
+/// The parts.
 pub(super) struct Parts {
     pub(super) homes: Homes,
     pub(super) spool: Spool,
     pub(super) sender: Sender,
     pub(super) journals: Journals,
+    pub(super) desks: Desks,
+    resolver: Resolver,
+    clock: Clock,
 }
 
 impl Parts {
+    /// Opens everything. To be called inside the runtime.
     pub(super) fn open(config: &Config, clock: &Clock) -> anyhow::Result<Self> {
-        let names = || config.homes.iter().map(|home| home.name.as_str());
-        let homes = Homes::open(&config.state, &config.homes)?;
-        let limits = SpoolLimits {
-            home_octets_max: config.limits.spool_octets_max,
-            disk_reserve_octets: config.limits.disk_reserve_octets,
-        };
-        let spool = Spool::open(&config.state, names(), limits, clock.clone())?;
-        let journals = Journals::open(&config.state, names())?;
-        let attempts = Attempts::open(&config.state, names(), clock.clone())?;
+        let homes = Homes::open(&config.state, &config.homes, clock.clone())?;
+        let spool = Spool::open(&config.state, names(config), spool_limits(&config.limits), clock.clone())?;
+        let journals = Journals::open(&config.state, names(config))?;
+        let attempts = Attempts::open(&config.state, names(config), clock.clone())?;
         tokio::spawn(chores::sweep_daily(attempts.clone(), clock.clone()));
+        tokio::spawn(chores::note_absence(homes.clone(), clock.clone()));
+        let resolver = Resolver::new(&config.dns_servers)?;
         let sender = Sender::new(
             config.hostname.clone(),
-            resolver::Resolver::new(&config.dns_servers)?,
+            resolver.clone(),
             attempts,
             clock.clone(),
             config.outbound_ipv6,
             homes.clone(),
             config.limits.relays_max,
         );
-        Ok(Self { homes, spool, sender, journals })
+        let handover = handover(&spool, clock, &config.limits);
+        let limits = session_limits(&config.limits);
+        let desk = Desk::new(config.hostname.clone(), homes.clone(), handover, clock.clone(), limits);
+        let desks = Arc::new(ArcSwap::from_pointee(desk));
+        Ok(Self { homes, spool, sender, journals, desks, resolver, clock: clock.clone() })
     }
 
-    /// From now on these are the homes: everything that is kept for each is opened before it is one. Blocking.
+    /// From now on these are the homes: everything that is kept for each is opened before it is one. If this fails, who is a
+    /// home has not changed. Blocking.
     pub(super) fn set_homes(&self, homes: &[HomeConfig]) -> anyhow::Result<()> {
         for home in homes {
             self.spool.add(&home.name)?;
@@ -58,21 +68,56 @@ impl Parts {
         }
         Ok(self.homes.set(homes)?)
     }
+
+    /// From now on this is the config: each part takes it whole, for what it begins next. If this fails, nothing has
+    /// changed. Blocking.
+    pub(super) fn reload(&self, pairing: &Pairing, old: &Config, new: &Config) -> anyhow::Result<()> {
+        // Servers that stay keep the answers they gave.
+        let changed = old.dns_servers != new.dns_servers;
+        let resolver = if changed { Some(Resolver::new(&new.dns_servers)?) } else { None };
+        let apply = || self.set_homes(&new.homes).map_err(|error| format!("{error:#}"));
+        pairing.reload(&new.homes, || check_paired(new).and_then(|()| apply())).map_err(anyhow::Error::msg)?;
+        // Nothing fails from here on.
+        if let Some(resolver) = resolver {
+            self.resolver.follow(&resolver);
+        }
+        self.spool.reload(spool_limits(&new.limits));
+        self.sender.reload(new.outbound_ipv6, new.limits.relays_max);
+        let handover = handover(&self.spool, &self.clock, &new.limits);
+        self.desks.store(Arc::new(self.desks.load().with(handover, session_limits(&new.limits))));
+        Ok(())
+    }
 }
 
-/// What every mail session works with.
-pub(super) fn desk(config: &Config, parts: &Parts, clock: &Clock) -> Desk {
-    let handover = Handover::new(parts.spool.clone(), clock.clone(), config.limits.home_wait_max);
-    let limits = Limits {
-        message_octets_max: config.limits.message_octets_max,
-        recipients_max: config.limits.recipients_max,
-        ..Limits::default()
-    };
-    Desk::new(config.hostname.clone(), parts.homes.clone(), handover, clock.clone(), limits)
+/// Asked while nobody is paired or unpaired: the config was read before that, and may have missed one.
+fn check_paired(config: &Config) -> Result<(), String> {
+    let now = PairedFile::read(&config.state).map_err(|error| error.to_string())?.homes;
+    if config.homes.iter().filter(|home| home.origin == Origin::Paired).eq(&now) {
+        Ok(())
+    } else {
+        Err("a home was paired or unpaired at this very moment; reload again".to_owned())
+    }
+}
+
+fn names(config: &Config) -> impl Iterator<Item = &str> {
+    config.homes.iter().map(|home| home.name.as_str())
+}
+
+fn spool_limits(limits: &EdgeLimits) -> SpoolLimits {
+    SpoolLimits { home_octets_max: limits.spool_octets_max, disk_reserve_octets: limits.disk_reserve_octets }
+}
+
+fn session_limits(limits: &EdgeLimits) -> Limits {
+    Limits { message_octets_max: limits.message_octets_max, recipients_max: limits.recipients_max, ..Limits::default() }
+}
+
+fn handover(spool: &Spool, clock: &Clock, limits: &EdgeLimits) -> Handover {
+    let patience = Patience { home_wait_max: limits.home_wait_max, home_away_max: limits.home_away_max };
+    Handover::new(spool.clone(), clock.clone(), patience)
 }
 
 /// Pairing by code.
-pub(super) fn pairing(config: &Config, parts: &Parts, identity: &Identity, clock: &Clock) -> Pairing {
+pub(super) fn pairing(config: &Config, parts: &Arc<Parts>, identity: &Identity, clock: &Clock) -> Pairing {
     let applied = parts.clone();
     let parts = pairing::Parts {
         state: config.state.clone(),

@@ -11,7 +11,7 @@ use super::transaction::Transaction;
 use crate::policy::recipient::{Asked, judge_inbound};
 
 /// RCPT on 25.
-pub fn recipient(desk: &Desk, transaction: &mut Transaction, recipient: RcptTo) -> Result<(), Reply> {
+pub async fn recipient(desk: &Desk, transaction: &mut Transaction, recipient: RcptTo) -> Result<(), Reply> {
     let RcptTo { path, notify, orcpt, .. } = recipient;
     let asked = Asked {
         home: transaction.home(),
@@ -20,6 +20,5 @@ pub fn recipient(desk: &Desk, transaction: &mut Transaction, recipient: RcptTo) 
         today: Day::of(desk.clock.unix_s()),
     };
     let taken = judge_inbound(&desk.homes, path, asked)?;
-    transaction.add(taken.home, Recipient { address: taken.address, notify, orcpt });
-    Ok(())
+    transaction.add(desk, taken.home, Recipient { address: taken.address, notify, orcpt }).await
 }

@@ -69,6 +69,19 @@ impl Desk {
         Self { hostname, homes, handover, clock, limits, gate: CheckGate::default(), decoy: random::bytes() }
     }
 
+    /// The same for sessions to come, with other bounds; those that are open keep theirs.
+    pub fn with(&self, handover: Handover, limits: Limits) -> Self {
+        Self {
+            hostname: self.hostname.clone(),
+            homes: self.homes.clone(),
+            handover,
+            clock: self.clock.clone(),
+            limits,
+            gate: self.gate.clone(),
+            decoy: self.decoy,
+        }
+    }
+
     /// The machine for a new connection; at a door that is nearly full it waits less.
     pub fn server(&self, door: Door, crowded: bool) -> Server {
         let profile = Profile {
@@ -156,7 +169,7 @@ impl Session<'_> {
                 self.answer(machine, Reply::sender_ok());
             }
             Event::Recipient(recipient) => {
-                let reply = self.recipient(recipient);
+                let reply = self.recipient(recipient).await;
                 self.answer(machine, reply);
             }
             Event::Data => {
@@ -192,12 +205,12 @@ impl Session<'_> {
         machine.answer(self.desk.clock.now(), reply);
     }
 
-    fn recipient(&mut self, recipient: RcptTo) -> Reply {
+    async fn recipient(&mut self, recipient: RcptTo) -> Reply {
         let Some(transaction) = &mut self.transaction else { return Reply::local_error() };
         let path = recipient.path.clone();
         let judged = match self.door {
-            Door::Smtp => inbound::recipient(self.desk, transaction, recipient),
-            Door::Submissions => self.submitter.recipient(transaction, recipient),
+            Door::Smtp => inbound::recipient(self.desk, transaction, recipient).await,
+            Door::Submissions => self.submitter.recipient(self.desk, transaction, recipient).await,
         };
         match judged {
             Ok(()) => Reply::recipient_ok(),

@@ -49,12 +49,11 @@ impl Submitter {
     }
 
     /// RCPT on 465.
-    pub fn recipient(&self, transaction: &mut Transaction, recipient: RcptTo) -> Result<(), Reply> {
+    pub async fn recipient(&self, desk: &Desk, transaction: &mut Transaction, recipient: RcptTo) -> Result<(), Reply> {
         let home = &self.logged_in.as_ref().ok_or_else(Reply::login_required)?.home;
         let RcptTo { path, notify, orcpt, .. } = recipient;
         let address = judge_submission(home, path, transaction.size())?;
-        transaction.add(home.clone(), Recipient { address, notify, orcpt });
-        Ok(())
+        transaction.add(desk, home.clone(), Recipient { address, notify, orcpt }).await
     }
 
     /// What the home is shown with the next message.

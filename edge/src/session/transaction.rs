@@ -112,10 +112,15 @@ impl Transaction {
         named(&self.recipients)
     }
 
-    /// Takes a recipient.
-    pub fn add(&mut self, home: Arc<Home>, recipient: Recipient) {
+    /// Takes a recipient. The first of a home is refused if there is no room for the message: all others are the
+    /// same home's.
+    pub async fn add(&mut self, desk: &Desk, home: Arc<Home>, recipient: Recipient) -> Result<(), Reply> {
+        if self.home.is_none() {
+            desk.handover.room(&home, self.mail.size.unwrap_or(0)).await?;
+        }
         self.home = Some(home);
         self.recipients.push(recipient);
+        Ok(())
     }
 
     /// DATA: opens the way to the home. An error is the reply, and the end of the transaction.

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
 
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_protocol::tunnel::verb::spool::{LISTING_MAX, SpoolItem, SpoolListing};
@@ -20,9 +19,6 @@ use tracing::error;
 
 use self::inventory::{Entry, Inventory, OpenError};
 use self::record::{RecordError, RecordReader, RecordWriter};
-
-/// Without its home for so long (by the age of the oldest message held), the edge takes no more.
-const AWAY_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// Bounds of the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +38,6 @@ pub enum SpoolError {
     /// The disk has no more than its reserve left.
     #[error("the disk has no more than its reserve left")]
     Reserve,
-    /// The home has been away too long.
-    #[error("the home has been away for more than 30 days")]
-    AwayTooLong,
     /// The disk.
     #[error(transparent)]
     Disk(#[from] DurableError),
@@ -54,7 +47,7 @@ impl SpoolError {
     /// True if there is no room, rather than something broken.
     pub fn is_full(&self) -> bool {
         match self {
-            Self::Quota | Self::Reserve | Self::AwayTooLong => true,
+            Self::Quota | Self::Reserve => true,
             Self::Disk(error) => error.is_full(),
         }
     }
@@ -68,15 +61,18 @@ pub struct Spool(Arc<Inner>);
 struct Inner {
     folder: PathBuf,
     homes: RwLock<HashMap<String, Arc<HomeSpool>>>,
-    limits: SpoolLimits,
+    limits: RwLock<SpoolLimits>,
     clock: Clock,
     sequence: AtomicU32,
+    /// Octets that are on their way to the disk.
+    writing: AtomicU64,
 }
 
 #[derive(Debug)]
 struct HomeSpool {
     inventory: Mutex<Inventory>,
-    /// Octets of drafts, which count towards the quota while they are written.
+    /// Octets of drafts, which count towards the quota while they are written. Changed under the inventory's lock,
+    /// so that those who write at once never share the last room.
     drafts_octets: AtomicU64,
 }
 
@@ -103,8 +99,9 @@ impl Spool {
     ) -> Result<Self, OpenError> {
         let folder = state.join("spool");
         durable::create_directory(&folder)?;
-        let sequence = AtomicU32::new(0);
-        let spool = Self(Arc::new(Inner { folder, homes: RwLock::default(), limits, clock, sequence }));
+        let (none, limits) = (RwLock::default(), RwLock::new(limits));
+        let (sequence, writing) = (AtomicU32::new(0), AtomicU64::new(0));
+        let spool = Self(Arc::new(Inner { folder, homes: none, limits, clock, sequence, writing }));
         for home in homes {
             spool.add(home)?;
         }
@@ -137,7 +134,12 @@ impl Spool {
 
     /// Octets that may be held for one home.
     pub fn octets_max(&self) -> u64 {
-        self.0.limits.home_octets_max
+        self.limits().home_octets_max
+    }
+
+    /// These are the bounds from now on. What is held is held all the same.
+    pub fn reload(&self, limits: SpoolLimits) {
+        *self.0.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     /// Whether a message of about `octets` may be begun. Cheap, but asks the file system: blocking.
@@ -145,35 +147,52 @@ impl Spool {
         let of_home = self.of(home);
         let folder = {
             let inventory = of_home.inventory();
-            let drafts = of_home.drafts_octets.load(Ordering::Relaxed);
-            let held = inventory.octets().saturating_add(drafts);
-            if held.saturating_add(octets) > self.0.limits.home_octets_max {
-                return Err(SpoolError::Quota);
-            }
-            let away =
-                |oldest: &Entry| self.0.clock.unix().saturating_sub(Duration::from_millis(oldest.sealed_unix_ms));
-            if inventory.oldest().next().map(away).is_some_and(|away| away > AWAY_MAX) {
-                return Err(SpoolError::AwayTooLong);
-            }
+            of_home.check_quota(&inventory, octets, self.limits())?;
             inventory.folder().to_owned()
         };
-        let free = durable::free_octets(&folder)?;
-        if free.saturating_sub(octets) < self.0.limits.disk_reserve_octets {
+        self.check_reserve(&folder, self.0.writing.load(Ordering::SeqCst).saturating_add(octets))
+    }
+
+    /// Takes room for octets that are written next, all of it or none.
+    fn take_room(&self, of_home: &HomeSpool, octets: u64) -> Result<Writing, SpoolError> {
+        let folder = {
+            let inventory = of_home.inventory();
+            of_home.check_quota(&inventory, octets, self.limits())?;
+            of_home.drafts_octets.fetch_add(octets, Ordering::SeqCst);
+            inventory.folder().to_owned()
+        };
+        let all = self.0.writing.fetch_add(octets, Ordering::SeqCst).saturating_add(octets);
+        let writing = Writing { spool: self.clone(), octets };
+        if let Err(error) = self.check_reserve(&folder, all) {
+            of_home.drafts_octets.fetch_sub(octets, Ordering::SeqCst);
+            return Err(error);
+        }
+        Ok(writing)
+    }
+
+    fn check_reserve(&self, folder: &Path, octets: u64) -> Result<(), SpoolError> {
+        let free = durable::free_octets(folder)?;
+        if free.saturating_sub(octets) < self.limits().disk_reserve_octets {
             return Err(SpoolError::Reserve);
         }
         Ok(())
     }
 
+    fn limits(&self) -> SpoolLimits {
+        *self.0.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Begins a message. Blocking.
     pub fn draft(&self, home: &str, transfer: TransferId) -> Result<SpoolDraft, SpoolError> {
-        self.check_room(home, 0)?;
+        self.check_room(home, 1)?;
         let sealed_unix_ms = u64::try_from(self.0.clock.unix().as_millis()).unwrap_or(u64::MAX);
         let sequence = self.0.sequence.fetch_add(1, Ordering::Relaxed) % 1_000_000;
         let name = record::name(sealed_unix_ms, sequence, transfer);
-        let path = self.of(home).inventory().folder().join(format!("{name}{DRAFT_SUFFIX}"));
+        let of_home = self.of(home);
+        let path = of_home.inventory().folder().join(format!("{name}{DRAFT_SUFFIX}"));
         let writer = RecordWriter::create(&path)?;
         let entry = Entry { transfer, name, octets: 0, sealed_unix_ms };
-        Ok(SpoolDraft { writer: Some(writer), entry, spool: self.clone(), home: home.to_owned(), counted: 0 })
+        Ok(SpoolDraft { writer: Some(writer), entry, spool: self.clone(), of_home, counted: 0 })
     }
 
     /// The oldest messages held for a home.
@@ -256,6 +275,24 @@ impl HomeSpool {
     fn inventory(&self) -> MutexGuard<'_, Inventory> {
         self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn check_quota(&self, inventory: &Inventory, octets: u64, limits: SpoolLimits) -> Result<(), SpoolError> {
+        let held = inventory.octets().saturating_add(self.drafts_octets.load(Ordering::SeqCst));
+        if held.saturating_add(octets) > limits.home_octets_max { Err(SpoolError::Quota) } else { Ok(()) }
+    }
+}
+
+/// Octets on their way to the disk, which does not count them yet.
+#[derive(Debug)]
+struct Writing {
+    spool: Spool,
+    octets: u64,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.spool.0.writing.fetch_sub(self.octets, Ordering::SeqCst);
+    }
 }
 
 /// A message being sealed. Dropped before [`SpoolDraft::commit`], nothing remains of it.
@@ -264,7 +301,7 @@ pub struct SpoolDraft {
     writer: Option<RecordWriter>,
     entry: Entry,
     spool: Spool,
-    home: String,
+    of_home: Arc<HomeSpool>,
     counted: u64,
 }
 
@@ -272,8 +309,8 @@ impl SpoolDraft {
     /// Appends sealed bytes, within quota and reserve. Blocking.
     pub fn write(&mut self, sealed: &[u8]) -> Result<(), SpoolError> {
         let octets = sealed.len() as u64;
-        self.spool.check_room(&self.home, octets)?;
-        self.count(octets);
+        let _writing = self.spool.take_room(&self.of_home, octets)?;
+        self.counted += octets;
         self.writer.as_mut().expect("taken only by commit, which consumes the draft").write(sealed)?;
         Ok(())
     }
@@ -282,7 +319,7 @@ impl SpoolDraft {
     pub fn commit(mut self) -> Result<(), SpoolError> {
         let writer = self.writer.take().expect("taken only here, which consumes the draft");
         let octets = writer.octets();
-        let folder = self.spool.of(&self.home).inventory().folder().to_owned();
+        let folder = self.of_home.inventory().folder().to_owned();
         writer.finish()?.rename(&folder.join(&self.entry.name))?;
         if let Err(error) = durable::sync_directory(&folder) {
             // The name may or may not outlive a crash, and the client will hear no 250: what the
@@ -293,19 +330,18 @@ impl SpoolDraft {
             return Err(error.into());
         }
         let entry = Entry { octets, ..self.entry.clone() };
-        self.spool.of(&self.home).inventory().insert(entry);
+        // From here on the inventory counts it.
+        let mut inventory = self.of_home.inventory();
+        inventory.insert(entry);
+        self.of_home.drafts_octets.fetch_sub(std::mem::take(&mut self.counted), Ordering::SeqCst);
+        drop(inventory);
         Ok(())
-    }
-
-    fn count(&mut self, octets: u64) {
-        self.counted += octets;
-        self.spool.of(&self.home).drafts_octets.fetch_add(octets, Ordering::Relaxed);
     }
 }
 
 impl Drop for SpoolDraft {
     fn drop(&mut self) {
-        self.spool.of(&self.home).drafts_octets.fetch_sub(self.counted, Ordering::Relaxed);
+        self.of_home.drafts_octets.fetch_sub(self.counted, Ordering::SeqCst);
     }
 }
 
@@ -321,6 +357,8 @@ fn unix_s(unix_ms: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn spool(state: &Path, octets: u64, clock: &Clock) -> Spool {
@@ -432,15 +470,61 @@ mod tests {
     }
 
     #[test]
-    fn after_thirty_days_nothing_more_is_taken_and_nothing_is_lost() {
+    fn nothing_that_is_held_is_let_go_for_its_age() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let clock = Clock::still(Duration::from_secs(1_000_000));
-        let spool = spool(state.path(), 10_000, &clock);
-        put(&spool, 1, b"x").expect("room");
-        clock.turn(AWAY_MAX);
-        put(&spool, 2, b"x").expect("the last moment");
-        clock.turn(Duration::from_secs(1));
-        assert!(matches!(put(&spool, 3, b"x"), Err(SpoolError::AwayTooLong)));
-        assert_eq!(spool.list("cottage").total, 2);
+        let before = spool(state.path(), 10_000, &clock);
+        put(&before, 1, b"x").expect("room");
+        clock.turn(Duration::from_hours(24 * 3650));
+        put(&before, 2, b"x").expect("room");
+        clock.jump(Duration::from_secs(10));
+        put(&before, 3, b"x").expect("a clock that was turned back is no obstacle");
+        for spool in [&before, &spool(state.path(), 10_000, &clock)] {
+            assert_eq!(spool.list("cottage").total, 3);
+            assert_eq!(spool.held("cottage").damaged, 0);
+        }
+    }
+
+    #[test]
+    fn many_who_write_at_once_never_hold_more_than_the_quota() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let spool = spool(state.path(), 100_000, &Clock::real());
+        let refused = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for writer in 0..16u8 {
+                let (spool, refused) = (&spool, &refused);
+                scope.spawn(move || {
+                    for message in 0..20u8 {
+                        let mut id = [writer; 16];
+                        id[0] = message;
+                        let Ok(mut draft) = spool.draft("cottage", TransferId(id)) else { continue };
+                        // In pieces, as a large message comes.
+                        let written = (0..10).try_for_each(|_| draft.write(&[writer; 100]));
+                        if written.and_then(|()| draft.commit()).is_err() {
+                            refused.fetch_add(1, Ordering::SeqCst);
+                        }
+                        assert!(spool.held("cottage").octets <= 100_000);
+                    }
+                });
+            }
+        });
+        let held = spool.held("cottage");
+        assert!(held.octets <= 100_000 && held.messages * 1000 == held.octets, "{held:?}");
+        assert!(held.messages >= 80, "drafts that fail give their room back: {held:?}");
+        let of_home = spool.of("cottage");
+        assert_eq!(of_home.drafts_octets.load(Ordering::SeqCst), 0);
+        assert_eq!(spool.0.writing.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn other_bounds_count_at_once() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let spool = spool(state.path(), 10, &Clock::real());
+        put(&spool, 1, b"123456").expect("room");
+        spool.reload(SpoolLimits { home_octets_max: 5, disk_reserve_octets: 0 });
+        assert!(matches!(put(&spool, 2, b"x"), Err(SpoolError::Quota)));
+        spool.reload(SpoolLimits { home_octets_max: 7, disk_reserve_octets: 0 });
+        put(&spool, 2, b"x").expect("room to the last octet");
+        assert_eq!(spool.list("cottage").total, 2, "what is held is never let go for a bound");
     }
 }

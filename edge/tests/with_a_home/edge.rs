@@ -80,15 +80,15 @@ impl World {
     }
 
     pub fn smtp(&self) -> SocketAddr {
-        self.edge().status().doors.smtp.expect("open")
+        self.edge().status().doors().smtp.expect("open")
     }
 
     pub fn submissions(&self) -> SocketAddr {
-        self.edge().status().doors.submissions.expect("open")
+        self.edge().status().doors().submissions.expect("open")
     }
 
     pub fn tunnel(&self) -> SocketAddr {
-        self.edge().status().doors.tunnel.expect("open")
+        self.edge().status().doors().tunnel.expect("open")
     }
 
     pub fn edge_key(&self) -> NodeKey {
@@ -97,6 +97,19 @@ impl World {
 
     pub fn config(&self) -> PathBuf {
         self.directory.path().join("edge.toml")
+    }
+
+    /// Changes the config file; the edge does not know yet.
+    pub fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let text = std::fs::read_to_string(self.config()).expect("readable");
+        std::fs::write(self.config(), change(text)).expect("written");
+    }
+
+    /// Changes the config file and has it taken: the changes, a line each, or why not.
+    pub async fn reload(&self, change: impl FnOnce(String) -> String) -> Result<Vec<String>, String> {
+        self.rewrite(change);
+        let changes = self.edge().reload().await.map_err(|error| error.to_string())?;
+        Ok(changes.iter().map(ToString::to_string).collect())
     }
 
     pub fn state(&self) -> PathBuf {

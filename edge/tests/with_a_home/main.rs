@@ -12,6 +12,7 @@ mod handover;
 mod pairing;
 mod relay;
 mod relay_by_mx;
+mod reload;
 mod reuse;
 mod spool;
 mod submission;

@@ -6,6 +6,7 @@ pub mod alias;
 pub mod app_password;
 pub mod pair;
 pub mod queue;
+pub mod reload;
 pub mod secret;
 pub mod send;
 pub mod spool;
@@ -67,6 +68,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Take the config file as it is now; a bad one is refused, and the one in force stays.
+    Reload {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take nothing new, finish what runs (30 seconds at most), and end.
+    Drain,
     /// Who logs in and has a mailbox.
     Account(account::AccountArgs),
     /// Passwords for single devices and programs: generated, named, revocable.
@@ -145,6 +154,8 @@ impl Context<'_> {
             Command::Pair(args) => pair::pair(self, &args),
             Command::Unpair(args) => pair::unpair(self, &args),
             Command::Status { json } => status::show(self, json),
+            Command::Reload { json } => reload::reload(self, json),
+            Command::Drain => reload::drain(self),
             Command::Account(args) => account::run(self, args),
             Command::AppPassword(args) => app_password::run(self, args),
             Command::Alias(args) => alias::run(self, args),
@@ -171,7 +182,7 @@ impl Context<'_> {
     fn check(&self) -> Result<(), Failure> {
         let config = self.load()?;
         if let Err(error) = Served::new(config.tls.as_ref(), &config.hostname) {
-            return Err(ConfigError(format!("{}: [tls] {error}", self.config.display())).into());
+            return Err(run::certificate_error(&config, &error).into());
         }
         for warning in &config.warnings {
             eprintln!("note: {warning}");
@@ -295,6 +306,8 @@ mod tests {
             ("send -t -i", true),
             ("send -oi -f root alice@example.org", true),
             ("--state /x send root -v", true),
+            ("reload --json", true),
+            ("drain", true),
             ("fly", false),
         ] {
             let words = std::iter::once("gatepost-home").chain(line.split(' '));

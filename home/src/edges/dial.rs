@@ -7,11 +7,10 @@ use std::time::Duration;
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory2};
 use gatepost_runtime::random;
-use gatepost_runtime::shutdown::Phase;
+use gatepost_runtime::shutdown::{Phase, Signal};
 use gatepost_runtime::tunnel::{self, Session, StreamError, TunnelError};
-use tokio::sync::mpsc;
 
-use super::{Connected, Dialling, Inner};
+use super::{Connected, Dialling, Inner, Listed};
 use crate::queue::ConnectedEdge;
 
 /// Shortest wait before dialling again.
@@ -28,40 +27,74 @@ const DIRECTORY_WAIT_MAX: Duration = Duration::from_mins(1);
 /// Wait before telling an edge again what it did not take; doubles up to [`WAIT_MAX`].
 const TELL_AGAIN_MIN: Duration = Duration::from_secs(1);
 
-/// Keeps a session with edge `index` until draining begins.
-pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, sessions: mpsc::Sender<Connected>) {
-    let edge = &inner.settings[index];
-    let mut signal = dialling.signal.clone();
+/// What ends the dialling of one edge: it is listed no more, or everything ends.
+struct Until {
+    stop: Signal,
+    links: Signal,
+}
+
+impl Until {
+    fn runs(&self) -> bool {
+        self.stop.phase() == Phase::Running && self.links.phase() == Phase::Running
+    }
+
+    /// Nothing new is to be begun.
+    async fn draining(&mut self) {
+        tokio::select! {
+            () = self.stop.draining() => {}
+            () = self.links.draining() => {}
+        }
+    }
+
+    /// The session is to end.
+    async fn ended(&mut self) {
+        tokio::select! {
+            () = self.stop.ended() => {}
+            () = self.links.ended() => {}
+        }
+    }
+}
+
+/// Keeps a session with an edge until it is listed no more or draining begins.
+pub(super) async fn keep(inner: Arc<Inner>, edge: Arc<Listed>, stop: Signal, links: Signal) {
+    let mut until = Until { stop, links };
+    let dialling = &inner.dialling;
     let mut failures = 0u32;
-    while signal.phase() == Phase::Running {
+    while until.runs() {
+        let keys = edge.keys();
         let dialled = tokio::select! {
-            dialled = tunnel::dial(&dialling.identity, &dialling.node, &edge.address, &edge.keys, dialling.clock.clone()) => dialled,
-            () = signal.draining() => return,
+            dialled = tunnel::dial(&dialling.identity, &dialling.node, &edge.address, &keys, dialling.clock.clone()) => dialled,
+            () = until.draining() => return,
         };
         let begun = dialling.clock.now();
         let reached = dialled.is_ok();
         let why = match dialled {
             Ok((session, incoming)) => {
                 let up = ConnectedEdge { name: edge.name.clone(), key: session.facts().peer, session: session.clone() };
+                if !inner.set_connected(&edge, up.clone()) {
+                    // Its key was taken off the list meanwhile.
+                    session.close(TunnelError::Closed);
+                    continue;
+                }
                 let facts = session.facts();
                 tracing::info!(
                     edge = edge.name, address = %facts.address, software = facts.software, key_exchange = facts.group,
                     "edge connected"
                 );
-                inner.set_connected(index, up.clone());
-                if sessions.send(Connected { edge: up, incoming }).await.is_err() {
+                if inner.sessions.send(Connected { edge: up, incoming }).await.is_err() {
                     return;
                 }
-                let why = serve(&inner, index, &session, &dialling, &mut signal).await;
-                inner.set_lost(index, why.to_string());
+                let why = serve(&edge, &session, dialling, &mut until).await;
+                inner.set_lost(&edge, why.to_string());
                 why
             }
             Err(why) => {
-                inner.set_lost(index, why.to_string());
+                inner.set_lost(&edge, why.to_string());
                 why
             }
         };
-        if signal.phase() > Phase::Running {
+        if !until.runs() {
+            tracing::info!(edge = edge.name, "edge let go");
             return;
         }
         let lived = dialling.clock.now().saturating_duration_since(begun);
@@ -70,7 +103,8 @@ pub(super) async fn keep(inner: Arc<Inner>, index: usize, dialling: Dialling, se
         tracing::warn!(edge = edge.name, address = edge.address, why = %why, again_in_ms = wait.as_millis(), "edge not connected");
         tokio::select! {
             () = dialling.clock.sleep(wait) => {}
-            () = signal.draining() => return,
+            () = edge.changed.notified() => {}
+            () = until.draining() => return,
         }
     }
 }
@@ -92,22 +126,16 @@ fn wait(failures: u32, random: u64) -> Duration {
 }
 
 /// Tells the directory until the session ends, or everything does.
-async fn serve(
-    inner: &Inner,
-    index: usize,
-    session: &Session,
-    dialling: &Dialling,
-    signal: &mut gatepost_runtime::shutdown::Signal,
-) -> TunnelError {
+async fn serve(listed: &Listed, session: &Session, dialling: &Dialling, until: &mut Until) -> TunnelError {
     let (mut directory, clock) = (dialling.directory.clone(), &dialling.clock);
     let telling = async {
         let mut again = TELL_AGAIN_MIN;
         loop {
             let snapshot = Arc::clone(&directory.borrow_and_update());
-            let edge = &inner.settings[index].name;
+            let edge = &listed.name;
             let told = match clock.timeout(DIRECTORY_WAIT_MAX, tell(session, &snapshot)).await {
                 Some(Ok(held)) => {
-                    inner.facts()[index].directory_held = Some(held);
+                    listed.facts().directory_held = Some(held);
                     tracing::info!(edge, version = held, "directory held by the edge");
                     true
                 }
@@ -139,7 +167,7 @@ async fn serve(
         why = session.ended() => why,
         () = telling => TunnelError::Closed,
         // Draining leaves the session alone: what is under way comes to its end over it.
-        () = signal.ended() => {
+        () = until.ended() => {
             session.close(TunnelError::Closed);
             TunnelError::Closed
         }
@@ -200,29 +228,29 @@ mod tests {
             address: listener.local_addr().expect("bound").to_string(),
             keys: vec![identity.key()],
         };
-        let (shutdown, signal) = Shutdown::new();
+        let (shutdown, _signal) = Shutdown::new();
+        let clock = Clock::still(Duration::ZERO);
         let dialling = Dialling {
             identity,
             node: "home.example.org".into(),
             directory: crate::accounts::tests::open(state.path()).directory(),
-            clock: Clock::still(Duration::ZERO),
-            signal,
+            clock: clock.clone(),
+            links: Arc::new(shutdown),
         };
-        let (_edges, _sessions) = Edges::start(vec![settings], &dialling);
+        let (_edges, _sessions) = Edges::start(&[settings], dialling);
         // By any other clock so many waits take minutes.
         for _ in 0..15 {
             let dialled = async {
                 loop {
                     tokio::select! {
                         dialled = listener.accept() => break dialled,
-                        () = tokio::time::sleep(Duration::from_millis(2)) => dialling.clock.turn(WAIT_MAX),
+                        () = tokio::time::sleep(Duration::from_millis(2)) => clock.turn(WAIT_MAX),
                     }
                 }
             };
             // It is let go of at once.
             tokio::time::timeout(patience, dialled).await.expect("in time").expect("dialled");
         }
-        shutdown.end();
     }
 
     #[test]

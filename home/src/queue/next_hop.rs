@@ -47,7 +47,7 @@ pub struct RawLogin {
 }
 
 /// The routes, checked. The most specific wins: a domain's own, then the nearest `*.parent`, then `*`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
     domains: HashMap<Domain, Host>,
     // Subdomains of the key, at any depth.

@@ -1,15 +1,17 @@
 //! What the commands ask the running home by the control socket.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::maildrop::Name;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::Store;
+use super::reload::Reloader;
 use crate::administration;
-use crate::config::Config;
 use crate::counts::Counts;
 use crate::edges::Edges;
 use crate::pickup::Counter;
@@ -25,10 +27,12 @@ pub(super) struct Desk {
     pub(super) clock: Clock,
     pub(super) served: Served,
     pub(super) key: String,
-    pub(super) submissions: Option<std::net::SocketAddr>,
-    pub(super) relay: Option<std::net::SocketAddr>,
     pub(super) letters: Counter,
-    pub(super) config: Config,
+    pub(super) hostname: String,
+    pub(super) state: PathBuf,
+    pub(super) reloader: Arc<Reloader>,
+    /// Told, the program drains and ends.
+    pub(super) drain: mpsc::Sender<()>,
 }
 
 /// One request and its answer; an error is a text for people.
@@ -54,6 +58,17 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
             Ok(Value::Null)
         }
         Some("spool-list") => Ok(desk.spool().await),
+        Some("reload") => {
+            // In a task of its own: a command that is broken off must not break off a reload.
+            let reloaded = tokio::spawn(async move { desk.reloader.reload().await });
+            let changes = reloaded.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            Ok(json!({ "changes": changes }))
+        }
+        Some("drain") => {
+            // Full means that it was told already.
+            let _ = desk.drain.try_send(());
+            Ok(json!({ "draining": true }))
+        }
         _ => Err("the running home does not know this command; is it another version?".to_owned()),
     }
 }

@@ -1,108 +1,165 @@
-//! Opening the doors of the config.
+//! The doors of the config: opened, shut and moved together, or not at all.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use gatepost_protocol::smtp::server::limits::Limits;
-use gatepost_runtime::certificate::Served;
-use gatepost_runtime::clock::Clock;
-use gatepost_runtime::listen::{self, DoorLimits};
+use gatepost_runtime::listen::door::{self, Door};
+use gatepost_runtime::listen::{BindError, DoorLimits, Places};
 use gatepost_runtime::maildrop::Maildrop;
-use gatepost_runtime::shutdown::Signal;
-use tokio::net::TcpListener;
+use gatepost_runtime::shutdown::Shutdown;
+use thiserror::Error;
 use tracing::info;
 
-use super::Store;
-use crate::config::Config;
+use crate::config::{Config, RelaySettings};
 use crate::pickup::{Counter, Pickup};
-use crate::router::Router;
 use crate::submission::pace::Pace;
 use crate::submission::{Submission, Trust};
 
-/// What the doors on the LAN are opened with.
-pub(super) struct Lan<'a> {
-    pub(super) config: &'a Config,
-    pub(super) store: &'a Store,
-    pub(super) router: &'a Router,
-    pub(super) served: &'a Served,
-    pub(super) incoming: &'a Path,
-    pub(super) clock: &'a Clock,
-    pub(super) signal: &'a Signal,
+/// Which setting asks for a place that can't be had.
+#[derive(Debug, Error)]
+#[error("{source} ([listen] {setting}; \"off\" turns it off)")]
+pub struct DoorError {
+    setting: &'static str,
+    source: BindError,
 }
 
-/// Where mail of the LAN comes in.
+/// All doors, and what is behind them.
 pub(super) struct Doors {
-    /// 465.
-    pub(super) submissions: Option<SocketAddr>,
-    /// 25.
-    pub(super) relay: Option<SocketAddr>,
-    /// The drop for local programs.
-    pub(super) letters: Counter,
+    /// 465: who logs in.
+    submissions: SubmissionDoor,
+    /// 25: devices of trusted networks.
+    relay: SubmissionDoor,
+    pace: Arc<Pace>,
+    work: Arc<Shutdown>,
 }
 
-impl Lan<'_> {
-    /// Opens them all.
-    pub(super) async fn open(&self) -> anyhow::Result<Doors> {
-        let pace = Arc::new(Pace::new(self.config.trusted_recipients_per_hour_max));
-        let (submissions, relay) = (self.open_submissions().await?, self.open_relay(&pace)?);
+/// Where they really are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    pub(super) submissions: Option<SocketAddr>,
+    pub(super) relay: Option<SocketAddr>,
+}
+
+/// What is to become of each. Dropped, nothing has happened.
+pub(super) struct Plan {
+    submissions: door::Plan,
+    relay: door::Plan,
+}
+
+/// A door that takes submissions.
+struct SubmissionDoor {
+    door: Door,
+    places: Places,
+    // What sessions to come work with; replaced as a whole.
+    behind: Arc<ArcSwap<Submission>>,
+}
+
+impl Doors {
+    /// Opens those of the config, and the drop for local programs. `behind` is what all of them have in common.
+    pub(super) fn open_all(
+        config: &Config,
+        behind: Submission,
+        work: Arc<Shutdown>,
+    ) -> anyhow::Result<(Self, Counter)> {
+        let mut doors = Self::new(config, behind.clone(), work);
+        let plan = doors.plan(config)?;
+        doors.carry_out(plan, config);
         let pickup = Pickup {
-            drop: Maildrop::of(&self.config.state),
-            router: self.router.clone(),
-            accounts: self.store.accounts.clone(),
+            drop: Maildrop::of(&config.state),
+            router: behind.router,
+            accounts: behind.accounts,
+            pace: Arc::clone(&doors.pace),
+            incoming: behind.incoming,
+            clock: behind.clock,
+        };
+        let letters = pickup.start(doors.work.signal()).context("the drop for local programs")?;
+        Ok((doors, letters))
+    }
+
+    /// All shut.
+    fn new(config: &Config, behind: Submission, work: Arc<Shutdown>) -> Self {
+        let pace = Arc::new(Pace::new(config.trusted_recipients_per_hour_max));
+        let trust = trust(config.relay.as_ref(), &pace);
+        Self {
+            submissions: SubmissionDoor::new(behind.clone(), submissions_places(config)),
+            relay: SubmissionDoor::new(Submission { trust, ..behind }, relay_places(config.relay.as_ref())),
             pace,
-            incoming: self.incoming.into(),
-            clock: self.clock.clone(),
-        };
-        let letters = pickup.start(self.signal.clone()).context("the drop for local programs")?;
-        Ok(Doors { submissions, relay, letters })
-    }
-
-    /// Opens 465 and serves it. Tells where it is, if it is not turned off.
-    async fn open_submissions(&self) -> anyhow::Result<Option<SocketAddr>> {
-        let config = self.config;
-        let Some(address) = config.submissions else { return Ok(None) };
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("can't listen for submissions at {address} ([listen] submissions; \"off\" turns it off)")
-        })?;
-        let address = listener.local_addr()?;
-        let limits = DoorLimits {
-            connections_max: config.submission_connections_max,
-            connections_per_address_max: config.submission_connections_per_address_max,
-        };
-        info!(%address, "listening for submissions");
-        tokio::spawn(Arc::new(self.door(limits, None)).run(listener, self.signal.clone()));
-        Ok(Some(address))
-    }
-
-    /// Opens 25 for devices of trusted networks; not unless somebody is trusted.
-    fn open_relay(&self, pace: &Arc<Pace>) -> anyhow::Result<Option<SocketAddr>> {
-        let Some(relay) = &self.config.relay else { return Ok(None) };
-        let listener = listen::bind(relay.address)
-            .context("the door for trusted networks ([listen] smtp; \"off\" turns it off)")?;
-        let address = listener.local_addr()?;
-        let limits = DoorLimits {
-            connections_max: relay.connections_max,
-            connections_per_address_max: relay.connections_per_address_max,
-        };
-        let trust = Trust { networks: relay.networks.clone(), pace: Arc::clone(pace) };
-        info!(%address, "listening for devices of trusted networks");
-        tokio::spawn(Arc::new(self.door(limits, Some(trust))).run(listener, self.signal.clone()));
-        Ok(Some(address))
-    }
-
-    fn door(&self, door: DoorLimits, trust: Option<Trust>) -> Submission {
-        Submission {
-            hostname: self.config.hostname.clone(),
-            limits: Limits { message_octets_max: self.config.message_octets_max, ..Limits::default() },
-            door,
-            accounts: self.store.accounts.clone(),
-            router: self.router.clone(),
-            served: self.served.clone(),
-            trust,
-            incoming: self.incoming.into(),
-            clock: self.clock.clone(),
+            work,
         }
     }
+
+    /// Opens what will be needed.
+    pub(super) fn plan(&self, config: &Config) -> Result<Plan, DoorError> {
+        let failed = |setting| move |source| DoorError { setting, source };
+        let relay = config.relay.as_ref().map(|relay| relay.address);
+        Ok(Plan {
+            submissions: self.submissions.door.plan(config.submissions).map_err(failed("submissions"))?,
+            relay: self.relay.door.plan(relay).map_err(failed("smtp"))?,
+        })
+    }
+
+    /// Makes it so, with the bounds of this config.
+    pub(super) fn carry_out(&mut self, plan: Plan, config: &Config) {
+        self.pace.set_max(config.trusted_recipients_per_hour_max);
+        let limits = session_limits(config);
+        let trust = trust(config.relay.as_ref(), &self.pace);
+        self.submissions.carry_out(plan.submissions, submissions_places(config), limits, None, &self.work);
+        self.relay.carry_out(plan.relay, relay_places(config.relay.as_ref()), limits, trust, &self.work);
+        let Open { submissions, relay } = self.open();
+        info!(?submissions, ?relay, "listening");
+    }
+
+    /// Where they are.
+    pub(super) fn open(&self) -> Open {
+        Open { submissions: self.submissions.door.address(), relay: self.relay.door.address() }
+    }
+}
+
+impl SubmissionDoor {
+    fn new(behind: Submission, places: DoorLimits) -> Self {
+        Self { door: Door::default(), places: Places::new(places), behind: Arc::new(ArcSwap::from_pointee(behind)) }
+    }
+
+    fn carry_out(
+        &mut self,
+        plan: door::Plan,
+        places: DoorLimits,
+        limits: Limits,
+        trust: Option<Trust>,
+        work: &Shutdown,
+    ) {
+        self.places.set_limits(places);
+        self.behind.store(Arc::new(Submission { limits, trust, ..Submission::clone(&self.behind.load()) }));
+        let (behind, places, signal) = (Arc::clone(&self.behind), self.places.clone(), work.signal());
+        self.door.carry_out(plan, |listening| Submission::run(behind, listening, places, signal));
+    }
+}
+
+/// Bounds of one session.
+pub(super) fn session_limits(config: &Config) -> Limits {
+    Limits { message_octets_max: config.message_octets_max, ..Limits::default() }
+}
+
+fn submissions_places(config: &Config) -> DoorLimits {
+    DoorLimits {
+        connections_max: config.submission_connections_max,
+        connections_per_address_max: config.submission_connections_per_address_max,
+    }
+}
+
+/// None for a door that is shut.
+fn relay_places(relay: Option<&RelaySettings>) -> DoorLimits {
+    DoorLimits {
+        connections_max: relay.map_or(0, |relay| relay.connections_max),
+        connections_per_address_max: relay.map_or(0, |relay| relay.connections_per_address_max),
+    }
+}
+
+/// Nobody is trusted at a door that is shut: its last connections may still be on their way in.
+fn trust(relay: Option<&RelaySettings>, pace: &Arc<Pace>) -> Option<Trust> {
+    let networks = relay.map(|relay| relay.networks.clone()).unwrap_or_default();
+    Some(Trust { networks, pace: Arc::clone(pace) })
 }

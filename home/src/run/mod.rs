@@ -4,6 +4,7 @@ mod chores;
 mod control;
 mod doors;
 mod exchanges;
+mod reload;
 mod shown;
 mod store;
 mod watching;
@@ -14,18 +15,21 @@ use std::time::Duration;
 
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
+use gatepost_runtime::config::changes::Change;
 use gatepost_runtime::durable;
 use gatepost_runtime::event::Events;
 use gatepost_runtime::identity::Identity;
+use gatepost_runtime::program::{Signals, Told};
 use gatepost_runtime::shutdown::Shutdown;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use self::control::Desk;
-use self::doors::{Doors, Lan};
+use self::doors::Doors;
+use self::reload::Reloader;
+pub use self::reload::{ReloadError, certificate_error};
 pub use self::store::Store;
 use self::watching::Watching;
 use crate::accounts::addresses::Leads;
@@ -33,11 +37,14 @@ use crate::config::Config;
 use crate::edges::{Dialling, Edges};
 use crate::router::spool::Fetcher;
 use crate::router::streams::Server;
+use crate::submission::Submission;
 
 /// Where the node's key lies inside the state directory.
 pub const IDENTITY: &str = "keys/identity.pem";
 /// What runs may finish in this time once we are told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// Then sessions with edges may take this long to say goodbye.
+const LINKS_MAX: Duration = Duration::from_secs(5);
 /// Bounces waiting to be delivered; the queue waits beyond them.
 const BOUNCES_WAITING_MAX: usize = 16;
 /// Loads the node's key, or makes it on first start. Blocking.
@@ -47,26 +54,38 @@ pub fn identity(state: &Path) -> anyhow::Result<Identity> {
 }
 
 /// A running home.
-#[derive(Debug)]
 pub struct Home {
-    work: Shutdown,
-    links: Shutdown,
+    work: Arc<Shutdown>,
+    links: Arc<Shutdown>,
     talk: Shutdown,
     control: JoinHandle<std::io::Result<()>>,
     watching: Watching,
-    submissions: Option<std::net::SocketAddr>,
+    reloader: Arc<Reloader>,
+    told: mpsc::Receiver<()>,
 }
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM, SIGINT or `drain`, then drains; told so again, it ends at once. SIGHUP takes a changed config.
 pub async fn run(config: Config, events: Option<Events>) -> anyhow::Result<()> {
-    let home = Home::start(config, events, Clock::real()).await?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut signals = Signals::listen()?;
+    let mut home = Home::start(config, events, Clock::real()).await?;
+    loop {
+        let told = tokio::select! {
+            told = signals.next() => told,
+            _ = home.told.recv() => Told::End,
+        };
+        match told {
+            Told::End => break,
+            Told::Reload => {
+                let reloader = Arc::clone(&home.reloader);
+                // It logs what became of it.
+                tokio::spawn(async move { reloader.reload().await.is_ok() });
+            }
+        }
     }
-    home.stop().await;
+    tokio::select! {
+        () = home.stop() => {}
+        () = signals.end() => warn!("told to end again: what runs is dropped, nothing that was acknowledged is lost"),
+    }
     Ok(())
 }
 
@@ -77,48 +96,39 @@ impl Home {
         for warning in &config.warnings {
             warn!("{warning}");
         }
-        let opening = {
-            let clock = clock.clone();
-            tokio::task::spawn_blocking(move || Store::open(&config, &clock).map(|store| (store, config)))
-        };
-        let (store, config) = opening.await??;
-        let store = Arc::new(store);
-        if store.accounts.lead(&config.postmaster) == Leads::Nowhere {
-            warn!(postmaster = %config.postmaster, "the postmaster has no account yet; make it, or nobody reads its mail");
-        }
+        let (store, config) = open_store(config, &clock).await?;
         let identity = Arc::new(identity(&config.state)?);
         let incoming: Arc<Path> = config.state.join("incoming").into();
         durable::create_directory(&incoming)?;
+        // Self-signed, it says so.
         let served = Served::new(config.tls.as_ref(), &config.hostname)?;
-        if served.is_self_signed() {
-            warn!("no certificate is configured in [tls]: serving a self-signed one, which no client can verify");
-        }
         info!(key = %identity.key(), hostname = config.hostname, state = %config.state.display(), "home starts");
 
         let watching = Watching::start(&config, events, &clock)?;
         let (work, work_signal) = Shutdown::new();
-        let (links, dialling_signal) = Shutdown::new();
-        let (talk, control_signal) = Shutdown::new();
+        let (links, _) = Shutdown::new();
+        let (work, links) = (Arc::new(work), Arc::new(links));
         let router = store.router(&config.hostname, &clock);
-        let lan = Lan {
-            config: &config,
-            store: &store,
-            router: &router,
-            served: &served,
-            incoming: &incoming,
-            clock: &clock,
-            signal: &work_signal,
+        let submission = Submission {
+            hostname: config.hostname.clone(),
+            limits: doors::session_limits(&config),
+            accounts: store.accounts.clone(),
+            router: router.clone(),
+            served: served.clone(),
+            trust: None,
+            incoming: Arc::clone(&incoming),
+            clock: clock.clone(),
         };
-        let Doors { submissions, relay, letters } = lan.open().await?;
+        let (doors, letters) = Doors::open_all(&config, submission, Arc::clone(&work))?;
 
         let dialling = Dialling {
             identity: Arc::clone(&identity),
             node: config.hostname.clone(),
             directory: store.accounts.directory(),
             clock: clock.clone(),
-            signal: dialling_signal,
+            links: Arc::clone(&links),
         };
-        let (edges, sessions) = Edges::start(config.edges.clone(), &dialling);
+        let (edges, sessions) = Edges::start(&config.edges, dialling);
         let exchanges = Server {
             router: router.clone(),
             accounts: store.accounts.clone(),
@@ -144,7 +154,16 @@ impl Home {
         tokio::spawn(exchanges::deliver_bounces(returning, router, work_signal.clone()));
         tokio::spawn(chores::maintain(Arc::clone(&store.promises), clock.clone(), work_signal));
 
-        let state = config.state.clone();
+        let (state, hostname, prometheus) = (config.state.clone(), config.hostname.clone(), config.metrics);
+        let parts = reload::Parts {
+            store: Arc::clone(&store),
+            edges: edges.clone(),
+            traces: watching.traces.clone(),
+            served: served.clone(),
+        };
+        let reloader = Arc::new(Reloader::new(parts, config, doors));
+        let (talk, control_signal) = Shutdown::new();
+        let (drain, told) = mpsc::channel(1);
         let desk = Arc::new(Desk {
             store,
             edges,
@@ -154,24 +173,30 @@ impl Home {
             clock,
             served,
             key: identity.key().to_string(),
-            submissions,
-            relay,
             letters,
-            config,
+            hostname,
+            state: state.clone(),
+            reloader: Arc::clone(&reloader),
+            drain,
         });
-        shown::open_metrics(&desk, watching.signal()).await?;
+        shown::open_metrics(&desk, prometheus, watching.signal()).await?;
         let control = tokio::spawn(async move {
             gatepost_runtime::control::serve(&state, control_signal, move |request| {
                 control::answer(Arc::clone(&desk), request)
             })
             .await
         });
-        Ok(Self { work, links, talk, control, watching, submissions })
+        Ok(Self { work, links, talk, control, watching, reloader, told })
     }
 
     /// Where submissions are taken.
-    pub fn submissions(&self) -> Option<std::net::SocketAddr> {
-        self.submissions
+    pub async fn submissions(&self) -> Option<std::net::SocketAddr> {
+        self.reloader.open().await.submissions
+    }
+
+    /// Takes the config file as it is now; tells what is different. A bad one changes nothing.
+    pub async fn reload(&self) -> Result<Vec<Change>, ReloadError> {
+        self.reloader.reload().await
     }
 
     /// Takes nothing new, lets what runs finish for a while, then ends.
@@ -184,7 +209,7 @@ impl Home {
         self.work.end();
         self.links.drain();
         self.links.end();
-        if timeout(DRAIN_MAX, self.links.idle()).await.is_err() {
+        if timeout(LINKS_MAX, self.links.idle()).await.is_err() {
             warn!("an edge did not let go of its session");
         }
         self.talk.end();
@@ -193,5 +218,22 @@ impl Home {
         }
         info!("home ends");
         self.watching.end().await;
+    }
+}
+
+/// Off the async threads: a long queue takes its time.
+async fn open_store(config: Config, clock: &Clock) -> anyhow::Result<(Arc<Store>, Config)> {
+    let clock = clock.clone();
+    let opening = tokio::task::spawn_blocking(move || Store::open(&config, &clock).map(|store| (store, config)));
+    let (store, config) = opening.await??;
+    if store.accounts.lead(&config.postmaster) == Leads::Nowhere {
+        warn!(postmaster = %config.postmaster, "the postmaster has no account yet; make it, or nobody reads its mail");
+    }
+    Ok((Arc::new(store), config))
+}
+
+impl std::fmt::Debug for Home {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Home")
     }
 }

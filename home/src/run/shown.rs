@@ -1,5 +1,6 @@
 //! What `status` and `spool list` show, as JSON, and the page of metrics: of the home and of its edges.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ use crate::router::spool;
 use crate::troubles;
 
 /// Opens the door for Prometheus, where the config has one.
-pub(super) async fn open_metrics(desk: &Arc<Desk>, signal: Signal) -> anyhow::Result<()> {
-    let Some(address) = desk.config.metrics else { return Ok(()) };
+pub(super) async fn open_metrics(desk: &Arc<Desk>, address: Option<SocketAddr>, signal: Signal) -> anyhow::Result<()> {
+    let Some(address) = address else { return Ok(()) };
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("can't listen for Prometheus at {address} ([metrics] listen; \"off\" turns it off)")
     })?;
@@ -47,21 +48,22 @@ impl Desk {
                 Err(why) => edge["report_error"] = why.into(),
             }
         }
+        let (open, settings) = (self.reloader.open().await, self.store.accounts.settings());
         let domains: Vec<&str> =
-            self.config.domains.iter().map(gatepost_protocol::mail::address::Domain::as_str).collect();
+            settings.domains.iter().map(gatepost_protocol::mail::address::Domain::as_str).collect();
         let mut queue = summary.json();
         queue["local"] = self.store.queue.waiting_local().into();
-        queue["damaged"] = files(&self.config.state.join(queue::DAMAGED)).into();
+        queue["damaged"] = files(&self.state.join(queue::DAMAGED)).into();
         let mut status = json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "hostname": self.config.hostname,
+            "hostname": self.hostname,
             "key": self.key,
             "started": rfc3339(self.started_unix_s),
             "domains": domains,
             "accounts": self.store.accounts.book().accounts.len(),
             "directory_version": self.store.accounts.directory().borrow().version(),
-            "submissions": self.submissions.map(|address| address.to_string()),
-            "relay": self.relay.map(|address| address.to_string()),
+            "submissions": open.submissions.map(|address| address.to_string()),
+            "relay": open.relay.map(|address| address.to_string()),
             "certificate_self_signed": self.served.is_self_signed(),
             "edges": edges,
             "queue": queue,
@@ -70,7 +72,7 @@ impl Desk {
             "database": database,
             "trace": if self.traces.is_well() { "good" } else { "failing" },
             "mailbox_servers": self.store.servers.status(),
-            "damaged": files(&self.config.state.join(spool::DAMAGED)),
+            "damaged": files(&self.state.join(spool::DAMAGED)),
         });
         status["troubles"] = troubles::of(&status).into();
         status
@@ -109,19 +111,17 @@ impl Desk {
             page.push(gauge("gatepost_home_disk_free_octets", "Free disk where the state lies.", free as f64));
         }
         let connected = self.edges.connected().borrow().clone();
-        for settings in &self.config.edges {
-            let up = connected.iter().find(|edge| edge.name == settings.name);
+        for name in self.edges.names() {
+            let up = connected.iter().find(|edge| edge.name == name);
             let value = f64::from(u8::from(up.is_some()));
-            page.push(
-                gauge("gatepost_home_edge_up", "1 while the edge is connected.", value).with("edge", &settings.name),
-            );
+            page.push(gauge("gatepost_home_edge_up", "1 while the edge is connected.", value).with("edge", &name));
             if let Some(round_trip) = up.and_then(|up| up.session.round_trip()) {
                 let metric = gauge(
                     "gatepost_home_edge_round_trip_seconds",
                     "Last round trip to the edge.",
                     round_trip.as_secs_f64(),
                 );
-                page.push(metric.with("edge", &settings.name));
+                page.push(metric.with("edge", &name));
             }
         }
         for (name, told) in of_edges {
@@ -133,7 +133,7 @@ impl Desk {
 
     /// The queue, the free disk, the database's health. Blocking.
     fn measure(&self) -> (Summary, Option<u64>, String) {
-        let free = durable::free_octets(&self.config.state).ok();
+        let free = durable::free_octets(&self.state).ok();
         let database = self.store.database_health().err().unwrap_or_else(|| "good".to_owned());
         (self.store.queue.summary(), free, database)
     }
@@ -145,8 +145,8 @@ impl Desk {
     pub(super) async fn spool(&self) -> Value {
         let connected = self.edges.connected().borrow().clone();
         let mut edges = Vec::new();
-        for settings in &self.config.edges {
-            let listed = match connected.iter().find(|edge| edge.name == settings.name) {
+        for name in self.edges.names() {
+            let listed = match connected.iter().find(|edge| edge.name == name) {
                 Some(edge) => spool::list(edge).await.map_err(|error| error.to_string()),
                 None => Err("not connected".to_owned()),
             };
@@ -160,14 +160,14 @@ impl Desk {
                         })
                     });
                     json!({
-                        "edge": settings.name, "messages": listing.total, "octets": listing.total_octets,
+                        "edge": name, "messages": listing.total, "octets": listing.total_octets,
                         "entries": entries.collect::<Vec<_>>(), "error": null,
                     })
                 }
-                Err(error) => json!({ "edge": settings.name, "error": error }),
+                Err(error) => json!({ "edge": name, "error": error }),
             });
         }
-        json!({ "edges": edges, "damaged": files(&self.config.state.join(spool::DAMAGED)) })
+        json!({ "edges": edges, "damaged": files(&self.state.join(spool::DAMAGED)) })
     }
 }
 

@@ -10,31 +10,30 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use arc_swap::ArcSwap;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
-use gatepost_runtime::durable::{self, DurableError};
-use gatepost_runtime::listen::{self, DoorLimits};
+use gatepost_runtime::listen::{self, Listening, Places, Refusal};
 use gatepost_runtime::shutdown::Signal;
-use tokio::net::TcpListener;
 
 use self::networks::Networks;
 use self::pace::Pace;
 use crate::accounts::Accounts;
 use crate::router::Router;
 
-/// What a client of 25 hears when the door is full.
-static REFUSAL: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::too_many_connections().wire());
+/// What a client of 25 hears when the door is full, or shut for good.
+static FULL: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::too_many_connections().wire());
+static ENDING: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::shutting_down().wire());
 
-/// What the door needs.
+/// What sessions need.
+#[derive(Clone)]
 pub struct Submission {
     /// Our name.
     pub hostname: String,
     /// Bounds of one session.
     pub limits: Limits,
-    /// Bounds of the door.
-    pub door: DoorLimits,
     /// Who may log in.
     pub accounts: Accounts,
     /// Who takes messages.
@@ -43,7 +42,7 @@ pub struct Submission {
     pub served: Served,
     /// Who may come in, and send without a login; `None` at the door where everybody logs in.
     pub trust: Option<Trust>,
-    /// `incoming/` in the state directory, where large bodies lie, unlinked, while they arrive; made if missing.
+    /// `incoming/` in the state directory, where large bodies lie, unlinked, while they arrive.
     pub incoming: Arc<Path>,
     /// Time.
     pub clock: Clock,
@@ -65,17 +64,19 @@ impl fmt::Debug for Submission {
 }
 
 impl Submission {
-    /// Serves the listener until draining begins. Sessions that are open then end at their next safe point;
-    /// each holds a [`Signal`] until it has.
-    pub async fn run(self: Arc<Self>, listener: TcpListener, signal: Signal) -> Result<(), DurableError> {
-        durable::create_directory(&self.incoming)?;
-        let (limits, trusting) = (self.door, self.trust.is_some());
+    /// Serves a listener until it is shut or draining begins. Sessions that are open then end at their next safe point;
+    /// each holds a [`Signal`] until it has. `current` is what sessions to come work with.
+    pub async fn run(current: Arc<ArcSwap<Self>>, listening: Listening, places: Places, signal: Signal) {
+        let trusting = current.load().trust.is_some();
         let sessions = signal.clone();
-        let serve = move |admitted| session::serve(Arc::clone(&self), admitted, sessions.clone());
+        let serve = move |admitted| session::serve(current.load_full(), admitted, sessions.clone());
         // Before TLS there is nothing a client of 465 would read.
-        let (name, refusal) = if trusting { ("relay", REFUSAL.as_slice()) } else { ("submission", &[][..]) };
-        listen::serve(name, listener, limits, signal, refusal, serve).await;
-        Ok(())
+        let (name, refusal) = if trusting {
+            ("relay", Refusal { full: FULL.as_slice(), ending: ENDING.as_slice() })
+        } else {
+            ("submission", Refusal::SILENT)
+        };
+        listen::serve(name, listening, places, signal, refusal, serve).await;
     }
 }
 

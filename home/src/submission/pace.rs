@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ pub enum Sender {
 /// Counts recipients by sender and hour.
 #[derive(Debug)]
 pub struct Pace {
-    recipients_per_hour_max: u32,
+    recipients_per_hour_max: AtomicU32,
     counts: Mutex<HashMap<Sender, Count>>,
 }
 
@@ -36,7 +37,12 @@ struct Count {
 impl Pace {
     /// With this bound for each sender.
     pub fn new(recipients_per_hour_max: u32) -> Self {
-        Self { recipients_per_hour_max, counts: Mutex::default() }
+        Self { recipients_per_hour_max: AtomicU32::new(recipients_per_hour_max), counts: Mutex::default() }
+    }
+
+    /// With another bound from now on; what was counted stays counted.
+    pub fn set_max(&self, recipients_per_hour_max: u32) {
+        self.recipients_per_hour_max.store(recipients_per_hour_max, Ordering::Relaxed);
     }
 
     /// Whether so many recipients more may be written to now; if so, they are counted.
@@ -54,8 +60,9 @@ impl Pace {
         if is_over(count) {
             *count = Count { since: now, recipients: 0 };
         }
+        let max = self.recipients_per_hour_max.load(Ordering::Relaxed);
         // A message for more than an hour's share goes alone: it would never go otherwise.
-        let fits = count.recipients == 0 || count.recipients.saturating_add(recipients) <= self.recipients_per_hour_max;
+        let fits = count.recipients == 0 || count.recipients.saturating_add(recipients) <= max;
         if fits {
             count.recipients = count.recipients.saturating_add(recipients);
         }

@@ -8,9 +8,10 @@ use base64::Engine;
 use gatepost_protocol::machine::{Machine, TlsFacts};
 use gatepost_protocol::smtp::server::Server;
 use gatepost_runtime::drive::{Connection, Security};
+use gatepost_runtime::durable;
 use gatepost_runtime::shutdown::Shutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -48,7 +49,6 @@ fn build(state: &std::path::Path) -> (Submission, Queue) {
     let door = Submission {
         hostname: "home.example.org".into(),
         limits: Limits::default(),
-        door: DoorLimits { connections_max: 1, connections_per_address_max: 1 },
         accounts,
         router,
         served: Served::new(None, "home.example.org").expect("self-signed"),

@@ -2,9 +2,9 @@
 //! forget. Our own gather for half a second; whatever waits is committed together.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ pub struct Traces {
     orders: SyncSender<Order>,
     flushes: mpsc::Sender<oneshot::Sender<()>>,
     well: Arc<AtomicBool>,
+    rules: Arc<Mutex<Rules>>,
 }
 
 /// What the collecting task works with.
@@ -57,11 +58,17 @@ impl Traces {
     pub fn start(state: PathBuf, rules: Rules, clock: Clock) -> std::io::Result<(Self, Collector)> {
         let (orders, work) = sync_channel(ORDERS_MAX);
         let (flushes, asked) = mpsc::channel(FLUSHES_MAX);
-        let well = Arc::new(AtomicBool::new(true));
-        let keeper = Keeper { state, rules, clock, store: None, well: Arc::clone(&well), commits: 0 };
+        let (well, rules) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(rules)));
+        let (told, ruled) = (Arc::clone(&well), Arc::clone(&rules));
+        let keeper = Keeper { state, rules: ruled, clock, store: None, well: told, commits: 0 };
         thread::Builder::new().name("trace".to_owned()).stack_size(STACK_OCTETS).spawn(move || keeper.run(&work))?;
         let collector = Collector { orders: orders.clone(), flushes: asked };
-        Ok((Self { orders, flushes, well }, collector))
+        Ok((Self { orders, flushes, well, rules }, collector))
+    }
+
+    /// So much is kept from the next pruning on.
+    pub fn reload(&self, rules: Rules) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
     /// Keeps what an edge told. The number of the last event held, once that is durable; `None` if it can't be
@@ -169,7 +176,7 @@ async fn give(orders: &SyncSender<Order>, mut order: Order, clock: &Clock) -> bo
 
 struct Keeper {
     state: PathBuf,
-    rules: Rules,
+    rules: Arc<Mutex<Rules>>,
     clock: Clock,
     store: Option<Store>,
     // Nothing was wrong last time: trouble is told once.
@@ -229,7 +236,7 @@ impl Keeper {
             return Ok(Vec::new());
         }
         let now_unix_ms = i64::try_from(self.clock.unix().as_millis()).unwrap_or(i64::MAX);
-        let rules = self.rules;
+        let rules = *self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         self.commits = self.commits.wrapping_add(1);
         let prune = self.commits % PRUNE_EVERY == 1;
         let store = self.store()?;

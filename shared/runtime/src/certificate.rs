@@ -50,8 +50,9 @@ pub struct Served {
 #[derive(Debug)]
 struct Current(ArcSwap<Loaded>);
 
+/// A certificate that was read and can be served.
 #[derive(Debug)]
-struct Loaded {
+pub struct Loaded {
     certified: Arc<CertifiedKey>,
     self_signed: bool,
 }
@@ -78,10 +79,21 @@ impl Served {
         self.current.0.load().self_signed
     }
 
-    /// Reads the files again. What was served stays when they are no good.
-    pub fn reload(&self, files: Option<&CertificateFiles>, hostname: &str) -> Result<(), CertificateError> {
-        self.current.0.store(Arc::new(load(files, hostname, self.config.crypto_provider())?));
-        Ok(())
+    /// Reads files without serving them yet; `None` if what they hold is served already, or would be self-signed as
+    /// what is served is.
+    pub fn read(&self, files: Option<&CertificateFiles>, hostname: &str) -> Result<Option<Loaded>, CertificateError> {
+        let current = self.current.0.load();
+        if files.is_none() && current.self_signed {
+            return Ok(None);
+        }
+        let loaded = load(files, hostname, self.config.crypto_provider())?;
+        let same = loaded.certified.cert == current.certified.cert && !current.self_signed;
+        Ok((!same || files.is_none()).then_some(loaded))
+    }
+
+    /// Serves this from the next handshake on; sessions that are open go on.
+    pub fn serve(&self, loaded: Loaded) {
+        self.current.0.store(Arc::new(loaded));
     }
 
     /// TLS 1.2 and 1.3, X25519MLKEM768 preferred, this certificate. It stays good over a reload.
@@ -177,6 +189,13 @@ mod tests {
         Made { directory, files }
     }
 
+    fn reload(served: &Served, files: &CertificateFiles) -> Result<bool, CertificateError> {
+        let loaded = served.read(Some(files), "mail.example.org")?;
+        let fresh = loaded.is_some();
+        loaded.into_iter().for_each(|loaded| served.serve(loaded));
+        Ok(fresh)
+    }
+
     /// Shakes hands; true if the client believes that it speaks with `name`. Gives the server's tickets too.
     fn believed(served: &Served, made: &Made, name: &str) -> bool {
         let mut roots = RootCertStore::empty();
@@ -226,7 +245,7 @@ mod tests {
         assert!(!served.is_self_signed());
         assert!(believed(&served, &old, "mail.example.org"));
         assert!(!believed(&served, &new, "mail.example.org"));
-        served.reload(Some(&new.files), "mail.example.org").unwrap();
+        reload(&served, &new.files).unwrap();
         assert!(believed(&served, &new, "mail.example.org"));
         assert!(!believed(&served, &old, "mail.example.org"));
     }
@@ -236,7 +255,7 @@ mod tests {
         let good = files("mail.example.org");
         let served = Served::new(Some(&good.files), "mail.example.org").unwrap();
         let bad = CertificateFiles { key: good.directory.path().join("missing.pem"), ..good.files.clone() };
-        let error = served.reload(Some(&bad), "mail.example.org").unwrap_err().to_string();
+        let error = reload(&served, &bad).unwrap_err().to_string();
         assert!(error.contains("missing.pem: can't be read: No such file"), "{error}");
         assert!(believed(&served, &good, "mail.example.org"));
     }
@@ -246,7 +265,7 @@ mod tests {
         let served = Served::new(None, "mail.example.org").unwrap();
         assert!(served.is_self_signed());
         let real = files("mail.example.org");
-        served.reload(Some(&real.files), "mail.example.org").unwrap();
+        reload(&served, &real.files).unwrap();
         assert!(!served.is_self_signed());
     }
 

@@ -1,8 +1,10 @@
-//! What both programs start with and end by: the threads they run on.
+//! What both programs start with and end by: the threads they run on, and the signals they obey.
 
 use std::future::Future;
 use std::io;
 use std::num::NonZero;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Threads that serve connections. Both programs wait for others most of the time.
 const WORKERS_MAX: usize = 4;
@@ -23,4 +25,46 @@ pub fn run<F: Future>(name: &str, blocking_max: usize, program: F) -> io::Result
     let done = runtime.block_on(program);
     runtime.shutdown_background();
     Ok(done)
+}
+
+/// The signals of the system that a program obeys.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// SIGTERM or SIGINT: finish what runs and end; told again: end at once.
+    End,
+    /// SIGHUP: take the config as it is now.
+    Reload,
+}
+
+impl Signals {
+    /// Obeys them from now on. To be called inside the runtime.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one. Cancel-safe.
+    pub async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+
+    /// The next that wants the end; others count for nothing any more.
+    pub async fn end(&mut self) {
+        while self.next().await != Told::End {}
+    }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use gatepost_protocol::mail::address::Domain;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -56,9 +57,9 @@ pub enum ExchangersAnswer {
     NoSuchDomain,
 }
 
-/// Asks the DNS. Cheap to clone.
+/// Asks the DNS. Cheap to clone; the clones follow a change of servers together.
 #[derive(Clone, Debug)]
-pub struct Resolver(Arc<Lazy>);
+pub struct Resolver(Arc<ArcSwap<Lazy>>);
 
 #[derive(Debug)]
 struct Lazy {
@@ -94,7 +95,12 @@ impl Resolver {
         options.case_randomization = true;
         options.cache_size = CACHED_ANSWERS_MAX;
         options.negative_max_ttl = Some(NEGATIVE_KEPT_MAX);
-        Ok(Self(Arc::new(Lazy { config, options, resolver: OnceLock::new() })))
+        Ok(Self(Arc::new(ArcSwap::from_pointee(Lazy { config, options, resolver: OnceLock::new() }))))
+    }
+
+    /// From the next question on this asks whom `other` asks, and so do its clones.
+    pub fn follow(&self, other: &Self) {
+        self.0.store(other.0.load_full());
     }
 
     /// MX records.
@@ -155,7 +161,8 @@ impl Resolver {
         // The dot at the end: no search domain of this machine is ever tried.
         let question = Name::from_ascii(format!("{}.", name.trim_end_matches('.')));
         let question = question.map_err(|error| could_not_tell(&error))?;
-        let resolver = self.0.resolver.get_or_init(|| self.0.make()).as_ref().map_err(|why| could_not_tell(why))?;
+        let lazy = self.0.load_full();
+        let resolver = lazy.resolver.get_or_init(|| lazy.make()).as_ref().map_err(|why| could_not_tell(why))?;
         match resolver.lookup(question, kind).await {
             Ok(found) => {
                 // A CNAME on the way is among the answers and is none itself.
@@ -300,7 +307,15 @@ mod tests {
             resolver.addresses("[2001:db8::9]", false).await.unwrap(),
             ["2001:db8::9".parse::<IpAddr>().unwrap()]
         );
-        assert!(resolver.0.resolver.get().is_none(), "nothing was made for it");
+        assert!(resolver.0.load().resolver.get().is_none(), "nothing was made for it");
+    }
+
+    #[tokio::test]
+    async fn clones_follow_a_change_of_servers() {
+        let nobody = Resolver::new(&["127.0.0.1:9".parse().unwrap()]).unwrap();
+        let clone = nobody.clone();
+        nobody.follow(&resolver().await);
+        assert_eq!(clone.exchangers(&domain("none.example.org")).await, Ok(ExchangersAnswer::None));
     }
 
     #[tokio::test]

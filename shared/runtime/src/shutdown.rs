@@ -28,6 +28,11 @@ impl Shutdown {
         (Self(sender), Signal(receiver))
     }
 
+    /// Another signal of this shutdown.
+    pub fn signal(&self) -> Signal {
+        Signal(self.0.subscribe())
+    }
+
     /// No new work.
     pub fn drain(&self) {
         self.0.send_replace(Phase::Draining);

@@ -454,6 +454,13 @@ impl Reply {
     pub fn no_room() -> Self {
         Self::one(452, (4, 3, 1), "No room right now, try again later")
     }
+    /// 452 4.3.1: the home has been away so long that nothing more is taken for it.
+    pub fn home_away(longer_than: std::time::Duration) -> Self {
+        let days = longer_than.as_secs() / 86_400;
+        let span = if days > 0 { format!("{days} days") } else { format!("{} seconds", longer_than.as_secs()) };
+        let text = format!("The host that keeps this mail has not been seen for {span}; nothing more is taken for it");
+        Self::one(452, (4, 3, 1), &text)
+    }
     /// 451 4.4.0: next hop can't be reached or found; says why.
     pub fn unreachable(why: &str) -> Self {
         Self::one(451, (4, 4, 1), why)

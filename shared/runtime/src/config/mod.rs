@@ -1,6 +1,7 @@
 //! Reads TOML: unknown keys are refused with the nearest known one, every error has file, line,
 //! value and remedy. Units: [`Size`], [`Span`]. A line that holds a secret is never shown.
 
+pub mod changes;
 mod units;
 
 use std::fmt::Write as _;

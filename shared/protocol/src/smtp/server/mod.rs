@@ -173,8 +173,7 @@ impl Server {
         }
     }
 
-    /// Ends the session at the next safe point: 421 to the next command, never inside an answer
-    /// that is owed for a message (drain).
+    /// Ends the session at the next safe point (drain): 421 at once, or after the end of the transaction that is open.
     pub fn shut_down(&mut self, _now: Instant) {
         self.shutting_down = true;
     }
@@ -356,7 +355,8 @@ impl Server {
         if self.overflowed {
             self.say(&Reply::early_talker());
             self.finish(Ending::Abuse);
-        } else if self.shutting_down {
+        } else if self.shutting_down && self.phase.transaction().is_none() {
+            // One that is open may come to its end.
             self.say(&Reply::shutting_down());
             self.finish(Ending::Refused);
         }

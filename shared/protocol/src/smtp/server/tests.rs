@@ -475,11 +475,31 @@ fn shutting_down_owes_the_answer_for_a_message_first() {
 #[test]
 fn shutting_down_ends_an_idle_session_at_once() {
     let mut program = greeted();
-    program.say(TRANSACTION);
     program.server.shut_down(program.now);
     program.drain();
-    assert!(program.heard().starts_with("421"));
-    assert_eq!((program.closing, program.resets), (Some(Ending::Refused), 1));
+    assert!(program.heard().starts_with("421 4.3.2"));
+    assert_eq!((program.closing, program.resets), (Some(Ending::Refused), 0));
+}
+
+#[test]
+fn shutting_down_lets_an_open_transaction_end_and_begins_none() {
+    for (rest, heard, resets) in [
+        ("RSET\r\nMAIL FROM:<a@b.c>\r\n", "250 2.0.0 OK\r\n421 4.3.2 Shutting down, try again later\r\n", 1),
+        ("DATA\r\n", "354 Go ahead, end with a dot on a line by itself\r\n", 0),
+    ] {
+        let mut program = greeted();
+        program.say(TRANSACTION);
+        program.server.shut_down(program.now);
+        program.drain();
+        assert_eq!(program.heard(), "");
+        assert_eq!(program.say(rest), heard);
+        assert_eq!(program.resets, resets);
+        if resets == 0 {
+            let end = program.say("hi\r\n.\r\n");
+            assert_eq!(end, "250 2.0.0 Accepted as x\r\n421 4.3.2 Shutting down, try again later\r\n");
+        }
+        assert_eq!(program.closing, Some(Ending::Refused));
+    }
 }
 
 #[test]

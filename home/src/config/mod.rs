@@ -1,6 +1,7 @@
 //! `home.toml`, in two stages: raw is exactly the file, with the place of every value; checked is what
 //! the parts run on, each by its own table. Nothing is optional after the check but what may be absent.
 
+pub mod changes;
 pub mod edit;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_runtime::certificate::CertificateFiles;
+use gatepost_runtime::config::changes::ConfigFile;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source};
 use gatepost_runtime::host;
 use serde::Deserialize;
@@ -117,8 +119,10 @@ struct OnlyState {
 }
 
 /// The checked config.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
+    /// Where it came from.
+    pub file: ConfigFile,
     /// Our name on the LAN: certificate, EHLO, Received.
     pub hostname: String,
     /// Domains served, the main one first.
@@ -181,21 +185,26 @@ pub struct RelaySettings {
 impl Config {
     /// Reads and checks a file. `state` overrides the file's own.
     pub fn read(path: &Path, state: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::of(&Source::read(path)?, state)
+        Self::of(&Source::read(path)?, ConfigFile::new(path, state))
     }
 
     /// Checks a text as if it stood in the file.
     pub fn check_text(path: &Path, text: &str) -> Result<(), ConfigError> {
-        Self::of(&Source::from_text(&path.display().to_string(), text), None).map(drop)
+        Self::of(&Source::from_text(&path.display().to_string(), text), ConfigFile::new(path, None)).map(drop)
     }
 
-    fn of(source: &Source, state: Option<&Path>) -> Result<Self, ConfigError> {
+    fn of(source: &Source, file: ConfigFile) -> Result<Self, ConfigError> {
         let raw: Raw = source.parse()?;
-        let mut config = check(raw, source)?;
-        if let Some(state) = state {
-            state.clone_into(&mut config.state);
+        let mut config = check(raw, source, file)?;
+        if let Some(state) = &config.file.state {
+            config.state.clone_from(state);
         }
         Ok(config)
+    }
+
+    /// Reads the same file again, the same way.
+    pub fn again(&self) -> Result<Self, ConfigError> {
+        Self::read(&self.file.path, self.file.state.as_deref())
     }
 
     /// The state directory alone, for commands that need no more; the file need not be there yet.
@@ -234,7 +243,7 @@ impl Config {
     }
 }
 
-fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
+fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigError> {
     if let Some(acme) = &raw.acme {
         return Err(source.error(
             acme,
@@ -261,6 +270,7 @@ fn check(raw: Raw, source: &Source) -> Result<Config, ConfigError> {
     let keepers = Keepers::check(&raw.delivery, &domains, source)?;
     let queue = queue::config::Settings::check(raw.queue, &hostname, postmaster.clone(), source)?;
     Ok(Config {
+        file,
         domains,
         postmaster,
         state: raw.state.unwrap_or_else(|| STATE.into()),

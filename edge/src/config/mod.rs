@@ -1,6 +1,7 @@
 //! The edge's config, in two stages: `Raw…` is exactly the file, [`Config`] is what the parts run
 //! on: typed, defaults filled, relations checked. Each part gets its own table by value.
 
+pub mod changes;
 pub mod homes;
 pub mod paired;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::tunnel::wire::RECIPIENTS_MAX;
 use gatepost_runtime::certificate::CertificateFiles;
+use gatepost_runtime::config::changes::ConfigFile;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source, Span};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -26,10 +28,14 @@ pub const CONFIG_PATH: &str = "/etc/gatepost/edge.toml";
 pub const STATE_PATH: &str = "/var/lib/gatepost-edge";
 /// Shortest and longest wait for the home's answer: a client waits ten minutes (RFC 5321 §4.5.3.2.6).
 const HOME_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(9));
+/// Shortest and longest time without a home after which nothing more is taken for it.
+const HOME_AWAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24 * 3650));
 
 /// What the edge runs on.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where it came from.
+    pub file: ConfigFile,
     /// Our name in greetings, EHLO and Received fields.
     pub hostname: Domain,
     /// State directory.
@@ -78,6 +84,8 @@ pub struct EdgeLimits {
     pub spool_octets_max: u64,
     /// Disk left free by the spool.
     pub disk_reserve_octets: u64,
+    /// Without its home for so long, the edge takes no more for it.
+    pub home_away_max: Duration,
     /// Messages going out at once for one home.
     pub relays_max: usize,
 }
@@ -126,6 +134,7 @@ struct RawLimits {
     home_wait: Option<Placed<Span>>,
     spool: Option<Placed<Size>>,
     disk_reserve: Option<Placed<Size>>,
+    home_away: Option<Placed<Span>>,
     relays: Option<Placed<u64>>,
 }
 
@@ -138,6 +147,7 @@ struct OnlyState {
 impl Config {
     /// Reads and checks a file. `state` overrides the file's.
     pub fn load(path: &Path, state: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = ConfigFile::new(path, state);
         let source = Source::read(path)?;
         let raw: Raw = source.parse()?;
         if let Some(acme) = &raw.acme {
@@ -173,6 +183,7 @@ impl Config {
                 .push("no home is paired with this edge: it takes no mail; pair one with: gatepost-edge pair".into());
         }
         Ok(Self {
+            file,
             hostname,
             state,
             doors,
@@ -183,6 +194,11 @@ impl Config {
             homes,
             warnings,
         })
+    }
+
+    /// Reads the same file again, the same way.
+    pub fn again(&self) -> Result<Self, ConfigError> {
+        Self::load(&self.file.path, self.file.state.as_deref())
     }
 
     /// Where state lies, by a file that may not be complete yet, or not be there at all.
@@ -211,13 +227,12 @@ fn homes(source: &Source, raw: &[RawHome], state: &Path) -> Result<Vec<HomeConfi
 impl RawLimits {
     fn check(&self, source: &Source) -> Result<EdgeLimits, ConfigError> {
         let mebibyte = 1024 * 1024;
-        let home_wait = match &self.home_wait {
-            Some(wait) if wait.get_ref().0 < HOME_WAIT.0 || wait.get_ref().0 > HOME_WAIT.1 => {
-                return Err(source.error(wait, "out of range", "between \"100 ms\" and \"9 min\": a client waits ten"));
-            }
-            Some(wait) => wait.get_ref().0,
-            None => Duration::from_mins(1),
-        };
+        let home_wait = span(source, self.home_wait.as_ref(), HOME_WAIT, Duration::from_mins(1), || {
+            "between \"100 ms\" and \"9 min\": a client waits ten".to_owned()
+        })?;
+        let home_away = span(source, self.home_away.as_ref(), HOME_AWAY, Duration::from_hours(24 * 30), || {
+            "between \"1 s\" and \"3650 d\"".to_owned()
+        })?;
         Ok(EdgeLimits {
             message_octets_max: size(source, self.message.as_ref(), (1024, 1024 * mebibyte), 50 * mebibyte)?,
             recipients_max: count(source, self.recipients.as_ref(), RECIPIENTS_MAX, RECIPIENTS_MAX)?,
@@ -225,6 +240,7 @@ impl RawLimits {
             connections_per_address_max: count(source, self.connections_per_address.as_ref(), 10_000, 20)?,
             home_wait_max: home_wait,
             spool_octets_max: size(source, self.spool.as_ref(), (0, u64::MAX), 10 * 1024 * mebibyte)?,
+            home_away_max: home_away,
             disk_reserve_octets: size(source, self.disk_reserve.as_ref(), (0, u64::MAX), 500 * mebibyte)?,
             relays_max: count(source, self.relays.as_ref(), 200, 50)?,
         })
@@ -254,6 +270,22 @@ fn size(source: &Source, value: Option<&Placed<Size>>, range: (u64, u64), defaul
         return Err(source.error(value, "out of range", &remedy));
     }
     Ok(octets)
+}
+
+fn span(
+    source: &Source,
+    value: Option<&Placed<Span>>,
+    range: (Duration, Duration),
+    default: Duration,
+    remedy: impl FnOnce() -> String,
+) -> Result<Duration, ConfigError> {
+    match value {
+        None => Ok(default),
+        Some(value) if value.get_ref().0 < range.0 || value.get_ref().0 > range.1 => {
+            Err(source.error(value, "out of range", &remedy()))
+        }
+        Some(value) => Ok(value.get_ref().0),
+    }
 }
 
 fn count(source: &Source, value: Option<&Placed<u64>>, max: usize, default: usize) -> Result<usize, ConfigError> {
@@ -314,7 +346,7 @@ mod tests {
             "state = \"/tmp/x\"\noutbound_ipv6 = true\n[listen]\nsmtp = \"127.0.0.1:0\"\nsubmissions = \"off\"\n\
              [dns]\nservers = [\"127.0.0.1:5353\"]\n[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n\
              [limits]\nmessage = \"1 MiB\"\nrecipients = 10\nconnections = 5\nconnections_per_address = 2\n\
-             home_wait = \"2 s\"\nspool = \"1 GiB\"\ndisk_reserve = \"1 MiB\"\nrelays = 3\n",
+             home_wait = \"2 s\"\nspool = \"1 GiB\"\ndisk_reserve = \"1 MiB\"\nrelays = 3\nhome_away = \"2 d\"\n",
         ))
         .expect("good");
         assert_eq!(config.state, Path::new("/tmp/x"));
@@ -323,6 +355,7 @@ mod tests {
         assert_eq!(config.limits.recipients_max, 10);
         assert_eq!(config.limits.home_wait_max, Duration::from_secs(2));
         assert_eq!(config.limits.relays_max, 3);
+        assert_eq!(config.limits.home_away_max, Duration::from_hours(48));
         assert_eq!(config.dns_servers.len(), 1);
     }
 
@@ -345,6 +378,7 @@ mod tests {
             (whole("[limits]\nrecipients = 0"), "3", "out of range"),
             (whole("[limits]\nrecipients = 1001"), "3", "between 1 and 1000"),
             (whole("[limits]\nhome_wait = \"1 h\""), "3", "out of range"),
+            (whole("[limits]\nhome_away = \"0 s\""), "3", "out of range"),
             (whole("hostnam = \"x\""), "2", "hostname"),
             (whole("[limits]\nmesage = \"1 MiB\""), "3", "message"),
         ] {

@@ -1,35 +1,31 @@
 //! Accept loop: limits per address and in all, a short pause when descriptors run out. A
 //! handshake is never awaited here: each connection gets a task of its own.
 
-use std::collections::HashMap;
+pub mod door;
+pub mod places;
+
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use rustix::io::Errno;
+use rustix::net::SocketFlags;
 use rustix::process::{self, Resource, Rlimit};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use self::places::Place;
+pub use self::places::{DoorLimits, Places, Turned};
 use crate::shutdown::Signal;
 
 /// Connections the system may hold for us before we accept them.
 const BACKLOG: u32 = 1024;
 /// How long accepting rests when descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-/// Bounds of one door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DoorLimits {
-    /// Connections at once.
-    pub connections_max: usize,
-    /// Connections at once from one address (IPv6: from one /64).
-    pub connections_per_address_max: usize,
-}
 
 /// A connection that was let in. Its place is free again when this is dropped and its task is over.
 #[derive(Debug)]
@@ -39,15 +35,6 @@ pub struct Admitted {
     /// Who connected; never an IPv4 address in IPv6 clothes.
     pub peer: SocketAddr,
     _place: Arc<Place>,
-}
-
-/// Why one was not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turned {
-    /// The door is full.
-    Full,
-    /// Too many from this address.
-    TooManyFromAddress,
 }
 
 /// A door can't be opened: where, why, and what to do.
@@ -76,7 +63,7 @@ pub fn raise_open_files() -> Option<u64> {
     }
 }
 
-/// Opens a door. `[::]` takes IPv4 as well; where the machine has no IPv6 it is `0.0.0.0`. Must be
+/// Opens a listener. `[::]` takes IPv4 as well; where the machine has no IPv6 it is `0.0.0.0`. Must be
 /// called inside the runtime.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     let result = match open(address) {
@@ -106,45 +93,115 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     })
 }
 
+/// The same beside a listener of ours on that port, which this one is to replace: for the moment both are open.
+pub fn bind_beside(address: SocketAddr, ours: &TcpListener) -> Result<TcpListener, BindError> {
+    match bind(address) {
+        Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => {
+            let shared = |listener: &TcpListener, shared| rustix::net::sockopt::set_socket_reuseport(listener, shared);
+            if shared(ours, true).is_err() {
+                return Err(error);
+            }
+            let bound = open_shared(address);
+            // Refused only for what is no socket.
+            let _ = shared(ours, false);
+            let bound = bound.map_err(|_| error)?;
+            let _ = shared(&bound, false);
+            Ok(bound)
+        }
+        result => result,
+    }
+}
+
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    listening(socket_for(address)?, address)
+}
+
+fn open_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket_for(address)?;
+    socket.set_reuseport(true)?;
+    listening(socket, address)
+}
+
+fn socket_for(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restart must not wait for the last run's connections to fade.
     socket.set_reuseaddr(true)?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
     }
+    Ok(socket)
+}
+
+fn listening(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves a door until draining begins; connections that run then go on, each holding the signal.
-/// `serve` runs in its own task per connection; a panic there is logged as our bug and hurts nobody
-/// else. `refusal` is written (best effort) to who is turned away.
+/// What is written (best effort) to who is turned away. Empty where a client would not read it, before TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal {
+    /// The door is full, or has enough of this address.
+    pub full: &'static [u8],
+    /// The program is ending. Where this is empty the door shuts when draining begins; else it stays open to say so.
+    pub ending: &'static [u8],
+}
+
+impl Refusal {
+    /// Nothing is said.
+    pub const SILENT: Self = Self { full: b"", ending: b"" };
+}
+
+/// A listener to be served, and when it is to be shut although the program goes on.
+#[derive(Debug)]
+pub struct Listening {
+    listener: Arc<TcpListener>,
+    shut: Option<Signal>,
+}
+
+impl From<TcpListener> for Listening {
+    fn from(listener: TcpListener) -> Self {
+        Self { listener: Arc::new(listener), shut: None }
+    }
+}
+
+impl Listening {
+    /// Resolves when it is to be shut.
+    async fn shut(&mut self) {
+        match &mut self.shut {
+            Some(signal) => signal.draining().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Who connected before it was shut, and was not let in yet.
+    fn left(&self) -> Option<(TcpStream, SocketAddr)> {
+        // Asked past tokio, which knows only what it was told the last time it looked.
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let stream = rustix::net::accept_with(&self.listener, flags).ok()?;
+        let stream = TcpStream::from_std(stream.into()).ok()?;
+        let peer = stream.peer_addr().ok()?;
+        Some((stream, peer))
+    }
+}
+
+/// Serves a listener until it is shut or draining begins; connections that run then go on, each holding the signal.
+/// `serve` runs in its own task per connection; a panic there is logged as our bug and hurts nobody else.
 pub async fn serve<F, Fut>(
     door: &'static str,
-    listener: TcpListener,
-    limits: DoorLimits,
+    listening: impl Into<Listening>,
+    places: Places,
     mut signal: Signal,
-    refusal: &'static [u8],
+    refusal: Refusal,
     serve: F,
 ) where
     F: Fn(Admitted) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Places { limits, taken: Mutex::default() });
+    let mut listening = listening.into();
+    let listener = Arc::clone(&listening.listener);
     let running = signal.clone();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = signal.draining() => return,
-        };
-        let (stream, peer) = match accepted {
-            Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
-            Err(error) => {
-                rest_after(door, &error).await;
-                continue;
-            }
-        };
+    let admit = |stream: TcpStream, peer: SocketAddr| {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         match places.take(peer.ip()) {
             Ok(place) => {
                 let place = Arc::new(place);
@@ -159,12 +216,44 @@ pub async fn serve<F, Fut>(
                 });
             }
             Err(why) => {
-                // Written past tokio, which would have to be waited for; a fresh stream has room.
-                let _ = rustix::io::write(&stream, refusal);
+                turn_away(&stream, refusal.full);
                 tracing::debug!(door, %peer, ?why, "turned away");
             }
         }
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = signal.draining() => break,
+            () = listening.shut() => {
+                while let Some((stream, peer)) = listening.left() {
+                    admit(stream, peer);
+                }
+                return;
+            }
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer),
+            Err(error) => rest_after(door, &error).await,
+        }
     }
+    // A drain waits for the connections, never for this task.
+    drop((serve, signal, running));
+    while !refusal.ending.is_empty() {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = listening.shut() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => turn_away(&stream, refusal.ending),
+            Err(error) => rest_after(door, &error).await,
+        }
+    }
+}
+
+/// Written past tokio, which would have to be waited for; a fresh stream has room.
+fn turn_away(stream: &TcpStream, words: &[u8]) {
+    let _ = rustix::io::write(stream, words);
 }
 
 /// After a failed accept: some failures are the connection's own, others last a while.
@@ -177,63 +266,6 @@ async fn rest_after(door: &str, error: &io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-#[derive(Debug)]
-struct Places {
-    limits: DoorLimits,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// One place at a door, freed on drop.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-}
-
-impl Places {
-    fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Turned> {
-        let address = counted_as(address);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.all >= self.limits.connections_max {
-            return Err(Turned::Full);
-        }
-        let count = taken.by_address.get(&address).copied().unwrap_or(0);
-        if count >= self.limits.connections_per_address_max {
-            return Err(Turned::TooManyFromAddress);
-        }
-        taken.by_address.insert(address, count + 1);
-        taken.all += 1;
-        Ok(Place { places: self.clone(), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.all -= 1;
-        if let Some(count) = taken.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
-/// What counts as one address: an IPv4 address in whatever form, or the /64 that one IPv6 customer has.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -244,27 +276,6 @@ mod tests {
 
     const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-    fn places(connections_max: usize, connections_per_address_max: usize) -> Arc<Places> {
-        let limits = DoorLimits { connections_max, connections_per_address_max };
-        Arc::new(Places { limits, taken: Mutex::default() })
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn one_address_cannot_take_every_place() {
-        let places = places(3, 2);
-        let first = places.take(ip("192.0.2.1")).unwrap();
-        let _second = places.take(ip("::ffff:192.0.2.1")).unwrap();
-        assert_eq!(places.take(ip("192.0.2.1")).unwrap_err(), Turned::TooManyFromAddress);
-        let _other = places.take(ip("192.0.2.2")).unwrap();
-        assert_eq!(places.take(ip("192.0.2.3")).unwrap_err(), Turned::Full);
-        drop(first);
-        places.take(ip("192.0.2.1")).unwrap();
-    }
-
     #[test]
     fn the_limit_of_open_files_is_raised_as_far_as_may_be() {
         let before = process::getrlimit(Resource::Nofile);
@@ -274,22 +285,6 @@ mod tests {
         assert_eq!(process::getrlimit(Resource::Nofile).current, before.maximum);
     }
 
-    #[test]
-    fn one_slash_64_counts_as_one_address() {
-        let places = places(10, 1);
-        let _one = places.take(ip("2001:db8:0:1::1")).unwrap();
-        assert_eq!(places.take(ip("2001:db8:0:1:ffff::2")).unwrap_err(), Turned::TooManyFromAddress);
-        places.take(ip("2001:db8:0:2::1")).unwrap();
-    }
-
-    #[test]
-    fn addresses_that_are_gone_are_forgotten() {
-        let places = places(10, 10);
-        drop(places.take(ip("192.0.2.1")).unwrap());
-        let taken = places.taken.lock().unwrap();
-        assert_eq!((taken.all, taken.by_address.len()), (0, 0));
-    }
-
     #[tokio::test]
     async fn who_is_one_too_many_reads_why_and_the_place_is_free_again_afterwards() {
         let listener = bind(LOOPBACK).unwrap();
@@ -297,8 +292,9 @@ mod tests {
         let (shutdown, signal) = Shutdown::new();
         let (ended, mut endings) = mpsc::channel(1);
         let limits = DoorLimits { connections_max: 10, connections_per_address_max: 1 };
+        let refusal = Refusal { full: b"421 full\r\n", ending: b"421 ending\r\n" };
         // Only the stream is taken out: the place must be held all the same.
-        tokio::spawn(serve("test", listener, limits, signal, b"421 full\r\n", move |admitted: Admitted| {
+        tokio::spawn(serve("test", listener, Places::new(limits), signal, refusal, move |admitted: Admitted| {
             let ended = ended.clone();
             let mut stream = admitted.stream;
             async move {
@@ -326,6 +322,11 @@ mod tests {
         }
         shutdown.drain();
         shutdown.idle().await;
+        // Nobody works here any more, and still it says why.
+        let mut late = TcpStream::connect(address).await.unwrap();
+        let mut heard = String::new();
+        late.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "421 ending\r\n");
     }
 
     #[tokio::test]
@@ -334,12 +335,19 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (_shutdown, signal) = Shutdown::new();
         let limits = DoorLimits { connections_max: 1, connections_per_address_max: 1 };
-        tokio::spawn(serve("test", listener, limits, signal, b"full", |mut admitted: Admitted| async move {
-            let mut octet = [0];
-            admitted.stream.read_exact(&mut octet).await.unwrap();
-            assert_eq!(&octet, b"a", "as the test wants it");
-            admitted.stream.write_all(b"ok").await.unwrap();
-        }));
+        tokio::spawn(serve(
+            "test",
+            listener,
+            Places::new(limits),
+            signal,
+            Refusal::SILENT,
+            |mut admitted: Admitted| async move {
+                let mut octet = [0];
+                admitted.stream.read_exact(&mut octet).await.unwrap();
+                assert_eq!(&octet, b"a", "as the test wants it");
+                admitted.stream.write_all(b"ok").await.unwrap();
+            },
+        ));
         let mut bad = TcpStream::connect(address).await.unwrap();
         bad.write_all(b"x").await.unwrap();
         assert_eq!(bad.read_to_end(&mut Vec::new()).await.unwrap(), 0);
@@ -358,11 +366,18 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (shutdown, signal) = Shutdown::new();
         let limits = DoorLimits { connections_max: 1, connections_per_address_max: 1 };
-        let door = tokio::spawn(serve("test", listener, limits, signal, b"", |mut admitted: Admitted| async move {
-            let mut octet = [0];
-            admitted.stream.read_exact(&mut octet).await.unwrap();
-            admitted.stream.write_all(&octet).await.unwrap();
-        }));
+        let door = tokio::spawn(serve(
+            "test",
+            listener,
+            Places::new(limits),
+            signal,
+            Refusal::SILENT,
+            |mut admitted: Admitted| async move {
+                let mut octet = [0];
+                admitted.stream.read_exact(&mut octet).await.unwrap();
+                admitted.stream.write_all(&octet).await.unwrap();
+            },
+        ));
         let mut inside = TcpStream::connect(address).await.unwrap();
         // Only once it is inside.
         while TcpStream::connect(address).await.unwrap().read(&mut [0]).await.is_ok_and(|count| count > 0) {}

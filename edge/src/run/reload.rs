@@ -1,0 +1,125 @@
+//! Taking a changed config while everything runs: read and checked as `check` does it, everything that can fail got
+//! first, and only then put in force. One reload at a time.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use gatepost_runtime::certificate::{CertificateError, Loaded, Served};
+use gatepost_runtime::config::ConfigError;
+use gatepost_runtime::config::changes::Change;
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tracing::{error, info, warn};
+
+use super::doors::Doors;
+use super::parts::Parts;
+use crate::config::{Config, Origin, changes};
+use crate::pairing::Pairing;
+use crate::status::{self, Status};
+
+/// Why a config is not taken; the one before it stays in force.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// The file is no good.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What it asks for can't be had.
+    #[error("{0:#}")]
+    Unable(#[from] anyhow::Error),
+}
+
+/// Puts configs in force.
+pub(super) struct Reloader {
+    parts: Arc<Parts>,
+    pairing: Pairing,
+    certificate: Served,
+    status: Arc<Status>,
+    force: Mutex<Force>,
+}
+
+/// What is in force.
+struct Force {
+    config: Config,
+    doors: Doors,
+}
+
+/// The words for a certificate that can't be served.
+pub fn certificate_error(config: &Config, error: &CertificateError) -> ConfigError {
+    ConfigError(format!("{}: [tls] {error}", config.file.path.display()))
+}
+
+impl Reloader {
+    pub(super) fn new(
+        parts: Arc<Parts>,
+        pairing: Pairing,
+        certificate: Served,
+        status: Arc<Status>,
+        config: Config,
+        doors: Doors,
+    ) -> Self {
+        Self { parts, pairing, certificate, status, force: Mutex::new(Force { config, doors }) }
+    }
+
+    /// Takes the file as it is now. Gives what is different, a line each.
+    pub(super) async fn reload(&self) -> Result<Vec<Change>, ReloadError> {
+        let mut force = self.force.lock().await;
+        let reloaded = self.try_reload(&mut force).await;
+        match &reloaded {
+            Ok(changes) if changes.is_empty() => info!("config reloaded: nothing has changed"),
+            Ok(changes) => {
+                for change in changes {
+                    info!(%change, "config reloaded");
+                }
+            }
+            Err(error) => error!(%error, "the config was not taken, the one before it stays in force"),
+        }
+        reloaded
+    }
+
+    async fn try_reload(&self, force: &mut Force) -> Result<Vec<Change>, ReloadError> {
+        let (served, mut old) = (self.certificate.clone(), force.config.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut new = old.again()?;
+            // What was paired by code since then is in force already.
+            old.homes.retain(|home| home.origin != Origin::Paired);
+            old.homes.extend(new.homes.iter().filter(|home| home.origin == Origin::Paired).cloned());
+            let mut changes = changes::changes(&old, &new);
+            // What needs a restart stays as it is for everything that looks at the config in force.
+            new.hostname.clone_from(&old.hostname);
+            new.state.clone_from(&old.state);
+            let certificate = certificate(&served, &new)?;
+            if certificate.is_some() && old.certificate == new.certificate {
+                changes.push(Change { what: "tls: another certificate".to_owned(), needs_restart: false });
+            }
+            Ok::<_, ConfigError>((old, new, changes, certificate))
+        });
+        let (old, new, changes, certificate) = read.await.context("reading the config failed inside")??;
+        let plan = force.doors.plan(&new.doors).map_err(anyhow::Error::from)?;
+        let (parts, pairing) = (self.parts.clone(), self.pairing.clone());
+        let taken = tokio::task::spawn_blocking(move || parts.reload(&pairing, &old, &new).map(|()| new));
+        let new = taken.await.context("taking the config failed inside; start the program again")??;
+        // Nothing fails from here on.
+        if let Some(certificate) = certificate {
+            self.certificate.serve(certificate);
+        }
+        self.show(force.doors.carry_out(plan, &new.limits));
+        for warning in &new.warnings {
+            warn!("{warning}");
+        }
+        force.config = new;
+        Ok(changes)
+    }
+
+    /// Where the doors are is known to who asks, and to who sends between neighbours.
+    fn show(&self, open: status::Doors) {
+        self.parts.sender.own_door(open.smtp);
+        self.status.set_doors(open);
+    }
+}
+
+/// The certificate a config wants, if it is not served already.
+fn certificate(served: &Served, config: &Config) -> Result<Option<Loaded>, ConfigError> {
+    served
+        .read(config.certificate.as_ref(), config.hostname.as_str())
+        .map_err(|error| certificate_error(config, &error))
+}

@@ -1,0 +1,140 @@
+//! Taking a changed config while everything runs: read and checked as `check` does it, everything that can fail got
+//! first, and only then put in force. One reload at a time.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use gatepost_runtime::certificate::{CertificateError, Loaded, Served};
+use gatepost_runtime::config::ConfigError;
+use gatepost_runtime::config::changes::Change;
+use gatepost_runtime::resolver::Resolver;
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tracing::{error, info, warn};
+
+use super::Store;
+use super::doors::{Doors, Open};
+use crate::config::{Config, changes};
+use crate::edges::Edges;
+use crate::trace::Traces;
+
+/// Why a config is not taken; the one before it stays in force.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// The file is no good.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What it asks for can't be had.
+    #[error("{0:#}")]
+    Unable(#[from] anyhow::Error),
+}
+
+/// The parts that a config is given to.
+pub(super) struct Parts {
+    pub(super) store: Arc<Store>,
+    pub(super) edges: Edges,
+    pub(super) traces: Traces,
+    pub(super) served: Served,
+}
+
+/// Puts configs in force.
+pub(super) struct Reloader {
+    parts: Arc<Parts>,
+    force: Mutex<Force>,
+}
+
+/// What is in force.
+struct Force {
+    config: Config,
+    doors: Doors,
+}
+
+/// The words for a certificate that can't be served.
+pub fn certificate_error(config: &Config, error: &CertificateError) -> ConfigError {
+    ConfigError(format!("{}: [tls] {error}", config.file.path.display()))
+}
+
+impl Reloader {
+    pub(super) fn new(parts: Parts, config: Config, doors: Doors) -> Self {
+        Self { parts: Arc::new(parts), force: Mutex::new(Force { config, doors }) }
+    }
+
+    /// Where the doors are.
+    pub(super) async fn open(&self) -> Open {
+        self.force.lock().await.doors.open()
+    }
+
+    /// Takes the file as it is now. Gives what is different, a line each.
+    pub(super) async fn reload(&self) -> Result<Vec<Change>, ReloadError> {
+        let mut force = self.force.lock().await;
+        let reloaded = self.try_reload(&mut force).await;
+        match &reloaded {
+            Ok(changes) if changes.is_empty() => info!("config reloaded: nothing has changed"),
+            Ok(changes) => {
+                for change in changes {
+                    info!(%change, "config reloaded");
+                }
+            }
+            Err(error) => error!(%error, "the config was not taken, the one before it stays in force"),
+        }
+        reloaded
+    }
+
+    async fn try_reload(&self, force: &mut Force) -> Result<Vec<Change>, ReloadError> {
+        let (parts, old) = (Arc::clone(&self.parts), force.config.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut new = old.again()?;
+            let mut changes = changes::changes(&old, &new);
+            // What needs a restart stays as it is for everything that looks at the config in force.
+            new.hostname.clone_from(&old.hostname);
+            new.queue.hostname.clone_from(&old.queue.hostname);
+            new.state.clone_from(&old.state);
+            let certificate = certificate(&parts.served, &new)?;
+            if certificate.is_some() && old.tls == new.tls {
+                changes.push(Change { what: "tls: another certificate".to_owned(), needs_restart: false });
+            }
+            Ok::<_, ConfigError>((old, new, changes, certificate))
+        });
+        let (old, new, changes, certificate) = read.await.context("reading the config failed inside")??;
+        let plan = force.doors.plan(&new).map_err(anyhow::Error::from)?;
+        let parts = Arc::clone(&self.parts);
+        let taken = tokio::task::spawn_blocking(move || parts.reload(&old, &new).map(|()| new));
+        let new = taken.await.context("taking the config failed inside; start the program again")??;
+        // Nothing fails from here on.
+        if let Some(certificate) = certificate {
+            self.parts.served.serve(certificate);
+        }
+        self.parts.edges.set(&new.edges);
+        force.doors.carry_out(plan, &new);
+        for warning in &new.warnings {
+            warn!("{warning}");
+        }
+        force.config = new;
+        Ok(changes)
+    }
+}
+
+impl Parts {
+    /// From now on this is the config: each part takes it whole, for what it begins next. If this fails, nothing has
+    /// changed. Blocking.
+    fn reload(&self, old: &Config, new: &Config) -> anyhow::Result<()> {
+        // Servers that stay keep the answers they gave.
+        let changed = old.dns_servers != new.dns_servers;
+        let resolver = if changed { Some(Resolver::new(&new.dns_servers)?) } else { None };
+        let settings = new.accounts(self.store.seal_key.public().to_vec());
+        self.store.accounts.refresh(Some(settings)).context("the accounts can't be read for the new config")?;
+        // Nothing fails from here on.
+        if let Some(resolver) = resolver {
+            self.store.resolver.follow(&resolver);
+        }
+        self.traces.reload(new.trace);
+        self.store.servers.reload(new.keepers.clone());
+        self.store.queue.reload(new.queue.clone(), new.routes.clone());
+        Ok(())
+    }
+}
+
+/// The certificate a config wants, if it is not served already.
+fn certificate(served: &Served, config: &Config) -> Result<Option<Loaded>, ConfigError> {
+    served.read(config.tls.as_ref(), &config.hostname).map_err(|error| certificate_error(config, &error))
+}
