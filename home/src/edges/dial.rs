@@ -17,6 +17,14 @@ use crate::queue::ConnectedEdge;
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// Longest wait before dialling again.
 const WAIT_MAX: Duration = Duration::from_mins(1);
+/// The protocol version since which an edge is told pattern aliases and the key of return paths. An older one is not
+/// told to take everything instead: it would seal mail for nobody while the home is away.
+const PATTERNS_SINCE: u16 = 2;
+/// Between two tellings passes this many times what the first took, so that many changes of a large directory don't
+/// keep home and edge busy.
+const TELL_REST: u32 = 9;
+/// But never more than this.
+const TELL_REST_MAX: Duration = Duration::from_secs(5);
 /// A session that lived this long owes nothing to the failures before it.
 const GOOD_AFTER: Duration = Duration::from_mins(1);
 /// What a shorter one counts for at most, unless it ended in a refusal: an edge that was reached a moment ago
@@ -128,11 +136,21 @@ fn wait(failures: u32, random: u64) -> Duration {
 /// Tells the directory until the session ends, or everything does.
 async fn serve(listed: &Listed, session: &Session, dialling: &Dialling, until: &mut Until) -> TunnelError {
     let (mut directory, clock) = (dialling.directory.clone(), &dialling.clock);
+    let patterns = directory.borrow().patterns();
+    if session.facts().version < PATTERNS_SINCE && patterns > 0 {
+        tracing::warn!(
+            edge = listed.name,
+            software = session.facts().software,
+            patterns,
+            "this edge is too old to know pattern aliases and return paths, and refuses mail for them: update it"
+        );
+    }
     let telling = async {
         let mut again = TELL_AGAIN_MIN;
         loop {
             let snapshot = Arc::clone(&directory.borrow_and_update());
             let edge = &listed.name;
+            let begun = clock.now();
             let told = match clock.timeout(DIRECTORY_WAIT_MAX, tell(session, &snapshot)).await {
                 Some(Ok(held)) => {
                     listed.facts().directory_held = Some(held);
@@ -150,6 +168,8 @@ async fn serve(listed: &Listed, session: &Session, dialling: &Dialling, until: &
             };
             let changed = if told {
                 again = TELL_AGAIN_MIN;
+                let took = clock.now().saturating_duration_since(begun);
+                clock.sleep((took * TELL_REST).min(TELL_REST_MAX)).await;
                 directory.changed().await
             } else {
                 // A change comes with its turn: an edge that fails is not asked more often for it.

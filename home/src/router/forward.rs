@@ -5,8 +5,8 @@ use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::envelope::{Envelope, Notify, Recipient};
 use gatepost_protocol::mail::reply::Reply;
 
-use super::Inner;
 use super::recipients::Forward;
+use super::{Arrival, Destinations, Inner, recipients};
 
 /// The recipients of an envelope, those that are return paths undone.
 #[derive(Debug, Default)]
@@ -49,6 +49,23 @@ impl Inner {
             if is_ours { undone.recipients.push(back) } else { undone.returned.push(back) }
         }
         Ok(undone)
+    }
+
+    /// A report of our own. One on mail that could not be forwarded would go to a sender who proved nothing: it
+    /// stays here, in the postmaster's Junk.
+    pub(super) fn sort_bounce(&self, arrival: &Arrival) -> Destinations {
+        let (forged, to): (Vec<_>, Vec<_>) = arrival
+            .envelope
+            .recipients
+            .iter()
+            .cloned()
+            .partition(|recipient| self.accounts.is_return_path(&recipient.address));
+        let sorted = recipients::sort(&self.accounts.book().addresses, &to);
+        let mut destinations = self.kept_here(sorted);
+        for recipient in forged {
+            self.to_postmaster(&recipient.address, &mut destinations.junk);
+        }
+        destinations
     }
 
     /// Under which sender mail goes on: under its own if that is nobody or of a domain of ours, for which our edges

@@ -358,23 +358,6 @@ impl Inner {
         Ok(destinations)
     }
 
-    /// A report of our own. One on mail that could not be forwarded would go to a sender who proved nothing: it
-    /// stays here, in the postmaster's Junk.
-    fn sort_bounce(&self, arrival: &Arrival) -> Destinations {
-        let (forged, to): (Vec<_>, Vec<_>) = arrival
-            .envelope
-            .recipients
-            .iter()
-            .cloned()
-            .partition(|recipient| self.accounts.is_return_path(&recipient.address));
-        let sorted = recipients::sort(&self.accounts.book().addresses, &to);
-        let mut destinations = self.kept_here(sorted);
-        for recipient in forged {
-            self.to_postmaster(&recipient.address, &mut destinations.junk);
-        }
-        destinations
-    }
-
     /// Everything stays here but what aliases lead elsewhere; what has no mailbox, or too many, goes to the
     /// postmaster.
     fn kept_here(&self, sorted: Sorted) -> Destinations {

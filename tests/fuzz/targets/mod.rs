@@ -1,9 +1,11 @@
 //! The bodies of the fuzz targets: plain functions of bytes that panic when a promise is broken.
 //! Also included by `tests/corpus.rs`, which replays the kept corpus on the ordinary compiler.
 
+mod aliases;
 mod codecs;
 mod smtp;
 
+pub use aliases::{pattern, srs};
 pub use codecs::{address, container, frame, header, pairing, record};
 pub use smtp::{body, command, line, reply_reader, sasl, sasl_client, smtp_client, smtp_server};
 
@@ -28,10 +30,12 @@ pub const TARGETS: &[Target] = &[
     ("header", header),
     ("line", line),
     ("pairing", pairing),
+    ("pattern", pattern),
     ("record", record),
     ("reply_reader", reply_reader),
     ("sasl", sasl),
     ("sasl_client", sasl_client),
     ("smtp_client", smtp_client),
     ("smtp_server", smtp_server),
+    ("srs", srs),
 ];
