@@ -214,7 +214,7 @@ impl Accounts {
     pub fn add_alias(&self, source: &str, targets: &[String]) -> Result<ListedAlias, AdministrationError> {
         self.change_aliases(vec![(0, ListedAlias { source: source.to_owned(), targets: targets.to_vec() })], false)?;
         let source = Source::parse(source)?;
-        let targets = existing(&self.book().addresses, &source).map(|targets| listed(targets)).unwrap_or_default();
+        let targets = existing(&self.book().addresses, &source).map(listed).unwrap_or_default();
         Ok(ListedAlias { source: source.to_string(), targets })
     }
 
@@ -295,7 +295,7 @@ impl Accounts {
     pub fn show_alias(&self, source: &str) -> Result<ListedAlias, AdministrationError> {
         let source = Source::parse(source)?;
         let book = self.book();
-        let targets = existing(&book.addresses, &source).map(|targets| listed(targets));
+        let targets = existing(&book.addresses, &source).map(listed);
         let targets = targets.ok_or_else(|| AdministrationError::NoAlias(source.to_string()))?;
         Ok(ListedAlias { source: source.to_string(), targets })
     }
@@ -331,7 +331,7 @@ impl Accounts {
                     (Rule::CatchAll, _) => "catch-all",
                     (Rule::Postmaster, _) => "postmaster",
                 };
-                Test { ends, alias, ..none(rule) }
+                Test { alias, ends, ..none(rule) }
             }
         })
     }
@@ -371,7 +371,7 @@ fn merge(candidate: &mut Addresses, alias: &ListedAlias, settings: &Settings) ->
 }
 
 fn listed(targets: &Targets) -> Vec<String> {
-    targets.iter().map(|target| target.to_string()).collect()
+    targets.iter().map(ToString::to_string).collect()
 }
 
 /// What holds of all aliases together.

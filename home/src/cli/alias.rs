@@ -140,7 +140,7 @@ fn tested(answer: &Value) -> String {
     let mut shown = format!("{}: {}{alias}\n", text(answer, "address"), text(answer, "rule"));
     for (name, how) in [("mailboxes", "to the mailbox of"), ("forwards", "on to")] {
         for end in list(answer, name).iter().filter_map(Value::as_str) {
-            shown += &format!("  {how} {end}\n");
+            shown += &["  ", how, " ", end, "\n"].concat();
         }
     }
     shown

@@ -52,9 +52,6 @@ pub fn sentence(step: &Kept) -> String {
         "refused by the server of the mailbox" => {
             format!("refused it, as the server of its mailbox did: {}", f.reply())
         }
-        "refused by the server of its mailboxes: the postmaster has it" => {
-            "gave it to the postmaster, for the server of its mailboxes refuses it".to_owned()
-        }
         "the server of the mailbox refuses what was promised: it lies in a Maildir here" => {
             format!("put it into {}, for the server of its mailbox refuses it: {}", f.get("path"), f.reply())
         }
@@ -101,7 +98,7 @@ pub fn sentence(step: &Kept) -> String {
         "forgot a delivery that was cut short before it was promised" => {
             "forgot a delivery that a stop had cut short: nobody was promised anything, and it comes again".to_owned()
         }
-        _ => f.as_logged(),
+        _ => f.beyond().unwrap_or_else(|| f.as_logged()),
     };
     f.add_duration(&mut text);
     text
@@ -128,6 +125,20 @@ impl Facts<'_> {
 
     fn in_brackets(&self, name: &str, before: &str) -> String {
         if self.has(name) { format!(" ({before}{})", self.get(name)) } else { String::new() }
+    }
+
+    /// Steps of mail that an alias leads on.
+    fn beyond(&self) -> Option<String> {
+        Some(match self.0.what.as_str() {
+            "refused for good, and its sender proved nothing: the postmaster has it" => {
+                "gave it to the postmaster, for it was refused and its sender proved nothing".to_owned()
+            }
+            "forwarding" => {
+                let sender = self.or("sender", "nobody");
+                format!("the alias {} leads on to {} (as {sender})", self.get("alias"), self.get("recipient"))
+            }
+            _ => return None,
+        })
     }
 
     /// Who brought it.

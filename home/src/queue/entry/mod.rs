@@ -7,6 +7,7 @@ use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Recipient, Ret};
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::srs::ReturnPath;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_protocol::tunnel::verb::relay::AttemptId;
@@ -234,10 +235,12 @@ impl Entry {
         (0..self.recipients.len()).filter(|place| is_untold(&self.recipients[*place])).collect()
     }
 
-    /// True if what fails goes to the postmaster: mail of strangers for mailboxes here. Their names prove nothing,
-    /// so nobody is told, and it was promised, so it does not vanish.
+    /// True if what fails goes to the postmaster: mail of strangers for mailboxes here, or that an alias led on to
+    /// another host. Their names prove nothing, so nobody is told, and it was promised, so it does not vanish.
     pub fn strands(&self) -> bool {
-        self.local && self.login.is_none()
+        // Under a return path of ours only what is forwarded goes out.
+        let is_forwarded = self.reverse_path.address().is_some_and(|path| ReturnPath::is_like(path.local()));
+        self.login.is_none() && (self.local || is_forwarded)
     }
 
     /// True once every recipient has come to its end and whoever must know of it does.

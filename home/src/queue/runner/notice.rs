@@ -50,7 +50,7 @@ pub async fn hand_over(context: &Context, id: QueueId) {
     let trace = entry.trace;
     match reply.class() {
         Class::Done if entry.strands() => {
-            tracing::warn!(%trace, queue = %id, "refused by the server of its mailboxes: the postmaster has it");
+            tracing::warn!(%trace, queue = %id, "refused for good, and its sender proved nothing: the postmaster has it");
         }
         Class::Done => {
             tracing::info!(%trace, queue = %id, bounce = %open.trace, to = %entry.reverse_path, "bounced");
