@@ -108,6 +108,27 @@ fn two_machines_pair_by_one_code_and_mail_flows() {
 }
 
 #[test]
+fn a_running_home_takes_an_edge_in_and_lets_it_go_at_once() {
+    let mut pair = unpaired();
+    pair.home.program.start().expect("started");
+    observe::until_ok("the home to run", || pair.home.program.ask(&["status"]));
+    let told = pair.home.program.ask(&["pair", "--json", &pair.code(0).expect("a code")]).expect("paired");
+    assert!(told.contains("\"in_force\": true"), "{told}");
+    pair.wait_until_up();
+    deliver(&pair, 1, ALICE);
+    expect_delivered(&pair, ALICE, &[1]);
+    let name = pair.home.program.ask_json(&["status", "--json"]).expect("status")["edges"][0]["name"].take();
+    let told = pair.home.program.ask(&["unpair", "--json", name.as_str().expect("a name")]).expect("unpaired");
+    assert!(told.contains("\"in_force\": true"), "{told}");
+    pair.wait_until_down();
+    assert_eq!(pair.home.program.ask_json(&["status", "--json"]).expect("status")["edges"], serde_json::json!([]));
+    // The edge still holds its mail for it.
+    deliver(&pair, 2, ALICE);
+    pair.pair_by_code(0).expect("paired again");
+    expect_delivered(&pair, ALICE, &[1, 2]);
+}
+
+#[test]
 fn a_running_edge_tells_who_came_and_a_code_is_good_once() {
     let pair = unpaired();
     let address = pair.edge().doors.tunnel.to_string();

@@ -375,7 +375,7 @@ struct Turned {
 
 fn not_listed(name: &str, own: &[HomeConfig], file: &PairedFile) -> String {
     if let Some(home) = own.iter().find(|home| home.name == name && home.origin != Origin::Paired) {
-        return format!("{name} stands in {}: take that [[home]] out there, then restart the edge", home.origin);
+        return format!("{name} stands in {}: take that [[home]] out there, then: gatepost-edge reload", home.origin);
     }
     let names: Vec<_> = file.homes.iter().map(|home| home.name.as_str()).collect();
     if names.is_empty() {

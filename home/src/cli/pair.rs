@@ -88,7 +88,7 @@ pub(super) fn pair(context: &Context<'_>, args: &PairArgs) -> Result<(), Failure
     if let Err(error) = durable::replace_file(context.config, text.as_bytes()) {
         print(&edit::to_paste(&edge))?;
         return Err(anyhow::Error::msg(format!(
-            "the edge has this home now, but {error}; write the table above into {}{}, and restart gatepost-home",
+            "the edge has this home now, but {error}; write the table above into {}{}, then: gatepost-home reload",
             context.config.display(),
             replaced.map(|name| format!(" in place of the one of {name}")).unwrap_or_default()
         ))
@@ -136,7 +136,7 @@ pub(super) fn unpair(context: &Context<'_>, args: &UnpairArgs) -> Result<(), Fai
     Config::check_text(context.config, &left)?;
     durable::replace_file(context.config, left.as_bytes()).map_err(|error| {
         anyhow::Error::msg(format!(
-            "{error}; take the [[edge]] called {} out of {} by hand, and restart gatepost-home",
+            "{error}; take the [[edge]] called {} out of {} by hand, then: gatepost-home reload",
             args.name,
             context.config.display()
         ))
@@ -235,7 +235,9 @@ impl TakenIn {
         match self {
             Self::Yes => eprintln!("The running home has taken {what} in."),
             Self::NotRunning => eprintln!("The home does not run; it knows when it is started: gatepost-home run"),
-            Self::No(why) => eprintln!("The running home has not taken {what} in yet ({why}): restart gatepost-home"),
+            Self::No(why) => {
+                eprintln!("The running home has not taken {what} in ({why}); when that is mended: gatepost-home reload")
+            }
         }
     }
 }
