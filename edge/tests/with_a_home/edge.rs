@@ -35,6 +35,11 @@ impl World {
 
     /// The same, with a DNS server to ask.
     pub fn start_asking(dns: SocketAddr, home_wait: &str, limits: &str) -> Self {
+        Self::start_asking_with(dns, home_wait, limits, "")
+    }
+
+    /// The same, with more settings of its own.
+    pub fn start_asking_with(dns: SocketAddr, home_wait: &str, limits: &str, settings: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("home.pem");
@@ -43,7 +48,7 @@ impl World {
         std::fs::write(directory.path().join("cert.pem"), certificate.cert.pem()).expect("written");
         std::fs::write(directory.path().join("key.pem"), certificate.signing_key.serialize_pem()).expect("written");
         let config = format!(
-            "hostname = \"mail.example.org\"\nstate = \"{state}\"\n\
+            "hostname = \"mail.example.org\"\nstate = \"{state}\"\n{settings}\
              [listen]\nsmtp = \"127.0.0.1:0\"\nsubmissions = \"127.0.0.1:0\"\ntunnel = \"127.0.0.1:0\"\n\
              [tls]\ncertificate = \"{base}/cert.pem\"\nkey = \"{base}/key.pem\"\n\
              [dns]\nservers = [\"{dns}\"]\n\

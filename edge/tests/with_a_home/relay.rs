@@ -22,6 +22,7 @@ use crate::admission::envelope;
 use crate::client::message;
 use crate::edge::{WAIT_MAX, World};
 use crate::home::Home;
+use crate::relay_by_mx::hosts_dns;
 
 const ATTEMPT: AttemptId = AttemptId([3; 16]);
 
@@ -77,6 +78,10 @@ async fn begin(home: &Home, address: SocketAddr, to: &[&str]) -> Stream {
 
 async fn begin_as(attempt: AttemptId, home: &Home, address: SocketAddr, to: &[&str]) -> Stream {
     let hop = WireHop::Host { host: address.ip().to_string(), port: address.port(), tls: WireHopTls::Off, login: None };
+    begin_hop(attempt, home, hop, to).await
+}
+
+async fn begin_hop(attempt: AttemptId, home: &Home, hop: WireHop, to: &[&str]) -> Stream {
     let request = Request::Relay(Box::new(Relay {
         attempt,
         trace: [1; 10],
@@ -225,6 +230,81 @@ async fn few_messages_wait_and_none_outlives_its_session() {
         }
     };
     timeout(WAIT_MAX, all_gone).await.expect("what nobody waits for is given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_never_answer_keep_no_other_message_from_going_out() {
+    let world = World::start_with("60 s", "relays = 1\n");
+    let home = Home::connect(&world).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut waiting = Vec::new();
+    for id in [4, 5, 6, 7] {
+        let address = silent.local_addr().expect("an address");
+        waiting.push(begin_as(AttemptId([id; 16]), &home, address, &["good@world.example"]).await);
+    }
+    let (address, got) = host().await;
+    let body = message(1000);
+    let mut stream = begin(&home, address, &["good@world.example"]).await;
+    send(&mut stream, &body, tally(&body)).await;
+    let RelayStep::Ended(done, _) = stream.record().await.expect("an end") else { panic!("not the end") };
+    assert!(matches!(done.outcomes.as_slice(), [WireOutcome::Accepted(_)]), "{done:?}");
+    assert_eq!(got.await.expect("told"), Some(body));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_to_our_own_door_is_refused_as_a_loop() {
+    let world = World::start("60 s");
+    let home = Home::connect(&world).await;
+    let mut stream = begin(&home, world.smtp(), &["good@world.example"]).await;
+    let RelayStep::Ended(done, _) = stream.record().await.expect("a step") else { panic!("it was connected") };
+    let [WireOutcome::Refused(reply)] = done.outcomes.as_slice() else { panic!("{done:?}") };
+    assert_eq!(Reply::from(reply.clone()), Reply::loops_back("127.0.0.1", "mail.example.org"));
+    assert!(Reply::from(reply.clone()).to_string().starts_with("554 5.4.6 Mail for 127.0.0.1 loops back to myself"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_host_with_two_families_is_reached_over_the_one_that_answers() {
+    // Nothing listens on this port of ::1.
+    let (address, got) = host().await;
+    let dns = hosts_dns(&["127.0.0.1", "::1"]).await;
+    let world = World::start_asking_with(dns, "60 s", "", "outbound_ipv6 = true\n");
+    let home = Home::connect(&world).await;
+    let hop = WireHop::Host { host: "both.example".into(), port: address.port(), tls: WireHopTls::Off, login: None };
+    let body = message(1000);
+    let mut stream = begin_hop(ATTEMPT, &home, hop, &["good@world.example"]).await;
+    send(&mut stream, &body, tally(&body)).await;
+    let RelayStep::Ended(done, _) = stream.record().await.expect("an end") else { panic!("not the end") };
+    assert!(done.remote.is_some_and(|remote| remote.contains("[127.0.0.1]")));
+    assert_eq!(got.await.expect("told"), Some(body));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipv6_comes_first_where_it_is_on_and_last_where_it_is_off() {
+    for (settings, wanted) in [("outbound_ipv6 = true\n", "[::1]"), ("", "[127.0.0.1]")] {
+        // One port, both families.
+        let (four, six) = loop {
+            let four = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let port = four.local_addr().expect("an address").port();
+            if let Ok(six) = TcpListener::bind(("::1", port)).await {
+                break (four, six);
+            }
+        };
+        let port = four.local_addr().expect("an address").port();
+        for listener in [four, six] {
+            tokio::spawn(async move {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                converse(stream).await
+            });
+        }
+        let world = World::start_asking_with(hosts_dns(&["127.0.0.1", "::1"]).await, "60 s", "", settings);
+        let home = Home::connect(&world).await;
+        let hop = WireHop::Host { host: "both.example".into(), port, tls: WireHopTls::Off, login: None };
+        let body = message(1000);
+        let mut stream = begin_hop(ATTEMPT, &home, hop, &["good@world.example"]).await;
+        send(&mut stream, &body, tally(&body)).await;
+        let RelayStep::Ended(done, _) = stream.record().await.expect("an end") else { panic!("not the end") };
+        assert!(done.remote.as_ref().is_some_and(|remote| remote.contains(wanted)), "{settings:?}: {done:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,21 @@ impl Chain {
         Ok(chain)
     }
 
+    /// Two Postfix under `folder`: one at home, which sends all to one on the rented server, which sends all to `world`.
+    pub fn outbound(folder: &Path, world: SocketAddr) -> Result<Self> {
+        let (edge, home) = (free_port()?, free_port()?);
+        certificate(folder, "example.test")?;
+        let smtp = SocketAddr::from((Ipv4Addr::LOCALHOST, home));
+        let mut chain = Self { smtp, mail: folder.join("mail"), processes: Vec::new() };
+        let relay = |port: u16| format!("relayhost = [127.0.0.1]:{port}\n");
+        chain.postfix(folder, "chain-edge", edge, &relay(world.port()))?;
+        chain.postfix(folder, "chain-home", home, &relay(edge))?;
+        for port in [edge, home] {
+            wait_for("Postfix", || Ok(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()))?;
+        }
+        Ok(chain)
+    }
+
     /// Where a recipient's mail lies.
     pub fn maildir(&self, recipient: &str) -> PathBuf {
         self.mail.join(recipient)

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use gatepost_runtime::clock::Clock;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -32,6 +34,10 @@ pub struct Plan {
     pub octets: usize,
     /// A new connection for each message.
     pub reconnect: bool,
+    /// Who sends them.
+    pub sender: String,
+    /// The sender's password: TLS from the first byte, then a login. Without: STARTTLS, and none.
+    pub password: Option<String>,
     /// Who gets them.
     pub recipient: String,
     /// Distinguishes this run's messages from all others.
@@ -92,9 +98,9 @@ async fn client(
         let start = clock.now();
         let mut client = match connection.take() {
             Some(client) => client,
-            None => Client::connect(plan.target, &tls).await?,
+            None => Client::connect(&plan, &tls).await?,
         };
-        seen.replies.push(client.send(&plan.recipient, &message, &clock).await?);
+        seen.replies.push(client.send(&plan, &message, &clock).await?);
         if plan.reconnect {
             client.quit().await?;
             seen.sessions.push(clock.now() - start);
@@ -109,6 +115,27 @@ async fn client(
     Ok(seen)
 }
 
+/// Connections that do nothing, greeted and secured, until dropped.
+#[derive(Debug)]
+pub struct Idle(Vec<Client>);
+
+/// Opens so many, one after another.
+pub async fn idle(plan: &Plan, count: usize) -> Result<Idle> {
+    let tls = TlsConnector::from(Arc::new(client_config()?));
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(Client::connect(plan, &tls).await?);
+    }
+    Ok(Idle(clients))
+}
+
+impl Idle {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// A whole message, dot-stuffed, with the final dot.
 fn message(plan: &Plan, number: usize) -> Vec<u8> {
     let mut body = Vec::with_capacity(plan.octets + 80);
@@ -119,8 +146,9 @@ fn message(plan: &Plan, number: usize) -> Vec<u8> {
         line += 1;
     }
     let mut message = format!(
-        "From: Load <load@load.example>\r\nTo: <{}>\r\nSubject: message {number}\r\nDate: Fri, 20 Nov 2026 12:00:00 +0000\r\n\
+        "From: Load <{}>\r\nTo: <{}>\r\nSubject: message {number}\r\nDate: Fri, 20 Nov 2026 12:00:00 +0000\r\n\
          Message-ID: <{}.{number}@load.example>\r\nX-Body-Digest: {}\r\n\r\n",
+        plan.sender,
         plan.recipient,
         plan.run,
         digest(&body)
@@ -132,16 +160,29 @@ fn message(plan: &Plan, number: usize) -> Vec<u8> {
 }
 
 /// One connection, greeted and secured.
+#[derive(Debug)]
 struct Client {
     stream: TlsStream<TcpStream>,
     buffer: Vec<u8>,
 }
 
 impl Client {
-    async fn connect(target: SocketAddr, tls: &TlsConnector) -> Result<Self> {
-        let mut tcp = TcpStream::connect(target).await?;
+    async fn connect(plan: &Plan, tls: &TlsConnector) -> Result<Self> {
+        let mut tcp = TcpStream::connect(plan.target).await?;
         tcp.set_nodelay(true)?;
         let mut buffer = Vec::new();
+        if let Some(password) = &plan.password {
+            let stream = tls.connect(ServerName::try_from("home.example.test")?, tcp).await?;
+            let mut client = Self { stream, buffer };
+            replies(&mut client.stream, &mut client.buffer, &[220]).await?;
+            let login = BASE64.encode(format!("\0{}\0{password}", plan.sender));
+            for (command, code) in [("EHLO load.example".to_owned(), 250), (format!("AUTH PLAIN {login}"), 235)] {
+                client.stream.write_all(format!("{command}\r\n").as_bytes()).await?;
+                client.stream.flush().await?;
+                replies(&mut client.stream, &mut client.buffer, &[code]).await?;
+            }
+            return Ok(client);
+        }
         replies(&mut tcp, &mut buffer, &[220]).await?;
         tcp.write_all(b"EHLO load.example\r\n").await?;
         replies(&mut tcp, &mut buffer, &[250]).await?;
@@ -154,8 +195,8 @@ impl Client {
         Ok(client)
     }
 
-    async fn send(&mut self, recipient: &str, message: &[u8], clock: &Clock) -> Result<Duration> {
-        let commands = format!("MAIL FROM:<load@load.example>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n");
+    async fn send(&mut self, plan: &Plan, message: &[u8], clock: &Clock) -> Result<Duration> {
+        let commands = format!("MAIL FROM:<{}>\r\nRCPT TO:<{}>\r\nDATA\r\n", plan.sender, plan.recipient);
         self.stream.write_all(commands.as_bytes()).await?;
         self.stream.flush().await?;
         replies(&mut self.stream, &mut self.buffer, &[250, 250, 354]).await?;

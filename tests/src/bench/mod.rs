@@ -5,5 +5,6 @@ pub mod bare;
 pub mod chain;
 pub mod check;
 pub mod load;
+pub mod outbound;
 pub mod pair;
 pub mod usage;

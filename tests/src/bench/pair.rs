@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use super::chain::wait_for;
 
+/// The account's password.
+pub const PASSWORD: &str = "bench-password";
+
 /// Runs until dropped.
 #[derive(Debug)]
 pub struct Pair {
@@ -42,6 +45,8 @@ pub struct EdgeFacts {
 /// `home` of `pair.json`.
 #[derive(Debug, Deserialize)]
 pub struct HomeFacts {
+    /// Where accounts send from.
+    pub submissions: SocketAddr,
     /// The process.
     pub pid: u32,
 }
@@ -54,12 +59,13 @@ pub struct AccountFacts {
 }
 
 impl Pair {
-    /// Starts it with one account, `recipient`, under `folder`.
-    pub fn start(binary: &Path, folder: &Path, recipient: &str) -> Result<Self> {
+    /// Starts it with one account, `recipient`, under `folder`; its mail to the world goes to `world`.
+    pub fn start(binary: &Path, folder: &Path, recipient: &str, world: SocketAddr) -> Result<Self> {
         let ready = folder.join("ready");
         let domain = recipient.rsplit_once('@').map(|(_, domain)| domain).context("a recipient needs a domain")?;
         let process = Command::new(binary)
-            .args(["--domain", domain, "--account", &format!("{recipient}:bench-password")])
+            .args(["--domain", domain, "--account", &format!("{recipient}:{PASSWORD}")])
+            .args(["--route", &format!("*={world}")])
             // All load comes from one address.
             .args(["--edge-set", "limits.connections_per_address=1000", "--edge-set", "limits.connections=2000"])
             .arg("--state")

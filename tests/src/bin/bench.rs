@@ -9,14 +9,20 @@ use clap::Parser;
 use gatepost_runtime::clock::Clock;
 use gatepost_tests::bench::chain::{Chain, wait_for};
 use gatepost_tests::bench::load::{self, Plan, Seen};
-use gatepost_tests::bench::pair::Pair;
+use gatepost_tests::bench::outbound::Sink;
+use gatepost_tests::bench::pair::{PASSWORD, Pair};
 use gatepost_tests::bench::usage::{self, percentile};
 use gatepost_tests::bench::{bare, check};
 
 const RECIPIENT: &str = "alice@example.test";
+const FRIEND: &str = "friend@elsewhere.example";
 const SESSIONS: usize = 16;
+const OUTBOUND_SESSIONS: usize = 8;
+const IDLE_SESSIONS: usize = 1000;
 const SMALL_OCTETS: usize = 4 * 1024;
 const BIG_OCTETS: usize = 50_000_000;
+/// Nothing goes out slower than this unless it hangs.
+const OUTBOUND_MAX: Duration = Duration::from_mins(10);
 
 /// Measures the pair beside the stack people run today.
 #[derive(Debug, Parser)]
@@ -33,6 +39,9 @@ struct Arguments {
     /// Only this one of `pair` and `chain`.
     #[arg(long)]
     only: Option<String>,
+    /// Only what goes out, and what idle sessions cost.
+    #[arg(long)]
+    outbound: bool,
     /// The `pair` program.
     #[arg(long)]
     pair: Option<PathBuf>,
@@ -93,12 +102,14 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     let mut subjects = Vec::new();
     let pair_folder = folder.path().join("pair");
     std::fs::create_dir(&pair_folder)?;
+    let sink = Sink::start().await?;
     let pair = match &arguments.running {
         Some(json) => Some(Pair::running(json)?),
-        None => wanted("pair").then(|| Pair::start(&binary, &pair_folder, RECIPIENT)).transpose()?,
+        None => wanted("pair").then(|| Pair::start(&binary, &pair_folder, RECIPIENT, sink.address)).transpose()?,
     };
     if let Some(pair) = &pair {
         at_rest(pair)?;
+        idle_sessions(pair).await?;
         subjects.push(Subject {
             name: "pair",
             target: pair.facts.edge.smtp,
@@ -119,18 +130,101 @@ async fn measure(arguments: &Arguments) -> Result<()> {
             folder: &chain_folder,
         });
     }
-    for (label, sessions, reconnect) in [
-        ("kept connections", SESSIONS, false),
-        ("one connection a message", SESSIONS, true),
-        ("one client", 1, true),
-        ("one kept client", 1, false),
-    ] {
-        small_messages(arguments, folder.path(), &subjects, label, sessions, reconnect).await?;
+    if !arguments.outbound {
+        for (label, sessions, reconnect) in [
+            ("kept connections", SESSIONS, false),
+            ("one connection a message", SESSIONS, true),
+            ("one client", 1, true),
+            ("one kept client", 1, false),
+        ] {
+            small_messages(arguments, folder.path(), &subjects, label, sessions, reconnect).await?;
+        }
+        if let Some(pair) = &pair {
+            big_messages(pair, &subjects[0]).await?;
+        }
     }
-    match &pair {
-        Some(pair) => big_messages(pair, &subjects[0]).await,
-        None => Ok(()),
+    drop(chain);
+    outbound_messages(arguments, folder.path(), pair.as_ref(), &sink, wanted("chain")).await
+}
+
+fn plan(target: std::net::SocketAddr) -> Plan {
+    Plan {
+        target,
+        sessions: 1,
+        messages: 0,
+        octets: SMALL_OCTETS,
+        reconnect: false,
+        sender: "load@load.example".to_owned(),
+        password: None,
+        recipient: RECIPIENT.to_owned(),
+        run: String::new(),
     }
+}
+
+/// What a client costs that greeted, made the connection secure, and does nothing.
+async fn idle_sessions(pair: &Pair) -> Result<()> {
+    let pid = pair.facts.edge.pid;
+    let plan = plan(pair.facts.edge.smtp);
+    // What the first connections bring for good is not theirs.
+    drop(load::idle(&plan, SESSIONS).await?);
+    let before = usage::memory(pid)?.now_kib;
+    let idle = load::idle(&plan, IDLE_SESSIONS).await?;
+    let each = usage::memory(pid)?.now_kib.saturating_sub(before) as f64 / idle.count() as f64;
+    println!("idle: {} sessions on 25 after STARTTLS and EHLO, {each:.1} KiB each", idle.count());
+    Ok(())
+}
+
+/// From the first submission at home to the last message in the sink.
+async fn outbound_messages(
+    arguments: &Arguments,
+    folder: &Path,
+    pair: Option<&Pair>,
+    sink: &Sink,
+    with_chain: bool,
+) -> Result<()> {
+    let chain_folder = folder.join("outbound");
+    std::fs::create_dir(&chain_folder)?;
+    std::fs::set_permissions(&chain_folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let chain = with_chain.then(|| Chain::outbound(&chain_folder, sink.address)).transpose()?;
+    let mut subjects = Vec::new();
+    if let Some(pair) = pair {
+        let (sender, password) = (RECIPIENT.to_owned(), Some(PASSWORD.to_owned()));
+        let plan = Plan { sender, password, ..plan(pair.facts.home.submissions) };
+        subjects.push(("pair", plan, vec![pair.facts.edge.pid, pair.facts.home.pid]));
+    }
+    if let Some(chain) = &chain {
+        subjects.push(("chain", plan(chain.smtp), chain.pids()));
+    }
+    println!(
+        "\noutbound: {OUTBOUND_SESSIONS} sessions, {SMALL_OCTETS} octets, accepted at home to received by the sink"
+    );
+    println!("round  subject   msg/s  cpu/msg ms");
+    let clock = Clock::real();
+    for round in 0..arguments.rounds {
+        for (name, plan, pids) in &subjects {
+            let run = format!("{name}-outbound-{round}");
+            let messages = arguments.messages;
+            let plan = Plan {
+                sessions: OUTBOUND_SESSIONS,
+                messages,
+                recipient: FRIEND.to_owned(),
+                run: run.clone(),
+                ..plan.clone()
+            };
+            let (cpu, start) = (usage::cpu(pids)?, clock.now());
+            load::run(&plan).await.with_context(|| format!("{name}: see {}", folder.display()))?;
+            while sink.count(&run)? < messages {
+                ensure!(clock.now() - start < OUTBOUND_MAX, "{name}: {} of {messages} came", sink.count(&run)?);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let elapsed = clock.now() - start;
+            let messages = u32::try_from(messages)?;
+            let cpu = usage::cpu(pids)?.saturating_sub(cpu) / messages;
+            let per_second = f64::from(messages) / elapsed.as_secs_f64();
+            println!("{round:<6} {name:<8} {per_second:>6.0}  {:>10.2}", milliseconds(cpu));
+        }
+    }
+    Ok(())
 }
 
 fn at_rest(pair: &Pair) -> Result<()> {
@@ -156,13 +250,11 @@ async fn small_messages(
         for subject in subjects {
             let run = subject
                 .run(Plan {
-                    target: subject.target,
                     sessions,
                     messages,
-                    octets: SMALL_OCTETS,
                     reconnect,
-                    recipient: RECIPIENT.to_owned(),
                     run: format!("{}-{}-{round}", subject.name, label.replace(' ', "-")),
+                    ..plan(subject.target)
                 })
                 .await?;
             println!(
@@ -196,13 +288,11 @@ async fn big_messages(pair: &Pair, subject: &Subject<'_>) -> Result<()> {
     for (label, count) in [("one", 1), ("four at once", 4)] {
         let run = subject
             .run(Plan {
-                target: subject.target,
                 sessions: count,
                 messages: count,
                 octets: BIG_OCTETS,
-                reconnect: false,
-                recipient: RECIPIENT.to_owned(),
                 run: format!("big-{count}"),
+                ..plan(subject.target)
             })
             .await?;
         let elapsed = run.seen.elapsed;

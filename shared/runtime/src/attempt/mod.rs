@@ -287,8 +287,13 @@ impl Attempt {
             return event;
         }
         let now = self.clock.now();
+        let what = match error {
+            DriveError::Broken(error) if error.kind() == io::ErrorKind::TimedOut => "takes nothing we say",
+            DriveError::Broken(error) if error.kind() == io::ErrorKind::ConnectionReset => "broke the connection",
+            _ => "closed the connection",
+        };
         let client = self.connection.machine();
-        client.end(now);
+        client.lost(now, what);
         loop {
             match client.poll(now) {
                 Output::Send(_) => {}

@@ -1,4 +1,6 @@
 use std::path::Path;
+mod hostile;
+
 use std::sync::Arc;
 
 use gatepost_protocol::mail::address::{Address, ReversePath};

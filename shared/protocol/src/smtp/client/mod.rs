@@ -230,6 +230,14 @@ impl Client {
         }
     }
 
+    /// The connection broke: the host "closed the connection", or what else it did. Replies that came before
+    /// still count.
+    pub fn lost(&mut self, now: Instant, what: &str) {
+        while self.take_reply(now) {}
+        let why = format!("The host {what} {}", self.phase.words());
+        self.fail(self.stage(), Reply::connection_lost(&why));
+    }
+
     /// What the server offers, once ready.
     pub fn offered(&self) -> &Offered {
         &self.offered
@@ -349,12 +357,15 @@ impl Client {
     }
 
     fn wait_until(&self) -> Option<Instant> {
-        let limits = &self.config.limits;
         match self.phase {
             Phase::Ready | Phase::SecureDue | Phase::Securing | Phase::Ended => None,
-            Phase::Final(_) => Some(self.waiting_since + limits.final_wait_max),
-            _ => Some(self.waiting_since + limits.reply_wait_max),
+            _ => Some(self.waiting_since + self.reply_wait()),
         }
+    }
+
+    fn reply_wait(&self) -> Duration {
+        let limits = &self.config.limits;
+        if matches!(self.phase, Phase::Final(_)) { limits.final_wait_max } else { limits.reply_wait_max }
     }
 }
 
@@ -373,14 +384,14 @@ impl Machine for Client {
     }
 
     fn end(&mut self, now: Instant) {
-        // Replies that came before the end still count.
-        while self.take_reply(now) {}
-        self.fail(self.stage(), Reply::connection_lost("The host closed the connection"));
+        self.lost(now, "closed the connection");
     }
 
     fn deadline(&mut self, now: Instant) {
         if self.wait_until().is_some_and(|until| now >= until) {
-            self.fail(self.stage(), Reply::connection_lost("The host went silent"));
+            let minutes = self.reply_wait().as_secs() / 60;
+            let why = format!("The host went silent {}: no whole reply within {minutes} minutes", self.phase.words());
+            self.fail(self.stage(), Reply::connection_lost(&why));
         }
     }
 

@@ -36,6 +36,25 @@ pub(super) enum Phase {
     Ended,
 }
 
+impl Phase {
+    /// Where that is, as it completes "The host went silent …".
+    pub(super) fn words(&self) -> &'static str {
+        match self {
+            Self::Greeting => "before its greeting",
+            Self::Ehlo => "after EHLO",
+            Self::Helo => "after HELO",
+            Self::StartTls => "after STARTTLS",
+            Self::SecureDue | Self::Securing => "in the TLS handshake",
+            Self::Login(_) => "in the login",
+            Self::Ready => "between messages",
+            Self::Transaction(transaction) => transaction.words(),
+            Self::Body(..) => "in the message",
+            Self::Final(_) => "after the final dot",
+            Self::Quitting | Self::Ended => "at the end",
+        }
+    }
+}
+
 /// A login under way.
 #[derive(Debug)]
 pub(super) struct Login {

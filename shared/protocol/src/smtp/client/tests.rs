@@ -497,6 +497,22 @@ fn silence_ends_the_connection() {
 }
 
 #[test]
+fn a_reply_that_comes_octet_by_octet_must_be_whole_in_time() {
+    let mut talk = Talk::ready(smtp(), "PIPELINING");
+    talk.start(&["x@y.z"]);
+    for octet in ["2", "5", "0", " "] {
+        talk.now += Duration::from_mins(1);
+        talk.hear(octet);
+        talk.client.deadline(talk.now);
+    }
+    talk.now += Duration::from_mins(1);
+    talk.client.deadline(talk.now);
+    talk.drain();
+    assert_eq!(talk.outcomes(), ["~451"]);
+    assert_eq!(talk.failure(), (Stage::Transaction, 451));
+}
+
+#[test]
 fn quits() {
     let mut talk = Talk::ready(smtp(), "");
     talk.client.quit(talk.now);

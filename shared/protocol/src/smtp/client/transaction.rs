@@ -124,6 +124,18 @@ impl Transaction {
         self.utf8 = self.offered.smtputf8 && (message_needs_utf8 || recipient_needs_utf8);
     }
 
+    /// Which reply is missing.
+    pub(super) fn words(&self) -> &'static str {
+        match self.unanswered.front() {
+            Some(Command::Rset) => "after RSET",
+            Some(Command::Mail) => "after MAIL",
+            Some(Command::Rcpt(_)) => "after RCPT",
+            Some(Command::Data) => "after DATA",
+            Some(Command::Dot) => "after the final dot",
+            None => "in the transaction",
+        }
+    }
+
     /// Every recipient has its outcome.
     pub(super) fn is_over(&self) -> bool {
         self.outcomes.iter().all(Option::is_some)
