@@ -96,10 +96,10 @@ impl Message {
                 }
                 draft.write(&fields)
             }
-            Body::File { file, skip, .. } => {
+            Body::File { file, skip, octets } => {
                 fields.extend_from_slice(&self.front);
                 draft.write(&fields)?;
-                draft.append_file(file, *skip).map(|_| ())
+                draft.append_file(file, *skip, skip.saturating_add(*octets)).map(|_| ())
             }
         }
     }

@@ -6,7 +6,7 @@ use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::Options;
 use gatepost_tests::world::message;
 
-use super::{ALICE, STRANGER, expect_delivered, expect_in_sink, pair, started};
+use super::{ALICE, STRANGER, expect_delivered, expect_in_sink, fields, only_message, pair, started, values};
 
 /// Waits until the only story of this word holds all these, and gives it.
 fn told(pair: &Pair, what: &str, parts: &[&str]) -> String {
@@ -24,6 +24,12 @@ fn deliver(pair: &Pair, number: u64) {
     assert_eq!(answer.code, 250, "{answer:?}");
 }
 
+/// As it stands in the one message alice has.
+fn message_id(pair: &Pair) -> String {
+    let message = only_message(pair, ALICE);
+    values(&fields(&message), "Message-ID").first().map(|id| (*id).to_owned()).expect("the message has one")
+}
+
 #[test]
 fn a_delivered_message_is_told_from_both_machines() {
     let pair = pair();
@@ -35,6 +41,7 @@ fn a_delivered_message_is_told_from_both_machines() {
     let trace = story.split_whitespace().next().expect("an id").to_owned();
     assert_eq!(told(&pair, &trace, &[]), story, "by its id, too");
     assert_eq!(told(&pair, "ALICE@EXAMPLE", &[]), story, "in whatever case, and by the recipient");
+    assert_eq!(told(&pair, &message_id(&pair), &[]), story, "by its Message-ID");
     let json = pair.home.program.ask_json(&["trace", &trace, "--json"]).expect("json");
     let machines: Vec<&str> = json["messages"][0]["steps"]
         .as_array()
@@ -76,8 +83,9 @@ fn a_message_on_its_way_out_tells_what_the_next_host_said() {
     let sent = message::numbered(1, ALICE, "friend@elsewhere.example", 2000);
     let answer = client.deliver(ALICE, &["friend@elsewhere.example"], &sent).expect("answered");
     assert_eq!(answer.code, 250, "{answer:?}");
-    let story =
-        told(&pair, "friend@elsewhere", &["could not yet hand it over for friend@elsewhere.example", "attempt 2"]);
+    let parts =
+        ["logged in as alice@example.org", "could not yet hand it over for friend@elsewhere.example", "attempt 2"];
+    let story = told(&pair, "friend@elsewhere", &parts);
     assert!(story.contains("=> waiting in the queue for friend@elsewhere.example: next attempt "), "{story}");
     assert!(story.contains("because 4"), "the host's own words: {story}");
     pair.sink.defer_all(false);

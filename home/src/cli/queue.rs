@@ -1,6 +1,7 @@
 //! `gatepost-home queue`: what waits to be sent. Asks the running program; while none runs, works on
 //! the files under the lock of the state directory.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -12,8 +13,9 @@ use gatepost_runtime::control::{self, ControlError};
 use gatepost_runtime::durable::StateLock;
 use serde_json::{Value, json};
 
+use crate::database::Database;
 use crate::queue::Queue;
-use crate::queue::command::{Command, Which};
+use crate::queue::command::{Command, Filter, Which};
 use crate::queue::config::Settings;
 use crate::queue::next_hop::Routes;
 
@@ -29,13 +31,21 @@ pub struct QueueArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum QueueCommand {
-    /// List every message that waits.
+    /// List messages that wait, the oldest first.
     List {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Show at most so many (up to 1000).
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        /// Pass over so many first.
+        #[arg(long, default_value_t = 0)]
+        skip: usize,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Show one message and how far each recipient has come.
+    /// Show one message, how far each recipient has come, and what the last answer means.
     Show {
         /// Id as listed (its beginning is enough), or trace id.
         id: String,
@@ -44,52 +54,89 @@ enum QueueCommand {
         json: bool,
     },
     /// Try now, without waiting for the next attempt; all messages if none is named.
-    #[command(visible_alias = "flush")]
-    Retry {
-        /// Id as listed (its beginning is enough), or trace id.
-        #[arg(conflicts_with = "all")]
-        id: Option<String>,
-        /// Every message.
-        #[arg(long)]
-        all: bool,
+    #[command(visible_alias = "retry")]
+    Flush {
+        #[command(flatten)]
+        which: WhichArgs,
     },
     /// Try nothing until it is released.
-    Hold(WhichArgs),
+    Hold(RequiredArgs),
     /// Let a held message go on.
-    Release(WhichArgs),
+    Release(RequiredArgs),
     /// Remove a message for good, telling nobody.
-    Drop(WhichArgs),
+    Drop(RequiredArgs),
 }
 
-#[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = false)]
+#[derive(Clone, Debug, Default, Args)]
+struct FilterArgs {
+    /// Messages with this recipient still to be reached.
+    #[arg(long, value_name = "ADDRESS")]
+    to: Option<String>,
+    /// Messages of this sender ("" or "<>": reports, which have none).
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<String>,
+    /// Messages with a recipient of this domain still to be reached.
+    #[arg(long)]
+    domain: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
 struct WhichArgs {
     /// Id as listed (its beginning is enough), or trace id.
+    #[arg(conflicts_with_all = ["all", "to", "from", "domain"])]
     id: Option<String>,
     /// Every message.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["to", "from", "domain"])]
     all: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The same where to name nothing must not mean everything.
+#[derive(Clone, Debug, Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["id", "all", "to", "from", "domain"])))]
+struct RequiredArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+}
+
+impl From<FilterArgs> for Which {
+    fn from(args: FilterArgs) -> Self {
+        let FilterArgs { to, from, domain } = args;
+        if to.is_none() && from.is_none() && domain.is_none() {
+            return Self::All;
+        }
+        let from = from.map(|from| from.trim_matches(['<', '>']).to_owned());
+        Self::Those(Filter { to, from, domain, ..Filter::default() })
+    }
 }
 
 impl From<WhichArgs> for Which {
     fn from(args: WhichArgs) -> Self {
-        args.id.map_or(Self::All, Self::One)
+        args.id.map_or_else(|| args.filter.into(), Self::One)
     }
 }
 
 /// Performs the command on this state directory. An error is for people: exit code 1.
 pub fn run(args: QueueArgs, state: &Path, settings: Settings) -> anyhow::Result<()> {
+    let as_json = match &args.command {
+        QueueCommand::List { json, .. } | QueueCommand::Show { json, .. } => *json,
+        QueueCommand::Flush { which } => which.json,
+        QueueCommand::Hold(which) | QueueCommand::Release(which) | QueueCommand::Drop(which) => which.which.json,
+    };
     let (command, view): (Command, fn(&Value) -> String) = match args.command {
-        QueueCommand::List { json: true } => (Command::List, pretty),
-        QueueCommand::List { json: false } => (Command::List, table),
-        QueueCommand::Show { id, json: true } => (Command::Show { id }, pretty),
-        QueueCommand::Show { id, json: false } => (Command::Show { id }, story),
-        QueueCommand::Retry { id, .. } => (Command::Retry(id.map_or(Which::All, Which::One)), changed),
-        QueueCommand::Hold(which) => (Command::Hold(which.into()), changed),
-        QueueCommand::Release(which) => (Command::Release(which.into()), changed),
-        QueueCommand::Drop(which) => (Command::Drop(which.into()), changed),
+        QueueCommand::List { filter, limit, skip, .. } => (Command::List { which: filter.into(), skip, limit }, table),
+        QueueCommand::Show { id, .. } => (Command::Show { id }, story),
+        QueueCommand::Flush { which } => (Command::Flush(which.into()), changed),
+        QueueCommand::Hold(which) => (Command::Hold(which.which.into()), changed),
+        QueueCommand::Release(which) => (Command::Release(which.which.into()), changed),
+        QueueCommand::Drop(which) => (Command::Drop(which.which.into()), changed),
     };
     let answer = perform(command, state, settings)?;
+    let view = if as_json { pretty } else { view };
     match io::stdout().write_all(view(&answer).as_bytes()) {
         // Whoever read it has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -103,7 +150,8 @@ pub(super) fn perform(command: Command, state: &Path, settings: Settings) -> any
         Ok(answer) => Ok(answer),
         Err(ControlError::NotRunning(_)) => {
             let _lock = StateLock::take(state)?;
-            let (queue, set_aside) = Queue::open(state, settings, Routes::default(), Clock::real())?;
+            let database = Database::open(state)?;
+            let (queue, set_aside) = Queue::open(state, database, settings, Routes::default(), Clock::real())?;
             for file in set_aside {
                 eprintln!("set aside in queue/damaged: {}: {}", file.name, file.why);
             }
@@ -118,8 +166,12 @@ fn pretty(answer: &Value) -> String {
 }
 
 fn changed(answer: &Value) -> String {
-    let count = answer["changed"].as_array().map_or(0, Vec::len);
-    format!("{count} message{}\n", if count == 1 { "" } else { "s" })
+    let count = answer["changed"].as_u64().unwrap_or_default();
+    let mut text = format!("{count} message{}\n", if count == 1 { "" } else { "s" });
+    if let (Some(others @ 1..), Some(why)) = (answer["unchanged"].as_u64(), answer["why"].as_str()) {
+        let _ = writeln!(text, "{others} could not be changed; the first: {why}");
+    }
+    text
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -140,6 +192,7 @@ fn table(answer: &Value) -> String {
     table.set_header(["ID", "RECEIVED", "OCTETS", "SENDER", "RECIPIENT", "STATE", "NEXT", "LAST ANSWER"]);
     for message in messages {
         let id = text(message, "id");
+        let more = message["more_recipients"].as_u64().unwrap_or_default();
         let next = if message["held"].is_string() { "held" } else { text(message, "next") };
         for (nth, recipient) in list(message, "recipients").iter().enumerate() {
             let once = |value: String| if nth == 0 { value } else { String::new() };
@@ -154,8 +207,42 @@ fn table(answer: &Value) -> String {
                 text(recipient, "last").to_owned(),
             ]);
         }
+        if more > 0 {
+            table.add_row(["", "", "", "", &format!("and {more} more")]);
+        }
     }
-    format!("{table}\n")
+    format!("{table}\n{}", totals(answer, messages.len()))
+}
+
+/// What a listing of some says of all.
+fn totals(answer: &Value, shown: usize) -> String {
+    let number = |name: &str| answer[name].as_u64().unwrap_or_default();
+    let mut lines = String::new();
+    let (fitting, skipped) = (number("fitting"), number("skipped"));
+    let last = skipped + shown as u64;
+    if (skipped, last) != (0, fitting) {
+        let _ = writeln!(lines, "{} to {last} of {fitting} shown (--skip, --limit)", skipped + 1);
+    }
+    let _ = writeln!(lines, "{} in the queue, {} of them held", number("total"), number("held"));
+    for destination in list(answer, "destinations") {
+        let _ = writeln!(lines, "{}: {}", text(destination, "to"), pace(destination));
+    }
+    lines
+}
+
+/// Why mail for a destination waits.
+fn pace(destination: &Value) -> String {
+    let mut words = vec![format!("{} wait", destination["waiting"])];
+    if let Some(seconds) = destination["left_alone_s"].as_u64() {
+        words.push(format!("it can't be reached and is tried again in {} min", seconds.div_ceil(60)));
+    }
+    if let Some(per_minute) = destination["per_minute"].as_u64() {
+        words.push(format!("it asks for less: held to {per_minute} a minute, {} at once", destination["at_once"]));
+    }
+    if let Some(reply) = destination["last"]["reply"].as_str() {
+        words.push(format!("last: {reply}"));
+    }
+    words.join("; ")
 }
 
 fn story(entry: &Value) -> String {
@@ -166,6 +253,7 @@ fn story(entry: &Value) -> String {
         format!("login     {}", text(entry, "login")),
         format!("received  {}", text(entry, "received")),
         format!("octets    {}", entry["octets"]),
+        format!("expires   {}", text(entry, "expires")),
     ];
     if let Some(why) = entry["held"].as_str() {
         lines.push(format!("held      {why}"));
@@ -188,6 +276,15 @@ fn story(entry: &Value) -> String {
             let words: Vec<&str> = list(&last["reply"], "lines").iter().filter_map(Value::as_str).collect();
             let code = &last["reply"]["code"];
             lines.push(format!("          {}, {remote}: {code} {}", text(last, "at"), words.join(" ")));
+        }
+        let means = &recipient["means"];
+        if means.is_object() {
+            lines.push(format!("          what it means: {}", text(means, "what")));
+            lines.push(format!("          what to do:    {}", text(means, "remedy")));
+        }
+        if recipient["destination"].is_object() {
+            let destination = &recipient["destination"];
+            lines.push(format!("          {}: {}", text(destination, "to"), pace(destination)));
         }
     }
     lines.push(String::new());
@@ -212,19 +309,25 @@ mod tests {
     }
 
     #[test]
-    fn commands_name_one_or_all() {
+    fn commands_name_one_or_some_or_all() {
         for (line, is_good) in [
             ("queue list", true),
             ("queue list --json", true),
+            ("queue list --domain example.com --limit 5 --skip 10", true),
             ("queue show 0101", true),
             ("queue show", false),
             ("queue retry", true),
             ("queue flush --all", true),
+            ("queue flush --domain example.com", true),
             ("queue retry 0101 --all", false),
             ("queue hold", false),
+            ("queue hold --from a@example.org --to b@example.com", true),
             ("queue drop 0101", true),
-            ("queue drop --all", true),
+            ("queue drop --all --json", true),
+            ("queue drop --json", false),
             ("queue drop 0101 --all", false),
+            ("queue drop 0101 --to b@example.com", false),
+            ("queue drop --all --to b@example.com", false),
             ("queue fly", false),
         ] {
             assert_eq!(parse(line).is_ok(), is_good, "{line}");
@@ -239,12 +342,31 @@ mod tests {
         queue.prepare(entry, &message()).expect("prepared").commit().expect("committed");
         drop(queue);
         let ask = |command| perform(command, state.path(), settings());
-        let listed = table(&ask(Command::List).expect("listed"));
+        let list = || ask(Command::List { which: Which::All, skip: 0, limit: 50 }).expect("listed");
+        let listed = table(&list());
         assert!(listed.contains("01010101") && listed.contains("bob@example.com"), "{listed}");
+        assert!(listed.ends_with("1 in the queue, 0 of them held\n"), "{listed}");
         let shown = story(&ask(Command::Show { id: "0101".into() }).expect("shown"));
         assert!(shown.contains("recipient carol@example.com: waiting"), "{shown}");
         assert_eq!(changed(&ask(Command::Drop(Which::All)).expect("dropped")), "1 message\n");
-        assert_eq!(table(&ask(Command::List).expect("listed")), "The queue is empty.\n");
+        assert_eq!(table(&list()), "The queue is empty.\n");
         assert!(ask(Command::Show { id: "0101".into() }).is_err());
+    }
+
+    #[test]
+    fn a_listing_of_some_says_how_many_there_are() {
+        let state = tempfile::tempdir().expect("a folder");
+        let (queue, _) = open(state.path());
+        for n in 1..=5 {
+            queue
+                .prepare(new_entry(n, &["bob@example.com"]), &message())
+                .expect("prepared")
+                .commit()
+                .expect("committed");
+        }
+        let some = queue.command(Command::List { which: Which::All, skip: 1, limit: 2 }).expect("listed");
+        let text = table(&some);
+        assert!(text.contains("02020202") && text.contains("03030303") && !text.contains("04040404"), "{text}");
+        assert!(text.contains("2 to 3 of 5 shown"), "{text}");
     }
 }

@@ -8,7 +8,7 @@ use gatepost_runtime::control;
 use serde_json::{Value, json};
 
 use super::{Context, Failure, pretty, print, queue};
-use crate::queue::command::Command;
+use crate::queue::command::{Command, Filter, LISTED_MAX, Which};
 use crate::trace::store::{Kept, Reader};
 use crate::trace::story;
 
@@ -51,7 +51,9 @@ pub(super) fn run(context: &Context<'_>, args: &TraceArgs) -> Result<(), Failure
     stories.reverse();
     let mut waiting = None;
     if stories.iter().any(|(_, steps)| story::is_queued(steps)) {
-        match queue::perform(Command::List, state, config.queue) {
+        let traces = stories.iter().map(|(trace, _)| trace.clone()).collect();
+        let which = Which::Those(Filter { traces, ..Filter::default() });
+        match queue::perform(Command::List { which, skip: 0, limit: LISTED_MAX }, state, config.queue) {
             Ok(listed) => waiting = Some(listed),
             Err(error) => eprintln!("note: the queue can't be asked: {error:#}"),
         }

@@ -111,8 +111,17 @@ fn queue_changes(changes: &mut Changes, old: &queue::config::Settings, new: &que
         in_doubt,
         attempts_max,
         attempts_per_destination_max,
+        per_minute_per_destination_max,
+        warn,
         messages_max,
     } = old;
+    let warned = |warn: &Option<std::time::Duration>| warn.unwrap_or_default();
+    changes.setting("queue.warn", &warned(warn), &warned(&new.warn));
+    changes.setting(
+        "queue.per_minute_per_destination_max",
+        per_minute_per_destination_max,
+        &new.per_minute_per_destination_max,
+    );
     changes.setting("queue.expire", expire, &new.expire);
     changes.setting("queue.retry", retry, &new.retry);
     changes.setting("queue.in_doubt", in_doubt, &new.in_doubt);

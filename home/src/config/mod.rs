@@ -21,7 +21,7 @@ use crate::delivery::config::{Keepers, RawDelivery};
 use crate::edges::EdgeSettings;
 use crate::metrics;
 use crate::queue;
-use crate::queue::next_hop::{RawRoute, Routes};
+use crate::queue::next_hop::{Ourselves, RawRoute, Routes};
 use crate::submission::networks::Networks;
 use crate::trace;
 
@@ -268,6 +268,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
     };
     let relay = relay(&raw, source, &mut warnings)?;
     let keepers = Keepers::check(&raw.delivery, &domains, source)?;
+    let routes = Routes::check(raw.route, &ourselves(&hostname, submissions, &edges), source)?;
     let queue = queue::config::Settings::check(raw.queue, &hostname, postmaster.clone(), source)?;
     Ok(Config {
         file,
@@ -297,7 +298,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
         dns_servers: raw.dns.servers.iter().map(|server| dns_server(server, source)).collect::<Result<_, _>>()?,
         keepers,
         queue,
-        routes: Routes::check(raw.route, source)?,
+        routes,
         trace: trace::Rules::check(&raw.trace, source)?,
         metrics: raw.metrics.check(source)?,
         hostname,
@@ -409,6 +410,20 @@ fn check_dial_address(written: &Placed<String>, source: &Source) -> Result<(), C
             && (Domain::parse(host).is_ok_and(|domain| domain.literal().is_none()))
     });
     if good { Ok(()) } else { Err(source.error(written, "not an address to dial", right)) }
+}
+
+/// Hosts and ports at which mail comes back to us, as far as the config tells.
+fn ourselves(hostname: &str, submissions: Option<SocketAddr>, edges: &[EdgeSettings]) -> Ourselves {
+    let home_ports = submissions.map(|at| at.port()).into_iter().collect();
+    let mut home = vec![hostname.to_owned()];
+    match submissions.map(|at| at.ip()) {
+        Some(ip) if ip.is_unspecified() => home.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned)),
+        Some(ip) => home.push(ip.to_string()),
+        None => {}
+    }
+    let edges =
+        edges.iter().filter_map(|edge| Some(edge.address.rsplit_once(':')?.0.trim_matches(['[', ']']).to_owned()));
+    Ourselves { home, home_ports, edges: edges.collect(), edge_ports: vec![25, 465] }
 }
 
 fn listener(written: &Placed<String>, source: &Source) -> Result<Option<SocketAddr>, ConfigError> {

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::DatabaseError;
 
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     // Accounts and their passwords; aliases (source `@domain` is a catch-all); the ledger of hand-overs. The
     // ledger's rows lie in the order of time as long as no clock is set back.
     "CREATE TABLE account (
@@ -56,6 +56,23 @@ const STEPS: [&str; 3] = [
         made        INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX return_path_made ON return_path (made);",
+    // The outbound queue, in the order it came: what its start needs, and the entry.
+    "CREATE TABLE queue (
+        row         INTEGER PRIMARY KEY,
+        id          BLOB NOT NULL,
+        finished    INTEGER,
+        try_at      INTEGER,
+        look_at     INTEGER,
+        queued      INTEGER NOT NULL,
+        unwarned    INTEGER NOT NULL,
+        held        INTEGER NOT NULL,
+        waiting     INTEGER NOT NULL,
+        deferred    INTEGER NOT NULL,
+        local       INTEGER NOT NULL,
+        domains     TEXT NOT NULL,
+        record      BLOB NOT NULL,
+        checksum    INTEGER NOT NULL
+    ) STRICT;",
 ];
 
 /// Brings the tables up to this build's version; refuses a database of a newer one.

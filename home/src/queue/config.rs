@@ -20,6 +20,10 @@ pub struct RawQueue {
     pub attempts_max: Option<Placed<usize>>,
     /// Attempts at once to one destination.
     pub attempts_per_destination_max: Option<Placed<usize>>,
+    /// Messages a minute to one destination.
+    pub per_minute_per_destination_max: Option<Placed<usize>>,
+    /// The sender is told of a delay after this long.
+    pub warn: Option<Placed<Span>>,
     /// Messages held at most.
     pub messages_max: Option<Placed<usize>>,
 }
@@ -41,6 +45,10 @@ pub struct Settings {
     pub attempts_max: usize,
     /// Attempts at once to one destination.
     pub attempts_per_destination_max: usize,
+    /// Messages a minute to one destination, at most.
+    pub per_minute_per_destination_max: u32,
+    /// The sender is told of a delay after this long; `None`: never.
+    pub warn: Option<Duration>,
     /// Messages held at most.
     pub messages_max: usize,
 }
@@ -55,6 +63,8 @@ const RETRY: [Duration; 6] = [
     Duration::from_hours(1),
     Duration::from_hours(2),
 ];
+/// Most messages a minute a config may allow.
+const PER_MINUTE_LIMIT: u32 = 1_000_000;
 /// Most waits a config may name.
 const RETRY_MAX: usize = 100;
 
@@ -67,8 +77,10 @@ impl Settings {
             expire: Duration::from_hours(120),
             retry: RETRY.to_vec(),
             in_doubt: 30 * MINUTE,
-            attempts_max: 20,
-            attempts_per_destination_max: 4,
+            attempts_max: 60,
+            attempts_per_destination_max: 10,
+            per_minute_per_destination_max: 100_000,
+            warn: Some(Duration::from_hours(4)),
             messages_max: 100_000,
         }
     }
@@ -99,6 +111,24 @@ impl Settings {
         }
         if let Some(in_doubt) = raw.in_doubt {
             settings.in_doubt = in_doubt.get_ref().0;
+        }
+        if let Some(warn) = raw.warn {
+            let after = warn.get_ref().0;
+            if after >= settings.expire {
+                return Err(source.error(
+                    &warn,
+                    "the message is given up before its sender is warned",
+                    "a length of time below queue.expire, such as \"4 h\", or \"0 s\" for no warning",
+                ));
+            }
+            settings.warn = (!after.is_zero()).then_some(after);
+        }
+        settings.warn = settings.warn.filter(|warn| *warn < settings.expire);
+        if let Some(raw) = raw.per_minute_per_destination_max {
+            settings.per_minute_per_destination_max = u32::try_from(*raw.get_ref())
+                .ok()
+                .filter(|count| (1..=PER_MINUTE_LIMIT).contains(count))
+                .ok_or_else(|| source.error(&raw, "out of range", "a number from 1 to 1000000"))?;
         }
         for (raw, checked, max) in [
             (raw.attempts_max, &mut settings.attempts_max, 200),
@@ -137,7 +167,7 @@ mod tests {
     fn defaults_are_five_days_and_change_down_to_milliseconds() {
         let settings = check("").expect("valid");
         assert_eq!(settings.expire, Duration::from_hours(120));
-        assert_eq!((settings.attempts_max, settings.attempts_per_destination_max), (20, 4));
+        assert_eq!((settings.attempts_max, settings.attempts_per_destination_max), (60, 10));
         let settings = check("expire = \"2 s\"\nretry = [\"50 ms\", \"1 s\"]\nin_doubt = \"100 ms\"").expect("valid");
         assert_eq!(settings.retry, [Duration::from_millis(50), Duration::from_secs(1)]);
         assert_eq!(settings.in_doubt, Duration::from_millis(100));
@@ -151,6 +181,8 @@ mod tests {
             ("expire = \"0 s\"", "given up at once"),
             ("attempts_max = 0", "from 1 to 200"),
             ("messages_max = 0", "from 1 to"),
+            ("per_minute_per_destination_max = 0", "from 1 to"),
+            ("warn = \"5 d\"", "given up before"),
             ("expires = \"5 d\"", "expire"),
         ] {
             let error = check(toml).expect_err(toml);

@@ -10,7 +10,9 @@ pub mod command;
 pub mod config;
 mod entries;
 pub mod entry;
+pub mod explain;
 pub mod next_hop;
+pub mod pace;
 pub mod ready;
 mod runner;
 pub mod schedule;
@@ -27,7 +29,7 @@ use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::clock::Clock;
-use gatepost_runtime::durable::DurableError;
+use gatepost_runtime::durable::Draft;
 use gatepost_runtime::random;
 use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Signal;
@@ -39,7 +41,8 @@ use self::entries::Entries;
 use self::entry::Entry;
 use self::next_hop::Routes;
 use self::runner::Runner;
-use self::store::Drafts;
+pub use self::store::StoreError;
+use crate::database::Database;
 use crate::delivery::lmtp::{Answer, Servers};
 use crate::message::Message;
 
@@ -151,32 +154,36 @@ pub struct Queue {
 pub struct Prepared {
     entries: Arc<Entries>,
     entry: Entry,
-    drafts: Drafts,
+    draft: Draft,
 }
 
 impl Queue {
-    /// Reads `queue/` in the state directory (made if missing). What is damaged is set aside, logged and
-    /// told; the rest goes on. An error names a file that can't be read at all. Blocking.
+    /// Reads the rows of this database and the names in `queue/` in the state directory (made if missing), and
+    /// takes over what an older build left there. What is damaged is set aside, logged and told; the rest goes
+    /// on. An error names what can't be read at all. Blocking.
     pub fn open(
         state: &Path,
+        database: Database,
         settings: Settings,
         routes: Routes,
         clock: Clock,
-    ) -> Result<(Self, Vec<SetAside>), DurableError> {
-        let (entries, set_aside) = Entries::open(state, settings, routes, clock)?;
+    ) -> Result<(Self, Vec<SetAside>), StoreError> {
+        let (entries, set_aside) = Entries::open(state, database, settings, routes, clock)?;
         Ok((Self { entries: Arc::new(entries) }, set_aside))
     }
 
-    /// Takes a changed config; what is under way goes on as it began.
+    /// Takes a changed config; what is under way goes on as it began. Blocking.
     pub fn reload(&self, settings: Settings, routes: Routes) {
-        self.entries.reload(settings, routes);
+        if let Err(error) = self.entries.reload(settings, routes) {
+            tracing::error!(%error, "the queue can't be read: what waits goes by the new routes after the next start");
+        }
     }
 
-    /// Writes message and entry, synced, under temporary names. Blocking. A full queue is
-    /// [`DurableError::is_full`], as a full disk is.
-    pub fn prepare(&self, entry: NewEntry, message: &Message) -> Result<Prepared, DurableError> {
-        let (entry, drafts) = self.entries.prepare(entry, message, |_| ())?;
-        Ok(Prepared { entries: Arc::clone(&self.entries), entry, drafts })
+    /// Writes message and entry, synced, under a temporary name. Blocking. A full queue is
+    /// [`StoreError::is_full`], as a full disk is.
+    pub fn prepare(&self, entry: NewEntry, message: &Message) -> Result<Prepared, StoreError> {
+        let (entry, draft) = self.entries.prepare(entry, message, |_| ())?;
+        Ok(Prepared { entries: Arc::clone(&self.entries), entry, draft })
     }
 
     /// The same for mailboxes here whose server did not take the message: it gave these answers, none of them
@@ -187,25 +194,25 @@ impl Queue {
         entry: NewEntry,
         answers: &[Answer],
         message: &Message,
-    ) -> Result<Prepared, DurableError> {
+    ) -> Result<Prepared, StoreError> {
         let (rules, now) = (self.entries.rules(), self.entries.now_unix_ms());
-        let (entry, drafts) = self.entries.prepare(entry, message, |entry| {
+        let (entry, draft) = self.entries.prepare(entry, message, |entry| {
             entry.local = true;
             rules.schedule.begun_elsewhere(entry, answers, now, u16::from_be_bytes(random::bytes()));
         })?;
-        Ok(Prepared { entries: Arc::clone(&self.entries), entry, drafts })
+        Ok(Prepared { entries: Arc::clone(&self.entries), entry, draft })
     }
 
     /// Settling after a crash: finishes an entry that was prepared (its files are whole) or tells that it is
     /// already queued or done. `false`: nothing of it exists. Blocking.
-    pub fn settle(&self, id: QueueId) -> Result<bool, DurableError> {
+    pub fn settle(&self, id: QueueId) -> Result<bool, StoreError> {
         self.entries.settle(id)
     }
 
     /// Makes the temporary names of what was prepared durable: they are found, and can be settled, after a
     /// crash. Blocking.
-    pub fn sync_prepared(&self) -> Result<(), DurableError> {
-        self.entries.store().sync()
+    pub fn sync_prepared(&self) -> Result<(), StoreError> {
+        Ok(self.entries.store().sync()?)
     }
 
     /// True if this was committed, even if it is done by now.
@@ -214,7 +221,7 @@ impl Queue {
     }
 
     /// Removes what a commit that failed left: nobody was told that it is here. Blocking.
-    pub fn withdraw(&self, id: QueueId) -> Result<(), DurableError> {
+    pub fn withdraw(&self, id: QueueId) -> Result<(), StoreError> {
         self.entries.store().remove(id)
     }
 
@@ -251,9 +258,9 @@ impl Queue {
         self.entries.waiting_local()
     }
 
-    /// What waits, in a few numbers. Blocking, briefly: it looks at every entry.
+    /// What waits, in a few numbers. Blocking, briefly.
     pub fn summary(&self) -> summary::Summary {
-        summary::Summary::of(&self.entries.all())
+        self.entries.summary()
     }
 
     /// How many messages wait (held ones included).
@@ -263,10 +270,10 @@ impl Queue {
 }
 
 impl Prepared {
-    /// Gives the files their names, syncs the directory, wakes the runner. If it fails, the files stay under
-    /// whichever names they have: for [`Queue::settle`] or [`Queue::withdraw`]. Blocking.
-    pub fn commit(self) -> Result<(), DurableError> {
-        self.entries.commit(self.entry, self.drafts)
+    /// Gives the file its name, syncs the directory, writes the row, wakes the runner. If it fails, the file stays
+    /// under whichever name it has: for [`Queue::settle`] or [`Queue::withdraw`]. Blocking.
+    pub fn commit(self) -> Result<(), StoreError> {
+        self.entries.commit(self.entry, self.draft)
     }
 }
 

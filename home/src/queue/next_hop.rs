@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::address::{Address, AddressError, Domain};
 use gatepost_protocol::secret::Secret;
 use gatepost_runtime::attempt::Tls;
 use gatepost_runtime::config::{ConfigError, Placed, Source};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 
 use super::ready::Lane;
@@ -22,7 +24,9 @@ const PASSWORD_FILE_OCTETS_MAX: u64 = 4096;
 #[serde(deny_unknown_fields)]
 pub struct RawRoute {
     /// `example.com`, `*.example.com` or `*`.
-    pub domain: Placed<String>,
+    pub domain: Option<Placed<String>>,
+    /// One address, in place of a domain.
+    pub address: Option<Placed<String>>,
     /// `host:port`.
     pub host: Placed<String>,
     /// Which TLS.
@@ -31,6 +35,8 @@ pub struct RawRoute {
     pub login: Option<Placed<RawLogin>>,
     /// `edge` or `home`.
     pub via: Option<Placed<String>>,
+    /// A file of certificates (PEM) that vouch for the host's, besides those the system trusts.
+    pub ca: Option<Placed<PathBuf>>,
 }
 
 /// `login = { user = "…", password = "…" }` or with `password_file`.
@@ -46,9 +52,33 @@ pub struct RawLogin {
     pub password_file: Option<PathBuf>,
 }
 
-/// The routes, checked. The most specific wins: a domain's own, then the nearest `*.parent`, then `*`.
+/// Where mail would come back to us.
+#[derive(Clone, Debug, Default)]
+pub struct Ourselves {
+    /// Names and addresses of the home.
+    pub home: Vec<String>,
+    /// Ports at which it takes mail.
+    pub home_ports: Vec<u16>,
+    /// Names and addresses of its edges.
+    pub edges: Vec<String>,
+    /// Ports at which they take mail.
+    pub edge_ports: Vec<u16>,
+}
+
+impl Ourselves {
+    fn are(&self, host: &str, port: u16) -> bool {
+        let named = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case(host));
+        (named(&self.home) && self.home_ports.contains(&port))
+            || (named(&self.edges) && self.edge_ports.contains(&port))
+    }
+}
+
+/// The routes, checked. The most specific wins: an address's own, then its domain's, then the nearest
+/// `*.parent`, then `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
+    // By lookup key, within the domains that have such routes.
+    addresses: HashMap<Domain, HashMap<String, Host>>,
     domains: HashMap<Domain, Host>,
     // Subdomains of the key, at any depth.
     parents: HashMap<Domain, Host>,
@@ -77,6 +107,8 @@ pub struct Host {
     pub login: Option<(String, Secret)>,
     /// From where.
     pub via: Via,
+    /// Certificates (DER) that vouch for the host's, besides those the system trusts.
+    pub roots: Vec<Vec<u8>>,
 }
 
 /// Who connects to a named host.
@@ -90,25 +122,30 @@ pub enum Via {
 
 impl Routes {
     /// Checks the tables; reads password files.
-    pub fn check(raw: Vec<RawRoute>, source: &Source) -> Result<Self, ConfigError> {
+    pub fn check(raw: Vec<RawRoute>, ourselves: &Ourselves, source: &Source) -> Result<Self, ConfigError> {
         let mut routes = Self::default();
         for raw in raw {
-            let domain = raw.domain.clone();
+            let (written, pattern) = Pattern::check(&raw, source)?;
+            let to = raw.host.clone();
             let host = Host::check(raw, source)?;
-            let wrong = |what: &str| source.error(&domain, what, "example.com, *.example.com or *");
-            let twice = match domain.get_ref().as_str() {
-                "*" => routes.all.replace(host).is_some(),
-                text => {
-                    let (map, name) = match text.strip_prefix("*.") {
-                        Some(parent) => (&mut routes.parents, parent),
-                        None => (&mut routes.domains, text),
-                    };
-                    let name = Domain::parse(name).map_err(|error| wrong(&error.to_string()))?;
-                    map.insert(name, host).is_some()
+            if ourselves.are(&host.host, host.port) {
+                return Err(source.error(
+                    &to,
+                    "that is this home, or its edge: the mail would come back",
+                    "the next host on the way to the recipient, such as \"smtp.example.net:587\"",
+                ));
+            }
+            let twice = match pattern {
+                Pattern::Address(address) => {
+                    let of_domain = routes.addresses.entry(address.domain().clone()).or_default();
+                    of_domain.insert(address.lookup_key(), host).is_some()
                 }
+                Pattern::Domain(domain) => routes.domains.insert(domain, host).is_some(),
+                Pattern::Parent(domain) => routes.parents.insert(domain, host).is_some(),
+                Pattern::All => routes.all.replace(host).is_some(),
             };
             if twice {
-                return Err(wrong("there is another route for this domain"));
+                return Err(source.error(&written, "there is another route for this", "one route for each"));
             }
         }
         Ok(routes)
@@ -120,8 +157,28 @@ impl Routes {
         Self { all: Some(host), ..Self::default() }
     }
 
-    /// Where mail for this domain goes.
-    pub fn hop(&self, domain: &Domain) -> Hop {
+    /// Where mail for this address goes.
+    pub fn hop(&self, address: &Address) -> Hop {
+        let of_domain = self.addresses.get(address.domain());
+        match of_domain.and_then(|routes| routes.get(&address.lookup_key())) {
+            Some(host) => Hop::Host(host.clone()),
+            None => self.hop_of_domain(address.domain()),
+        }
+    }
+
+    /// True if there are routes for single addresses of this domain.
+    pub fn is_by_address(&self, domain: &Domain) -> bool {
+        self.addresses.contains_key(domain)
+    }
+
+    /// Every host that is named.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        let of_addresses = self.addresses.values().flat_map(HashMap::values);
+        of_addresses.chain(self.domains.values()).chain(self.parents.values()).chain(&self.all)
+    }
+
+    /// Where mail for this domain goes, but for addresses with a route of their own.
+    pub fn hop_of_domain(&self, domain: &Domain) -> Hop {
         let parent = || {
             let mut rest = domain.as_str();
             while let Some((_, parent)) = rest.split_once('.') {
@@ -145,7 +202,7 @@ impl Hop {
             Self::Domain(_) => Via::Edge,
             Self::Host(host) => host.via,
         };
-        Lane::Hop { via, to: self.to_string() }
+        Lane::Hop { via, to: self.to_string().into() }
     }
 }
 
@@ -155,6 +212,42 @@ impl std::fmt::Display for Hop {
             Self::Domain(domain) => write!(f, "{domain}"),
             Self::Host(host) if host.host.contains(':') => write!(f, "[{}]:{}", host.host, host.port),
             Self::Host(host) => write!(f, "{}:{}", host.host, host.port),
+        }
+    }
+}
+
+/// Whose mail a route is for.
+enum Pattern {
+    Address(Address),
+    Domain(Domain),
+    Parent(Domain),
+    All,
+}
+
+impl Pattern {
+    fn check(raw: &RawRoute, source: &Source) -> Result<(Placed<String>, Self), ConfigError> {
+        let (written, pattern) = match (&raw.domain, &raw.address) {
+            (Some(domain), None) => (domain, Self::of_domain(domain.get_ref())),
+            (None, Some(address)) => (address, Address::parse(address.get_ref()).map(Self::Address)),
+            (None, None) | (Some(_), Some(_)) => {
+                return Err(source.error(
+                    raw.address.as_ref().unwrap_or(&raw.host),
+                    "a route is for a domain or for an address",
+                    "either domain = \"example.com\" (or \"*.example.com\", or \"*\") or address = \"bob@example.com\"",
+                ));
+            }
+        };
+        let pattern = pattern.map_err(|error| {
+            source.error(written, &error.to_string(), "example.com, *.example.com, *, or an address")
+        })?;
+        Ok((written.clone(), pattern))
+    }
+
+    fn of_domain(text: &str) -> Result<Self, AddressError> {
+        match text.strip_prefix("*.") {
+            _ if text == "*" => Ok(Self::All),
+            Some(parent) => Domain::parse(parent).map(Self::Parent),
+            None => Domain::parse(text).map(Self::Domain),
         }
     }
 }
@@ -193,8 +286,39 @@ impl Host {
             Some(login) => Some(password(&login, source)?),
             None => None,
         };
-        Ok(Self { host, port, tls, login, via })
+        let roots = match &raw.ca {
+            None => Vec::new(),
+            Some(ca) if matches!(tls, Tls::Opportunistic | Tls::Off) => {
+                return Err(source.error(
+                    ca,
+                    "without TLS that is verified nobody asks for it",
+                    "tls = \"starttls\" or tls = \"implicit\" beside it",
+                ));
+            }
+            Some(ca) if via == Via::Edge => {
+                return Err(source.error(
+                    ca,
+                    "an edge verifies by what its own system trusts",
+                    "via = \"home\" beside it",
+                ));
+            }
+            Some(ca) => certificates(ca.get_ref()).map_err(|error| {
+                let path = ca.get_ref().display();
+                source.error(ca, &format!("{path} can't be used: {error}"), "a file with certificates in PEM")
+            })?,
+        };
+        Ok(Self { host, port, tls, login, via, roots })
     }
+}
+
+/// The certificates in a file, at least one.
+fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
+    let certificates: Vec<Vec<u8>> = certificates
+        .map(|found| found.map(|certificate| certificate.as_ref().to_vec()))
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    if certificates.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(certificates) }
 }
 
 /// `host:port`, `[IPv6]:port`.
@@ -254,7 +378,7 @@ mod tests {
         std::fs::write(&path, toml).expect("written");
         let source = Source::read(&path).map_err(|error| error.to_string())?;
         let file: File = source.parse().map_err(|error| error.to_string())?;
-        Routes::check(file.route, &source).map_err(|error| error.to_string())
+        Routes::check(file.route, &Ourselves::default(), &source).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -288,17 +412,22 @@ mod tests {
             ("example.net", "all.example:25"),
         ] {
             let domain = Domain::parse(domain).expect("valid");
-            assert_eq!(routes.hop(&domain).to_string(), hop, "{domain}");
+            assert_eq!(routes.hop_of_domain(&domain).to_string(), hop, "{domain}");
         }
-        let Hop::Host(host) = routes.hop(&Domain::parse("example.com").expect("valid")) else { panic!("a host") };
+        let Hop::Host(host) = routes.hop_of_domain(&Domain::parse("example.com").expect("valid")) else {
+            panic!("a host")
+        };
         assert_eq!((host.via, host.tls), (Via::Home, Tls::Off));
     }
 
     #[test]
     fn without_a_route_the_domains_own_hosts_are_next() {
         let domain = Domain::parse("example.com").expect("valid");
-        assert_eq!(Routes::default().hop(&domain), Hop::Domain(domain.clone()));
-        assert_eq!(Routes::default().hop(&domain).lane(), Lane::Hop { via: Via::Edge, to: "example.com".to_owned() });
+        assert_eq!(Routes::default().hop_of_domain(&domain), Hop::Domain(domain.clone()));
+        assert_eq!(
+            Routes::default().hop_of_domain(&domain).lane(),
+            Lane::Hop { via: Via::Edge, to: "example.com".into() }
+        );
     }
 
     #[test]

@@ -45,7 +45,7 @@ use crate::delivery::workers::Workers;
 use crate::message::{Body, Message};
 use crate::queue::QueueId;
 use crate::queue::bounce::{self, Reporter};
-use crate::queue::entry::{Addressee, Entry, Final, OpenBounce, State};
+use crate::queue::entry::{About, Addressee, Entry, Final, OpenBounce, State};
 
 /// Header octets of a refused submission that go back to its account.
 const RETURNED_HEADER_OCTETS_MAX: usize = 64 * 1024;
@@ -484,6 +484,7 @@ fn report(
         finished_unix_ms: None,
     };
     let open = OpenBounce {
+        about: About::Failure,
         id: transfer,
         trace: refused.trace,
         made_unix_s: now_unix_s,
@@ -492,7 +493,7 @@ fn report(
         next_unix_ms: 0,
     };
     let header = refused.message.header(RETURNED_HEADER_OCTETS_MAX)?;
-    let text = bounce::report(&entry, &open, reporter, header.as_deref());
+    let text = bounce::report(&entry, &open, reporter, header.as_deref(), 0);
     let mut envelope = refused.envelope.clone();
     envelope.reverse_path = ReversePath::Null;
     envelope.recipients = vec![Recipient { address: account, notify: Notify::Never, orcpt: None }];

@@ -30,7 +30,7 @@ use super::ledger::{Begun, HandOver, HandedOver, Known, Ledger, Plan};
 use crate::database::DatabaseError;
 use crate::delivery::maildir::{Folder, Found, Maildirs, Place};
 use crate::message::Message;
-use crate::queue::{NewEntry, Prepared, Queue};
+use crate::queue::{NewEntry, Prepared, Queue, StoreError};
 
 /// Why a promise can't be given now.
 #[derive(Debug, Error)]
@@ -41,6 +41,9 @@ pub enum PromiseError {
     /// The ledger.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] StoreError),
     /// A folder can't be looked through.
     #[error("can't look through {folder:?}: {source}")]
     Look {
@@ -60,6 +63,7 @@ impl PromiseError {
         match self {
             Self::Durable(error) => error.is_full(),
             Self::Database(error) => error.is_full(),
+            Self::Queue(error) => error.is_full(),
             Self::Look { .. } | Self::Unsettled => false,
         }
     }
@@ -142,7 +146,7 @@ struct Carried {
 }
 
 impl Carried {
-    fn fails(&mut self, error: DurableError) {
+    fn fails(&mut self, error: impl Into<PromiseError>) {
         self.failed.get_or_insert(error.into());
     }
 }
@@ -250,7 +254,7 @@ impl Promises {
             Err(error) => return self.forget(&known, &plan).and(Err(error)),
         };
         if let Err(error) = self.release(&plan, written.drafts) {
-            return self.forget(&known, &plan).and(Err(error.into()));
+            return self.forget(&known, &plan).and(Err(error));
         }
         let handed = plan.handed.is_some();
         if handed {
@@ -354,7 +358,7 @@ impl Promises {
     }
 
     /// Step: what was written outlives this call from here on, under its temporary names.
-    pub(super) fn release(&self, plan: &Plan, drafts: Vec<Draft>) -> Result<(), DurableError> {
+    pub(super) fn release(&self, plan: &Plan, drafts: Vec<Draft>) -> Result<(), PromiseError> {
         drafts.into_iter().for_each(Draft::release);
         if plan.parts() > 1 {
             // One that is delivered tells that the others can be finished: their names must outlive it.

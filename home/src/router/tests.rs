@@ -38,8 +38,9 @@ impl House {
     pub fn at(state: tempfile::TempDir, keepers: Keepers, clock: &Clock) -> Self {
         let accounts = crate::accounts::tests::open(state.path());
         let (settings, direct) = (queued::settings(), crate::queue::next_hop::Routes::default());
-        let (queue, _) = Queue::open(state.path(), settings, direct, clock.clone()).expect("opened");
-        let ledger = Ledger::new(Database::open(state.path()).expect("opened"));
+        let database = Database::open(state.path()).expect("opened");
+        let (queue, _) = Queue::open(state.path(), database.clone(), settings, direct, clock.clone()).expect("opened");
+        let ledger = Ledger::new(database);
         let maildirs = Maildirs::new(state.path(), "home.example.org", clock.clone());
         let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), clock.clone()));
         promises.settle_all().expect("settled");

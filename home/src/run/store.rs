@@ -49,11 +49,17 @@ impl Store {
         let database = Database::open(&config.state)?;
         let settings = config.accounts(seal_key.public().to_vec());
         let accounts = Accounts::open(database.clone(), settings, clock.clone())?;
-        let (queue, set_aside) = Queue::open(&config.state, config.queue.clone(), config.routes.clone(), clock.clone())
-            .context(
-                "the queue can't be read, and nothing starts without it; nothing of it is lost: make the file readable \
+        let (queue, set_aside) = Queue::open(
+            &config.state,
+            database.clone(),
+            config.queue.clone(),
+            config.routes.clone(),
+            clock.clone(),
+        )
+        .context(
+            "the queue can't be read, and nothing starts without it; nothing of it is lost: make the file readable \
                  (disk, permissions, open files), or move it away, and start again",
-            )?;
+        )?;
         for file in set_aside {
             error!(
                 file = file.name,

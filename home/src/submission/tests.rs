@@ -38,7 +38,7 @@ struct Dialog {
 fn build(state: &std::path::Path) -> (Submission, Queue) {
     let clock = Clock::real();
     let accounts = accounts::tests::open(state);
-    let (queue, _) = Queue::open(state, queued::settings(), Routes::default(), clock.clone()).expect("opened");
+    let (queue, _) = queued::open_with(state, queued::settings(), Routes::default(), clock.clone());
     let ledger = Ledger::new(Database::open(state).expect("opened"));
     let maildirs = Maildirs::new(state, "home.example.org", clock.clone());
     let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), clock.clone()));

@@ -70,7 +70,7 @@ pub fn fate(steps: &[Kept], queue: Option<&Value>, now_unix_ms: i64) -> Vec<Stri
 fn waits_sealed(steps: &[Kept]) -> Option<&Kept> {
     let sealed = steps.iter().rfind(|step| step.what == "sealed")?;
     let taken = |step: &Kept| {
-        let here = ["accepted", "fetched", "already here: the same hand-over again"].contains(&step.what.as_str());
+        let here = ["accepted", "already here: the same hand-over again"].contains(&step.what.as_str());
         let told = step.what == "a spooled submission is refused; its account is told";
         step.machine == HOME && (here || told)
     };

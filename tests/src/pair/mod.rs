@@ -287,8 +287,8 @@ impl Pair {
     /// Messages in the outbound queue now.
     pub fn queued(&self) -> anyhow::Result<usize> {
         let queue = self.home.program.ask_json(&["queue", "list", "--json"])?;
-        let messages = queue["messages"].as_array().or_else(|| queue.as_array());
-        Ok(messages.with_context(|| format!("no messages in {queue:#}"))?.len())
+        let total = queue["total"].as_u64().with_context(|| format!("no total in {queue:#}"))?;
+        Ok(usize::try_from(total)?)
     }
 
     /// Waits until the edge knows that the home is away.

@@ -1,6 +1,9 @@
-//! The report to a sender whose message could not be delivered: a delivery status notification
-//! (RFC 3464) in a `multipart/report` (RFC 6522). The same entry and the same bounce make the same
-//! bytes. Pure. Never made for the null sender (RFC 5321 §4.5.5): that is seen to before.
+//! The report to a sender: that its message could not be delivered, that it takes long, or what it asked to
+//! hear of success. A delivery status notification (RFC 3464) in a `multipart/report` (RFC 6522), for people
+//! first. The same entry and the same bounce make the same bytes. Pure. Never made for the null sender
+//! (RFC 5321 §4.5.5): that is seen to before.
+
+mod words;
 
 use std::fmt::Write;
 
@@ -9,7 +12,7 @@ use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient, R
 use gatepost_protocol::mail::reply::{Class, Enhanced, Reply};
 use gatepost_runtime::clock::mail_date;
 
-use super::entry::{Addressee, Entry, Final, OpenBounce, State};
+use super::entry::{About, Addressee, Entry, Final, OpenBounce, State};
 use crate::message::MEMORY_OCTETS_MAX;
 
 /// A message up to this size is returned whole if the sender did not say what it wants.
@@ -64,29 +67,51 @@ pub fn envelope(entry: &Entry) -> Option<Envelope> {
 }
 
 /// The report. `start` is the beginning of the message, at most [`RETURNED_OCTETS_MAX`]: all of it if that is
-/// to be [returned]; `None` if it can't be read.
-pub fn report(entry: &Entry, bounce: &OpenBounce, reporter: Reporter<'_>, start: Option<&[u8]>) -> Vec<u8> {
-    let failed: Vec<(&Addressee, &Final)> = bounce
+/// to be [returned]; `None` if it can't be read. What is delayed is tried until then.
+pub fn report(
+    entry: &Entry,
+    bounce: &OpenBounce,
+    reporter: Reporter<'_>,
+    start: Option<&[u8]>,
+    retried_until_unix_ms: i64,
+) -> Vec<u8> {
+    let about = bounce.about;
+    let told: Vec<Told<'_>> = bounce
         .recipients
         .iter()
         .filter_map(|place| entry.recipients.get(*place))
-        .filter_map(|addressee| match &addressee.state {
-            State::Failed { last, .. } => Some((addressee, last)),
-            State::Waiting(_) | State::Delivered(_) => None,
+        .filter_map(|addressee| match (&addressee.state, about) {
+            (State::Failed { last, .. }, About::Failure)
+            | (State::Delivered { last, .. }, About::Relay | About::Delivery) => Some((addressee, Some(last))),
+            (State::Waiting(waiting), About::Delay) => Some((addressee, waiting.last.as_ref())),
+            _ => None,
         })
         .collect();
     let boundary = format!("=_gatepost_{}", bounce.id);
     let mut text = String::with_capacity(4096);
-    head(&mut text, entry, bounce, reporter, &failed, &boundary);
-    explanation(&mut text, entry, reporter, &failed, &boundary);
-    status(&mut text, entry, reporter, &failed, &boundary);
+    head(&mut text, entry, bounce, reporter, &told, &boundary);
+    let _ = write!(
+        text,
+        "--{boundary}\r\n\
+         Content-Type: text/plain; charset=utf-8\r\n\
+         Content-Transfer-Encoding: 8bit\r\n\
+         \r\n"
+    );
+    words::explain(&mut text, entry, about, &told, retried_until_unix_ms);
+    let _ = write!(text, "\r\nReported by {}, trace {}.\r\n", reporter.hostname, entry.trace);
+    status(&mut text, entry, reporter, &told, (about, retried_until_unix_ms), &boundary);
     let mut bytes = text.into_bytes();
     if let Some(start) = start {
-        original(&mut bytes, entry, start, &boundary);
+        // RFC 3461 §4.3: the whole message goes back only where it has failed.
+        let what = if about == About::Failure { returned(entry) } else { Returned::Header };
+        original(&mut bytes, entry, what, start, &boundary);
     }
     bytes.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
     bytes
 }
+
+/// A recipient that is told of, and what was heard of it last.
+type Told<'a> = (&'a Addressee, Option<&'a Final>);
 
 // Writing to a string can't fail: the results are dropped throughout.
 
@@ -95,14 +120,11 @@ fn head(
     entry: &Entry,
     bounce: &OpenBounce,
     reporter: Reporter<'_>,
-    failed: &[(&Addressee, &Final)],
+    told: &[Told<'_>],
     boundary: &str,
 ) {
     let Reporter { hostname, postmaster } = reporter;
-    let about = match failed {
-        [(addressee, _)] => format!("Not delivered: {}", addressee.recipient.address),
-        failed => format!("Not delivered to {} recipients", failed.len()),
-    };
+    let about = words::subject(bounce.about, told);
     let _ = write!(
         text,
         "From: Mail Delivery System <postmaster@{}>\r\n\
@@ -123,42 +145,14 @@ fn head(
     );
 }
 
-fn explanation(
+fn status(
     text: &mut String,
     entry: &Entry,
     reporter: Reporter<'_>,
-    failed: &[(&Addressee, &Final)],
+    told: &[Told<'_>],
+    (about, retried_until_unix_ms): (About, i64),
     boundary: &str,
 ) {
-    let _ = write!(
-        text,
-        "--{boundary}\r\n\
-         Content-Type: text/plain; charset=utf-8\r\n\
-         Content-Transfer-Encoding: 8bit\r\n\
-         \r\n\
-         This is the mail system at {}.\r\n\
-         \r\n\
-         Your message of {}\r\n\
-         could not be delivered to the following {}. It will not be tried again.\r\n",
-        reporter.hostname,
-        mail_date(entry.received_unix_ms.div_euclid(1000)),
-        if failed.len() == 1 { "recipient" } else { "recipients" },
-    );
-    for (addressee, last) in failed {
-        let _ = write!(text, "\r\n  {}\r\n", addressee.recipient.address);
-        match &last.remote {
-            Some(remote) => {
-                let _ = write!(text, "    {} answered:\r\n", printable(remote));
-            }
-            None => text.push_str("    The reason:\r\n"),
-        }
-        let answer = wrapped(&last.reply.to_string(), 4).join("\r\n    ");
-        let _ = write!(text, "    {answer}\r\n");
-    }
-    let _ = write!(text, "\r\nTrace: {}\r\n", entry.trace);
-}
-
-fn status(text: &mut String, entry: &Entry, reporter: Reporter<'_>, failed: &[(&Addressee, &Final)], boundary: &str) {
     // RFC 6533 §3: with addresses beyond ASCII the report has a type of its own.
     let kind = if entry.smtputf8 { "message/global-delivery-status" } else { "message/delivery-status" };
     let _ = write!(
@@ -173,7 +167,7 @@ fn status(text: &mut String, entry: &Entry, reporter: Reporter<'_>, failed: &[(&
         let _ = write!(text, "Original-Envelope-Id: {}\r\n", folded(envid, "Original-Envelope-Id: ".len()));
     }
     let _ = write!(text, "Arrival-Date: {}\r\n", mail_date(entry.received_unix_ms.div_euclid(1000)));
-    for (addressee, last) in failed {
+    for (addressee, last) in told {
         text.push_str("\r\n");
         if let Some(orcpt) = &addressee.recipient.orcpt {
             let _ = write!(text, "Original-Recipient: {}\r\n", folded(orcpt, "Original-Recipient: ".len()));
@@ -183,27 +177,44 @@ fn status(text: &mut String, entry: &Entry, reporter: Reporter<'_>, failed: &[(&
         let _ = write!(
             text,
             "Final-Recipient: {kind}; {address}\r\n\
-             Action: failed\r\n\
+             Action: {}\r\n\
              Status: {}\r\n",
-            status_code(&last.reply)
+            action(about),
+            status_code(about, last.map(|last| &last.reply)),
         );
-        if let Some(remote) = &last.remote {
+        let remote = last.and_then(|last| last.remote.as_ref());
+        if let Some(remote) = remote {
             let name = remote.split(' ').next().unwrap_or(remote);
             let _ = write!(text, "Remote-MTA: dns; {}\r\n", folded(name, "Remote-MTA: dns; ".len()));
         }
-        let kind = if last.remote.is_some() { "smtp" } else { "x-gatepost" };
-        let _ = write!(
-            text,
-            "Diagnostic-Code: {kind}; {}\r\n\
-             Last-Attempt-Date: {}\r\n",
-            folded(&last.reply.to_string(), "Diagnostic-Code: smtp; ".len()),
-            mail_date(last.at_unix_ms.div_euclid(1000)),
-        );
+        if let Some(last) = last {
+            let kind = if remote.is_some() { "smtp" } else { "x-gatepost" };
+            let _ = write!(
+                text,
+                "Diagnostic-Code: {kind}; {}\r\n\
+                 Last-Attempt-Date: {}\r\n",
+                folded(&last.reply.to_string(), "Diagnostic-Code: smtp; ".len()),
+                mail_date(last.at_unix_ms.div_euclid(1000)),
+            );
+        }
+        if about == About::Delay {
+            let _ = write!(text, "Will-Retry-Until: {}\r\n", mail_date(retried_until_unix_ms.div_euclid(1000)));
+        }
     }
 }
 
-fn original(bytes: &mut Vec<u8>, entry: &Entry, start: &[u8], boundary: &str) {
-    let (kind, part) = match (returned(entry), entry.smtputf8) {
+/// RFC 3464 §2.3.3.
+fn action(about: About) -> &'static str {
+    match about {
+        About::Failure => "failed",
+        About::Delay => "delayed",
+        About::Relay => "relayed",
+        About::Delivery => "delivered",
+    }
+}
+
+fn original(bytes: &mut Vec<u8>, entry: &Entry, what: Returned, start: &[u8], boundary: &str) {
+    let (kind, part) = match (what, entry.smtputf8) {
         (Returned::Whole, false) => ("message/rfc822", start),
         (Returned::Whole, true) => ("message/global", start),
         (Returned::Header, false) => ("text/rfc822-headers", header(start)),
@@ -235,12 +246,17 @@ fn header(start: &[u8]) -> &[u8] {
     &start[..end]
 }
 
-/// RFC 3463, of class 5: the message has failed for good.
-fn status_code(reply: &Reply) -> Enhanced {
-    match reply.enhanced() {
-        Some(Enhanced(5, subject, detail)) => Enhanced(5, subject, detail),
-        Some(Enhanced(_, subject, detail)) if reply.class() == Class::Permanent => Enhanced(5, subject, detail),
-        _ => Enhanced(5, 0, 0),
+/// RFC 3463, of the class that fits the report: 5, the message has failed for good; 4, not yet; 2, it is on.
+fn status_code(about: About, reply: Option<&Reply>) -> Enhanced {
+    let class = match about {
+        About::Failure => 5,
+        About::Delay => 4,
+        About::Relay | About::Delivery => 2,
+    };
+    match reply.and_then(|reply| Some((reply.enhanced()?, reply.class()))) {
+        Some((Enhanced(said, subject, detail), _)) if said == class => Enhanced(class, subject, detail),
+        Some((Enhanced(_, subject, detail), Class::Permanent)) if class == 5 => Enhanced(5, subject, detail),
+        _ => Enhanced(class, 0, 0),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::queue::tests::{TEXT, address, entry};
 
 fn bounce(recipients: Vec<usize>) -> OpenBounce {
     OpenBounce {
+        about: About::Failure,
         id: TransferId([0x11; 16]),
         trace: TraceId::from_random([3; 10]),
         made_unix_s: 1_795_262_400,
@@ -26,7 +27,7 @@ fn fail(entry: &mut Entry, place: usize, reply: Reply, remote: Option<&str>) {
 fn made(entry: &Entry, bounce: &OpenBounce, start: Option<&[u8]>) -> String {
     let postmaster = address("alice@example.org");
     let reporter = Reporter { hostname: "home.example.org", postmaster: &postmaster };
-    String::from_utf8(report(entry, bounce, reporter, start)).expect("UTF-8")
+    String::from_utf8(report(entry, bounce, reporter, start, 1_795_608_000_000)).expect("UTF-8")
 }
 
 #[test]
@@ -131,4 +132,39 @@ fn addresses_beyond_ascii_have_a_report_of_their_own_kind() {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert!(envelope(&entry).expect("a sender").smtputf8);
+}
+
+#[test]
+fn a_delay_reads_like_this() {
+    let mut entry = entry(&["bob@example.com", "carol@example.net"]);
+    let last = Final {
+        reply: Reply::unreachable("Can't reach mx.example.com [192.0.2.1]:25: Connection refused (os error 111)"),
+        remote: None,
+        at_unix_ms: 1_795_176_060_000,
+    };
+    entry.recipients[0].state = State::Waiting(crate::queue::entry::Waiting { last: Some(last), ..Default::default() });
+    let delay = OpenBounce { about: About::Delay, ..bounce(vec![0, 1]) };
+    let text = made(&entry, &delay, Some(TEXT));
+    assert_eq!(text, include_str!("delay.eml").replace('\n', "\r\n"));
+    assert!(!text.contains("Hello"), "the message itself stays here");
+}
+
+#[test]
+fn success_reads_like_this() {
+    let mut entry = entry(&["bob@example.com"]);
+    let last = Final {
+        reply: Reply::accepted("abc"),
+        remote: Some("mx.example.com [192.0.2.1]:25".into()),
+        at_unix_ms: 1_795_176_060_000,
+    };
+    entry.recipients[0].state = State::Delivered { last, told: false };
+    for (about, subject, action) in [
+        (About::Relay, "Subject: Sent on: bob@example.com\r\n", "Action: relayed\r\nStatus: 2.0.0\r\n"),
+        (About::Delivery, "Subject: Delivered: bob@example.com\r\n", "Action: delivered\r\nStatus: 2.0.0\r\n"),
+    ] {
+        let text = made(&entry, &OpenBounce { about, ..bounce(vec![0]) }, Some(TEXT));
+        assert!(text.contains(subject) && text.contains(action), "{text}");
+        let message = MessageParser::default().parse(text.as_bytes()).expect("a message");
+        assert_eq!(message.parts.len(), 4, "text, status and header, within the whole");
+    }
 }

@@ -3,7 +3,7 @@
 
 pub mod record;
 
-use gatepost_protocol::mail::address::ReversePath;
+use gatepost_protocol::mail::address::{Address, ReversePath};
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Recipient, Ret};
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
@@ -74,7 +74,12 @@ pub enum State {
     /// To be tried.
     Waiting(Waiting),
     /// The next hop has taken it.
-    Delivered(Final),
+    Delivered {
+        /// How it ended.
+        last: Final,
+        /// The sender was told, or wants to hear nothing of it, or hears it from further on.
+        told: bool,
+    },
     /// Given up.
     Failed {
         /// How it ended.
@@ -95,6 +100,8 @@ pub struct Waiting {
     pub last: Option<Final>,
     /// An earlier attempt is in doubt: the next one may deliver twice (RFC 1047).
     pub in_doubt: bool,
+    /// The sender was told that it takes long, or wants to hear nothing of it.
+    pub warned: bool,
 }
 
 /// The end of an attempt, for one recipient.
@@ -140,9 +147,24 @@ pub enum Place {
     Home,
 }
 
-/// A bounce being handed over. Durable before it is, so that a repeat is the same, byte for byte.
+/// What a report to the sender is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Recipients that were given up.
+    Failure,
+    /// Recipients that are still being tried.
+    Delay,
+    /// Recipients that a host has taken which will not report itself (RFC 3461 §6.2.7).
+    Relay,
+    /// Recipients in whose mailboxes here it lies.
+    Delivery,
+}
+
+/// A report being handed over. Durable before it is, so that a repeat is known for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenBounce {
+    /// What it is about.
+    pub about: About,
     /// Names it.
     pub id: TransferId,
     /// Its trace id.
@@ -173,7 +195,7 @@ impl Addressee {
     pub fn attempts(&self) -> u32 {
         match &self.state {
             State::Waiting(waiting) => waiting.attempts,
-            State::Delivered(_) | State::Failed { .. } => 0,
+            State::Delivered { .. } | State::Failed { .. } => 0,
         }
     }
 }
@@ -229,9 +251,33 @@ impl Entry {
         self.attempts.iter().any(|attempt| attempt.recipients.contains(&place))
     }
 
-    /// Failed recipients whose sender has not been told.
-    pub fn untold(&self) -> Vec<usize> {
-        let is_untold = |addressee: &Addressee| matches!(addressee.state, State::Failed { told: false, .. });
+    /// The addresses of the recipients that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = &Address> {
+        let waits = |addressee: &&Addressee| matches!(addressee.state, State::Waiting(_));
+        self.recipients.iter().filter(waits).map(|addressee| &addressee.recipient.address)
+    }
+
+    /// How many of those were tried before.
+    pub fn deferred(&self) -> u32 {
+        let deferred = self.recipients.iter().filter(|addressee| addressee.attempts() > 0).count();
+        u32::try_from(deferred).unwrap_or(u32::MAX)
+    }
+
+    /// What was heard last of a recipient that waits.
+    pub fn last_words(&self) -> Option<String> {
+        let last = self.recipients.iter().filter_map(|addressee| match &addressee.state {
+            State::Waiting(waiting) => waiting.last.as_ref(),
+            State::Delivered { .. } | State::Failed { .. } => None,
+        });
+        last.max_by_key(|last| last.at_unix_ms).map(|last| last.reply.to_string())
+    }
+
+    /// Recipients whose sender is to be told this of them, and has not been.
+    pub fn untold(&self, about: About) -> Vec<usize> {
+        let is_untold = |addressee: &Addressee| match (&addressee.state, about) {
+            (State::Failed { told, .. }, About::Failure) | (State::Delivered { told, .. }, About::Relay) => !told,
+            _ => false,
+        };
         (0..self.recipients.len()).filter(|place| is_untold(&self.recipients[*place])).collect()
     }
 
@@ -245,10 +291,9 @@ impl Entry {
 
     /// True once every recipient has come to its end and whoever must know of it does.
     pub fn is_done(&self) -> bool {
-        self.attempts.is_empty()
-            && self
-                .recipients
-                .iter()
-                .all(|addressee| matches!(addressee.state, State::Delivered(_) | State::Failed { told: true, .. }))
+        let is_at_its_end = |addressee: &Addressee| {
+            matches!(addressee.state, State::Delivered { told: true, .. } | State::Failed { told: true, .. })
+        };
+        self.attempts.is_empty() && self.bounce.is_none() && self.recipients.iter().all(is_at_its_end)
     }
 }

@@ -1,5 +1,6 @@
-//! [`Entry`] as it lies in `queue/<id>.json`: text a person can read, with a checksum over its
-//! contents so that corruption is noticed. Fields may be added with a default, never renamed.
+//! [`Entry`] as it is kept: JSON, text a person can read. In `home.db` and behind the message with a checksum
+//! of its own; older builds wrote a file `queue/<id>.json` with the checksum inside. Fields may be added with
+//! a default, never renamed.
 
 use gatepost_protocol::mail::address::{Address, ReversePath};
 use gatepost_protocol::mail::envelope::{BodyKind, Notify, Recipient, Ret};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Addressee, Entry, Final, OpenAttempt, OpenBounce, Place, State, Waiting};
+use super::{About, Addressee, Entry, Final, OpenAttempt, OpenBounce, Place, State, Waiting};
 use crate::queue::QueueId;
 
 /// Largest file that is read.
@@ -100,9 +101,28 @@ enum RecordNotify {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 enum RecordState {
-    Waiting { attempts: u32, next: String, last: Option<RecordFinal>, in_doubt: bool },
-    Delivered { last: RecordFinal },
-    Failed { last: RecordFinal, told: bool },
+    Waiting {
+        attempts: u32,
+        next: String,
+        last: Option<RecordFinal>,
+        in_doubt: bool,
+        #[serde(default)]
+        warned: bool,
+    },
+    Delivered {
+        last: RecordFinal,
+        #[serde(default = "told")]
+        told: bool,
+    },
+    Failed {
+        last: RecordFinal,
+        told: bool,
+    },
+}
+
+/// Who was served before anybody could ask for it is owed no report.
+fn told() -> bool {
+    true
 }
 
 #[derive(Serialize, Deserialize)]
@@ -130,6 +150,8 @@ struct RecordEdge {
 
 #[derive(Serialize, Deserialize)]
 struct RecordBounce {
+    #[serde(default)]
+    about: RecordAbout,
     id: String,
     trace: String,
     made: String,
@@ -138,14 +160,37 @@ struct RecordBounce {
     next: String,
 }
 
-/// The bytes of the file.
-pub fn encode(entry: &Entry) -> Vec<u8> {
-    sealed(view(entry))
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RecordAbout {
+    #[default]
+    Failure,
+    Delay,
+    Relay,
+    Delivery,
 }
 
-/// The file of this value.
+/// The text of an entry.
+pub fn encode(entry: &Entry) -> Vec<u8> {
+    serde_json::to_vec(&Record::from(entry)).expect("strings, numbers and lists always serialise")
+}
+
+/// Reads that text.
+pub fn decode(bytes: &[u8]) -> Result<Entry, RecordError> {
+    let record: Record = serde_json::from_slice(bytes)?;
+    if record.version == VERSION { record.try_into() } else { Err(RecordError::Version(record.version)) }
+}
+
+/// What is kept beside the text, so that corruption is noticed.
+pub fn checksum(text: &[u8]) -> i64 {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text);
+    digest.as_ref().first_chunk().map_or(0, |first| i64::from_be_bytes(*first))
+}
+
+/// A file as older builds wrote it, of this value.
+#[cfg(test)]
 pub(in crate::queue) fn sealed(value: Value) -> Vec<u8> {
-    let checksum = checksum(&value);
+    let checksum = file_checksum(&value);
     let mut text = serde_json::to_vec_pretty(&Sealed { entry: value, checksum })
         .expect("strings, numbers and lists always serialise");
     text.push(b'\n');
@@ -157,10 +202,10 @@ pub fn view(entry: &Entry) -> Value {
     serde_json::to_value(Record::from(entry)).expect("strings, numbers and lists always serialise")
 }
 
-/// Reads the file's bytes.
-pub fn decode(bytes: &[u8]) -> Result<Entry, RecordError> {
+/// Reads a file of an older build.
+pub fn decode_file(bytes: &[u8]) -> Result<Entry, RecordError> {
     let sealed: Sealed = serde_json::from_slice(bytes)?;
-    if checksum(&sealed.entry) != sealed.checksum {
+    if file_checksum(&sealed.entry) != sealed.checksum {
         return Err(RecordError::Checksum);
     }
     let version = sealed.entry.get("version").and_then(Value::as_u64).unwrap_or_default();
@@ -171,7 +216,7 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, RecordError> {
 }
 
 /// Over the compact form with sorted keys, so that neither layout nor the order of fields matters.
-fn checksum(entry: &Value) -> String {
+fn file_checksum(entry: &Value) -> String {
     let bytes = serde_json::to_vec(entry).expect("a value always serialises");
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
     format!("sha256:{}", hexadecimal(digest.as_ref()))
@@ -227,6 +272,12 @@ impl From<&Entry> for Record {
             recipients: entry.recipients.iter().map(RecordRecipient::from).collect(),
             attempts: entry.attempts.iter().map(RecordAttempt::from).collect(),
             bounce: entry.bounce.as_ref().map(|bounce| RecordBounce {
+                about: match bounce.about {
+                    About::Failure => RecordAbout::Failure,
+                    About::Delay => RecordAbout::Delay,
+                    About::Relay => RecordAbout::Relay,
+                    About::Delivery => RecordAbout::Delivery,
+                },
                 id: bounce.id.to_string(),
                 trace: bounce.trace.to_string(),
                 made: time_text(bounce.made_unix_s.saturating_mul(1000)),
@@ -261,8 +312,9 @@ impl From<&Addressee> for RecordRecipient {
                     next: time_text(waiting.next_unix_ms),
                     last: waiting.last.as_ref().map(RecordFinal::from),
                     in_doubt: waiting.in_doubt,
+                    warned: waiting.warned,
                 },
-                State::Delivered(last) => RecordState::Delivered { last: last.into() },
+                State::Delivered { last, told } => RecordState::Delivered { last: last.into(), told: *told },
                 State::Failed { last, told } => RecordState::Failed { last: last.into(), told: *told },
             },
         }
@@ -326,6 +378,12 @@ impl TryFrom<Record> for Entry {
             bounce: match record.bounce {
                 Some(bounce) if !places(&bounce.recipients) => return Err(Malformed("bounce")),
                 Some(bounce) => Some(OpenBounce {
+                    about: match bounce.about {
+                        RecordAbout::Failure => About::Failure,
+                        RecordAbout::Delay => About::Delay,
+                        RecordAbout::Relay => About::Relay,
+                        RecordAbout::Delivery => About::Delivery,
+                    },
                     id: TransferId::parse(&bounce.id).ok_or(Malformed("bounce"))?,
                     trace: TraceId::parse(&bounce.trace).ok_or(Malformed("bounce"))?,
                     made_unix_s: time(&bounce.made)?.div_euclid(1000),
@@ -356,13 +414,14 @@ impl TryFrom<RecordRecipient> for Addressee {
         };
         let address = Address::parse(&record.address).map_err(|_| RecordError::Malformed("recipient"))?;
         let state = match record.state {
-            RecordState::Waiting { attempts, next, last, in_doubt } => State::Waiting(Waiting {
+            RecordState::Waiting { attempts, next, last, in_doubt, warned } => State::Waiting(Waiting {
                 attempts,
                 next_unix_ms: time(&next)?,
                 last: last.map(Final::try_from).transpose()?,
                 in_doubt,
+                warned,
             }),
-            RecordState::Delivered { last } => State::Delivered(last.try_into()?),
+            RecordState::Delivered { last, told } => State::Delivered { last: last.try_into()?, told },
             RecordState::Failed { last, told } => State::Failed { last: last.try_into()?, told },
         };
         Ok(Self { recipient: Recipient { address, notify, orcpt: record.orcpt }, state })

@@ -1,7 +1,6 @@
 //! What an attempt through an edge and one straight from home have in common: its beginning and its end
 //! in the entry.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use gatepost_protocol::mail::envelope::Envelope;
@@ -12,11 +11,13 @@ use gatepost_protocol::tunnel::verb::relay::AttemptId;
 use gatepost_runtime::random;
 
 use super::body::Unfit;
-use super::{Context, jitter};
-use crate::queue::entry::{Entry, OpenAttempt, Place, State};
+use super::{Context, Told, jitter};
+use crate::queue::QueueId;
+use crate::queue::entry::{Entry, Final, OpenAttempt, Place, State};
 use crate::queue::next_hop::Hop;
+use crate::queue::pace::Ending;
 use crate::queue::ready::Lane;
-use crate::queue::{QueueId, schedule};
+use crate::queue::schedule::{self, Ended};
 
 /// Recipients of one attempt: what every host must take (RFC 5321 §4.5.3.1.8).
 pub const RECIPIENTS_MAX: usize = 100;
@@ -41,6 +42,15 @@ pub struct Begun {
     pub hop: Hop,
 }
 
+/// What is told of an attempt beside its outcomes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts<'a> {
+    /// The TLS spoken: version and cipher suite.
+    pub tls: Option<&'a str>,
+    /// Who takes the mail of this destination, and perhaps of others.
+    pub receiver: Option<&'a str>,
+}
+
 /// Begins an attempt for what is due in this lane. `None`: nothing is (any more), or the disk refuses.
 pub async fn begin(context: &Context, id: QueueId, lane: &Lane, place: Place) -> Option<Begun> {
     let rules = context.entries.rules();
@@ -50,7 +60,7 @@ pub async fn begin(context: &Context, id: QueueId, lane: &Lane, place: Place) ->
         .blocking(move |entries| {
             let now = entries.now_unix_ms();
             let change = |entry: &mut Entry| {
-                let hop_of = |place: &usize| rules.routes.hop(entry.recipients[*place].recipient.address.domain());
+                let hop_of = |place: &usize| rules.routes.hop(&entry.recipients[*place].recipient.address);
                 let ready = schedule::ready(entry, now);
                 let hop = ready.iter().map(&hop_of).find(|hop| hop.lane() == lane)?;
                 // Two routes may share a lane and differ in their login.
@@ -84,28 +94,31 @@ pub async fn begin(context: &Context, id: QueueId, lane: &Lane, place: Place) ->
             tracing::error!(queue = %id, %error, "an attempt can't begin: the queue can't write");
             // The entry stays due; a full disk must not make the loop spin.
             context.entries.clock().sleep(WRITE_AGAIN).await;
+            context.entries.file_again(id);
             None
         }
     }
 }
 
-/// Records how an attempt ended. Durable when it returns.
-pub async fn end(
-    context: &Context,
-    id: QueueId,
-    attempt: AttemptId,
-    outcomes: Vec<Outcome>,
-    remote: Option<String>,
-    tls: Option<String>,
-) {
-    log(context, id, attempt, &outcomes, remote.as_deref(), tls.as_deref());
+/// Records how an attempt ended. Durable when it returns; gives what it says of the destination.
+pub async fn end(context: &Context, id: QueueId, attempt: AttemptId, ending: Ended, facts: Facts<'_>) -> Told {
+    log(context, id, attempt, &ending.outcomes, ending.remote.as_deref(), facts.tls);
+    let told = Told {
+        ending: Ending::of(&ending.outcomes, ending.remote.is_some()),
+        last: ending.outcomes.iter().find(|outcome| matches!(outcome, Outcome::Deferred(_))).map(|outcome| Final {
+            reply: outcome.reply().clone(),
+            remote: ending.remote.clone(),
+            at_unix_ms: context.entries.now_unix_ms(),
+        }),
+        receiver: facts.receiver.map(str::to_owned),
+    };
     let rules = context.entries.rules();
-    let outcomes = Arc::new(outcomes);
     context
         .record(id, move |entry, now| {
-            rules.schedule.ended(entry, attempt, &outcomes, remote.as_deref(), now, jitter());
+            rules.schedule.ended(entry, attempt, &ending, now, jitter());
         })
         .await;
+    told
 }
 
 /// Records that an attempt came to nothing for sure.
@@ -157,7 +170,7 @@ pub fn log(
         let recipient = &addressee.recipient.address;
         let tries = match &addressee.state {
             State::Waiting(waiting) => Some(waiting.attempts.saturating_add(1)),
-            State::Delivered(_) | State::Failed { .. } => None,
+            State::Delivered { .. } | State::Failed { .. } => None,
         };
         let reply = outcome.reply();
         match outcome {

@@ -10,41 +10,39 @@ use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
 use gatepost_runtime::random;
 
 use super::Context;
-use super::attempt::{self, Begun};
+use super::attempt::{self, Begun, Facts};
 use super::body::{Reader, Unfit};
 use crate::queue::QueueId;
 use crate::queue::entry::Place;
 use crate::queue::next_hop::{Hop, Host};
 use crate::queue::ready::Lane;
+use crate::queue::schedule::Ended;
 
 /// Addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 8;
 /// Connecting to one address may take this long.
 const CONNECT_MAX: Duration = Duration::from_secs(30);
 
-/// How an attempt ended.
-struct Ended {
-    outcomes: Vec<Outcome>,
-    remote: Option<String>,
-    tls: Option<String>,
-}
-
 /// Sends what is due in this lane.
 pub async fn attempt(context: &Context, id: QueueId, lane: &Lane) {
     let Some(begun) = attempt::begin(context, id, lane, Place::Home).await else { return };
     let (attempt, trace) = (begun.id, begun.trace);
     match perform(context, id, begun).await {
-        Ok(Ended { outcomes, remote, tls }) => attempt::end(context, id, attempt, outcomes, remote, tls).await,
+        Ok((ended, tls)) => {
+            let facts = Facts { tls: tls.as_deref(), ..Facts::default() };
+            let told = attempt::end(context, id, attempt, ended, facts).await;
+            context.tell(told);
+        }
         Err(unfit) => attempt::unfit(context, id, attempt, trace, unfit).await,
     }
 }
 
 /// An error is what is wrong with the message on our disk; the host then never saw its end.
-async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<Ended, Unfit> {
+async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<(Ended, Option<String>), Unfit> {
     let mut reader = Reader::open(context, id, begun.octets, begun.sha256).await?;
     let recipients = begun.envelope.recipients.len();
     let deferred =
-        |reply: Reply| Ended { outcomes: vec![Outcome::Deferred(reply); recipients], remote: None, tls: None };
+        |reply: Reply| (Ended { outcomes: vec![Outcome::Deferred(reply); recipients], ..Ended::default() }, None);
     let Hop::Host(host) = begun.hop else {
         return Ok(deferred(Reply::local_error()));
     };
@@ -66,8 +64,9 @@ async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<Ended, 
             connection.finish().await
         }
     };
+    let reports_itself = connection.offered().dsn;
     connection.quit().await;
-    Ok(Ended { outcomes, remote, tls })
+    Ok((Ended { outcomes, remote, reports_itself }, tls))
 }
 
 /// The first of the host's addresses that answers. An error is why none does.
@@ -85,7 +84,7 @@ async fn connect(context: &Context, host: &Host) -> Result<Attempt, Reply> {
             host: host.host.clone(),
             address: SocketAddr::new(address, host.port),
             tls: host.tls,
-            roots: Vec::new(),
+            roots: host.roots.clone(),
             connect_wait_max: CONNECT_MAX,
         };
         let config = ClientConfig {

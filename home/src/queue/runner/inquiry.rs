@@ -6,7 +6,7 @@ use std::time::Duration;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::verb::Request;
-use gatepost_protocol::tunnel::verb::relay::{AttemptId, AttemptRequest, AttemptState};
+use gatepost_protocol::tunnel::verb::relay::{AttemptId, AttemptRequest, AttemptState, RelayFacts};
 use gatepost_runtime::tunnel::StreamError;
 
 use super::{Context, attempt, jitter, relay};
@@ -19,7 +19,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Asks about this entry's attempts of this place. Without the edge, or with `place` as the home (which a
 /// stop interrupted: its own attempts leave no trace after the final dot), they are in doubt.
 pub async fn ask(context: &Context, id: QueueId, place: Option<NodeKey>, edge: Option<ConnectedEdge>) {
-    let Some(entry) = context.entries.entry(id) else { return };
+    let Some(entry) = context.blocking(move |entries| entries.entry(id)).await else { return };
     let now = context.entries.now_unix_ms();
     for attempt in &entry.attempts {
         let is_here = match (&attempt.place, place) {
@@ -65,8 +65,12 @@ async fn ask_one(context: &Context, id: QueueId, entry: &Entry, attempt: Attempt
                 forget(context, edge, attempt).await;
             }
         }
-        AttemptState::Ended(done) | AttemptState::EndedWith(done, _) => {
-            relay::end(context, id, attempt, done).await;
+        AttemptState::Ended(done) => {
+            relay::end(context, id, attempt, (done, RelayFacts::default())).await;
+            forget(context, edge, attempt).await;
+        }
+        AttemptState::EndedWith(done, facts) => {
+            relay::end(context, id, attempt, (done, facts)).await;
             forget(context, edge, attempt).await;
         }
     }
@@ -76,7 +80,7 @@ async fn ask_one(context: &Context, id: QueueId, entry: &Entry, attempt: Attempt
 async fn doubt(context: &Context, id: QueueId, attempt: AttemptId) -> bool {
     let schedule = context.entries.rules().schedule.clone();
     let again = context.record(id, move |entry, now| schedule.doubted(entry, attempt, now)).await == Some(true);
-    if again && let Some(entry) = context.entries.entry(id) {
+    if again && let Some(entry) = context.blocking(move |entries| entries.entry(id)).await {
         tracing::warn!(
             trace = %entry.trace, queue = %id, %attempt,
             "an attempt stays in doubt: it is made again and may deliver twice"

@@ -9,13 +9,14 @@ use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_protocol::tunnel::verb::relay::AttemptId;
 use gatepost_runtime::random;
 
-use super::attempt::{self, RECIPIENTS_MAX, WRITE_AGAIN};
+use super::attempt::{self, Facts, RECIPIENTS_MAX, WRITE_AGAIN};
 use super::body::{Reader, Unfit};
 use super::{Context, notice};
 use crate::delivery::config::Server;
 use crate::delivery::lmtp::{Answer, Visit};
 use crate::queue::entry::{Entry, Final, OpenAttempt, Place, State};
-use crate::queue::{Errand, QueueId, schedule};
+use crate::queue::schedule::{self, Ended};
+use crate::queue::{Errand, QueueId};
 
 /// An attempt that was begun: the entry says so, durably.
 struct Begun {
@@ -75,6 +76,7 @@ async fn begin(context: &Context, id: QueueId, server: Option<Server>) -> Option
         Err(error) => {
             tracing::error!(queue = %id, %error, "an attempt can't begin: the queue can't write");
             context.entries.clock().sleep(WRITE_AGAIN).await;
+            context.entries.file_again(id);
             None
         }
     }
@@ -145,14 +147,14 @@ async fn put_off(context: &Context, id: QueueId, server: &Server, why: Reply) {
         .await;
     if given_up {
         let why = Reply::local_error();
-        context.record(id, move |entry, now| rules.schedule.expire_untried(entry, &why, now)).await;
+        context.record(id, move |entry, now| rules.schedule.expire_untried(entry, |_, _| None, &why, now)).await;
     }
 }
 
 /// The mailboxes are Maildirs of ours by now: the message goes there.
 pub async fn reclaim(context: &Context, id: QueueId) {
     let Some(begun) = begin(context, id, None).await else { return };
-    let Some(entry) = context.entries.entry(id) else { return };
+    let Some(entry) = context.blocking(move |entries| entries.entry(id)).await else { return };
     // The same for the same recipients, so that a repeat after a stop is known as one.
     let mut name = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     name.update(&id.0);
@@ -168,5 +170,6 @@ pub async fn reclaim(context: &Context, id: QueueId) {
         Class::Done => Outcome::Accepted(reply),
         _ => Outcome::Deferred(reply),
     };
-    attempt::end(context, id, begun.id, vec![outcome; recipients], None, None).await;
+    let ended = Ended { outcomes: vec![outcome; recipients], ..Ended::default() };
+    attempt::end(context, id, begun.id, ended, Facts::default()).await;
 }

@@ -6,6 +6,7 @@ mod body;
 mod direct;
 mod inquiry;
 mod local;
+mod look;
 mod notice;
 mod relay;
 
@@ -13,7 +14,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::verb::relay::AttemptId;
 use gatepost_runtime::random;
@@ -22,19 +22,24 @@ use gatepost_runtime::shutdown::{Phase, Signal};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::entries::{Entries, Rules};
-use super::entry::{Entry, Place};
+use super::entries::Entries;
+use super::entry::{Entry, Final, Place};
 use super::next_hop::Via;
-use super::ready::{Lane, Ready};
-use super::{Bounce, ConnectedEdge, Edges, QueueId, schedule};
+use super::pace::Ending;
+use super::ready::Lane;
+use super::{Bounce, ConnectedEdge, Edges, QueueId};
 use crate::delivery::lmtp::Servers;
 
 /// Longest sleep of the loop, and between two tries to write.
 const PAUSE_MAX: Duration = Duration::from_mins(1);
-/// How often finished entries are forgotten and expiry is looked at while no edge is there.
+/// Shortest.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// How often finished entries and idle destinations are forgotten.
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
-/// No more than this of an entry's life is spent waiting for a first edge after a start.
-const GRACE_MAX: Duration = Duration::from_hours(1);
+/// Entries looked at by one task.
+const LOOKS_MAX: usize = 256;
+/// Entries filed before the loop turns to what has ended.
+const FILED_MAX: usize = 4096;
 /// Attempts to be forgotten by edges that are away, at most; more would be of no harm, only of size.
 const OWED_MAX: usize = 10_000;
 
@@ -42,13 +47,36 @@ const OWED_MAX: usize = 10_000;
 pub struct Runner {
     context: Arc<Context>,
     edges: Edges,
-    ready: Ready,
     tasks: JoinSet<()>,
-    working: HashMap<Id, (Lane, QueueId)>,
+    working: HashMap<Id, Working>,
+    tellings: mpsc::UnboundedReceiver<(Id, Told)>,
     connected: BTreeSet<NodeKey>,
-    started_unix_ms: i64,
-    // The rules that lanes were chosen by.
-    rules: Arc<Rules>,
+}
+
+/// What a task works at, until it has told how that ended.
+struct Working {
+    lane: Arc<Lane>,
+    id: QueueId,
+    told: bool,
+    // A question for this edge, which was not there when it began.
+    unasked: Option<NodeKey>,
+}
+
+/// How a task's work ended, as far as its lane is concerned.
+#[derive(Debug)]
+pub struct Told {
+    /// What it says of the destination.
+    ending: Ending,
+    /// What was heard there.
+    last: Option<Final>,
+    /// Who takes the destination's mail.
+    receiver: Option<String>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { ending: Ending::Unknown, last: None, receiver: None }
+    }
 }
 
 /// What every task needs.
@@ -57,6 +85,9 @@ pub struct Context {
     bounces: mpsc::Sender<Bounce>,
     resolver: Resolver,
     servers: Servers,
+    started_unix_ms: i64,
+    // A task tells as soon as its lane may go on; it may have more to do. As many as tasks: bounded by them.
+    tell: mpsc::UnboundedSender<(Id, Told)>,
     // Ended attempts that an edge was not yet told to forget.
     owed: Mutex<Vec<(NodeKey, AttemptId)>>,
 }
@@ -70,14 +101,15 @@ impl Runner {
         resolver: Resolver,
         servers: Servers,
     ) -> Self {
+        let (tell, tellings) = mpsc::unbounded_channel();
+        let started_unix_ms = entries.now_unix_ms();
+        let owed = Mutex::default();
         Self {
-            started_unix_ms: entries.now_unix_ms(),
-            rules: entries.rules(),
-            context: Arc::new(Context { entries, bounces, resolver, servers, owed: Mutex::default() }),
+            context: Arc::new(Context { entries, bounces, resolver, servers, started_unix_ms, tell, owed }),
             edges,
-            ready: Ready::default(),
             tasks: JoinSet::new(),
             working: HashMap::new(),
+            tellings,
             connected: BTreeSet::new(),
         }
     }
@@ -85,23 +117,27 @@ impl Runner {
     /// Until draining begins and what runs has ended, or everything is dropped.
     pub async fn run(mut self, mut signal: Signal) {
         self.context.blocking(Entries::sweep_unfinished).await;
+        let servers = self.context.servers.clone();
+        self.context.blocking(move |entries| entries.know_servers(servers)).await;
         let clock = self.context.entries.clock().clone();
-        let mut house_kept = None;
+        let mut house_kept = clock.now();
         let mut edges_told = true;
         self.edges_changed();
         loop {
             let now = clock.now();
-            if house_kept.is_none_or(|at| now >= at + HOUSEKEEPING) {
-                house_kept = Some(now);
-                self.keep_house().await;
+            if now >= house_kept + HOUSEKEEPING {
+                house_kept = now;
+                let context = Arc::clone(&self.context);
+                self.tasks.spawn(async move { context.blocking(Entries::sweep).await });
             }
-            self.collect();
+            self.file();
             self.begin();
-            let pause = self.pause();
+            let pause = self.context.entries.next_due().map_or(PAUSE_MAX, |due| due.clamp(PAUSE_MIN, PAUSE_MAX));
             let entries = Arc::clone(&self.context.entries);
             tokio::select! {
-                () = entries.changed.notified() => {}
+                Some((task, told)) = self.tellings.recv() => self.told(task, told),
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
+                () = entries.changed.notified() => {}
                 changed = self.edges.changed(), if edges_told => {
                     edges_told = changed.is_ok();
                     self.edges_changed();
@@ -125,71 +161,91 @@ impl Runner {
         }
     }
 
-    /// Files what is due into its lanes.
-    fn collect(&mut self) {
-        let rules = self.context.entries.rules();
-        if !Arc::ptr_eq(&rules, &self.rules) {
-            // Routes may have changed: what waits is filed anew.
-            self.rules = Arc::clone(&rules);
-            for id in self.ready.drain(|lane| matches!(lane, Lane::Hop { .. } | Lane::Mailboxes(_))) {
-                self.context.entries.reindex(id);
+    /// Files what is due into its lanes, and looks at what is due for another reason.
+    fn file(&mut self) {
+        loop {
+            let looks = self.context.entries.file_due(FILED_MAX, LOOKS_MAX);
+            if looks.is_empty() {
+                return;
             }
-        }
-        let now = self.context.entries.now_unix_ms();
-        for entry in self.context.entries.take_due(now) {
-            for lane in lanes(&entry, &rules, &self.context.servers, now) {
-                self.ready.push(lane, entry.id);
-            }
+            let context = Arc::clone(&self.context);
+            self.tasks.spawn(async move {
+                let started_unix_ms = context.started_unix_ms;
+                context
+                    .blocking(move |entries| looks.into_iter().for_each(|id| look::at(entries, id, started_unix_ms)))
+                    .await;
+            });
         }
     }
 
     /// Starts what may start.
     fn begin(&mut self) {
-        let settings = &self.rules.settings;
-        let edges: Vec<ConnectedEdge> =
+        let edges: Arc<[ConnectedEdge]> =
             self.edges.borrow().iter().filter(|edge| edge.session.is_alive()).cloned().collect();
-        let open = |lane: &Lane| !edges.is_empty() || !matches!(lane, Lane::Hop { via: Via::Edge, .. });
-        while let Some((lane, id)) = self.ready.take(settings.attempts_max, settings.attempts_per_destination_max, open)
-        {
+        while let Some((lane, id)) = self.context.entries.take(!edges.is_empty()) {
             let context = Arc::clone(&self.context);
-            let task = match lane.clone() {
-                Lane::Bounce => self.tasks.spawn(async move { notice::hand_over(&context, id).await }),
-                Lane::Ask(place) => {
-                    let edge = edges.iter().find(|edge| Some(edge.key) == place).cloned();
-                    self.tasks.spawn(async move { inquiry::ask(&context, id, place, edge).await })
+            let (up, to) = (Arc::clone(&edges), Arc::clone(&lane));
+            let task = self.tasks.spawn(async move {
+                match &*to {
+                    Lane::Bounce => notice::hand_over(&context, id).await,
+                    Lane::Ask(place) => {
+                        let edge = up.iter().find(|edge| Some(edge.key) == *place).cloned();
+                        inquiry::ask(&context, id, *place, edge).await;
+                    }
+                    Lane::Hop { via: Via::Edge, .. } => relay::attempt(&context, id, &to, &up).await,
+                    Lane::Hop { via: Via::Home, .. } => direct::attempt(&context, id, &to).await,
+                    Lane::Mailboxes(Some(server)) => local::attempt(&context, id, server).await,
+                    Lane::Mailboxes(None) => local::reclaim(&context, id).await,
                 }
-                lane @ Lane::Hop { via: Via::Edge, .. } => {
-                    let edge = choose(&edges, self.context.entries.entry(id).as_deref());
-                    self.tasks.spawn(async move {
-                        if let Some(edge) = edge {
-                            relay::attempt(&context, id, &lane, edge).await;
-                        }
-                    })
-                }
-                lane @ Lane::Hop { via: Via::Home, .. } => {
-                    self.tasks.spawn(async move { direct::attempt(&context, id, &lane).await })
-                }
-                Lane::Mailboxes(Some(server)) => {
-                    self.tasks.spawn(async move { local::attempt(&context, id, &server).await })
-                }
-                Lane::Mailboxes(None) => self.tasks.spawn(async move { local::reclaim(&context, id).await }),
+            });
+            let unasked = match *lane {
+                Lane::Ask(Some(key)) if edges.iter().all(|edge| edge.key != key) => Some(key),
+                _ => None,
             };
-            self.working.insert(task.id(), (lane, id));
+            self.working.insert(task.id(), Working { lane, id, told: false, unasked });
         }
     }
 
+    /// A task's lane may go on.
+    fn told(&mut self, task: Id, told: Told) {
+        if let Some(working) = self.working.get_mut(&task).filter(|working| !working.told) {
+            working.told = true;
+            let (lane, id) = (Arc::clone(&working.lane), working.id);
+            self.lane_goes_on(&lane, id, told);
+        }
+    }
+
+    fn lane_goes_on(&self, lane: &Arc<Lane>, id: QueueId, told: Told) {
+        let entries = &self.context.entries;
+        let (limits, now) = (entries.rules().limits(), entries.now_ms());
+        let mut ready = entries.ready();
+        if let Some(receiver) = &told.receiver {
+            ready.is_received_by(lane, receiver);
+        }
+        ready.ended(lane, id, (told.ending, told.last), limits, now);
+    }
+
     async fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        // What it told comes before its end.
+        while let Ok((task, told)) = self.tellings.try_recv() {
+            self.told(task, told);
+        }
         let task = match &ended {
             Ok((task, ())) => *task,
             Err(error) => error.id(),
         };
-        let Some((lane, id)) = self.working.remove(&task) else { return };
+        let Some(Working { lane, id, told, unasked }) = self.working.remove(&task) else { return };
         if let Err(error) = ended {
             tracing::error!(queue = %id, %error, "a task of the queue failed: this is a bug of ours");
             self.context.lose_all(id).await;
         }
-        self.ready.ended(&lane, id);
-        self.context.entries.reindex(id);
+        if !told {
+            self.lane_goes_on(&lane, id, Told::default());
+        }
+        if let Some(edge) = unasked.filter(|edge| self.connected.contains(edge)) {
+            // It came while the question was put off for want of it.
+            self.ask_now(vec![id], BTreeSet::from([edge]));
+        }
     }
 
     /// An edge that is back is asked at once what became of its attempts, and told what to forget.
@@ -202,103 +258,55 @@ impl Runner {
             return;
         }
         let is_asked = |place: &Place| matches!(place, Place::Edge { key, .. } if fresh.contains(key));
-        let now = self.context.entries.now_unix_ms();
+        // Of those that are not in memory the first look asks anyway.
         let asked: Vec<QueueId> = self
             .context
             .entries
-            .all()
+            .pinned()
             .iter()
             .filter(|entry| entry.attempts.iter().any(|attempt| is_asked(&attempt.place)))
             .map(|entry| entry.id)
             .collect();
+        self.ask_now(asked, fresh);
         let context = Arc::clone(&self.context);
         self.tasks.spawn(async move {
-            for id in asked {
-                let fresh = fresh.clone();
-                let sooner = move |entry: &mut Entry| {
-                    for attempt in &mut entry.attempts {
-                        let here = matches!(&attempt.place, Place::Edge { key, .. } if fresh.contains(key));
-                        if here && let Some(at) = &mut attempt.ask_unix_ms {
-                            *at = now.min(*at);
-                        }
-                    }
-                };
-                context.blocking(move |entries| entries.touch(id, sooner)).await;
-            }
             for edge in edges {
                 inquiry::forget_owed(&context, &edge).await;
             }
         });
     }
 
-    /// Forgets what finished long ago; gives up, past its time, what no edge was there for.
-    async fn keep_house(&mut self) {
-        self.context.blocking(Entries::sweep_finished).await;
-        let rules = Arc::clone(&self.rules);
-        let grace = i64::try_from(GRACE_MAX.min(rules.schedule.expire / 10).as_millis()).unwrap_or(i64::MAX);
-        let patient = self.context.entries.now_unix_ms() < self.started_unix_ms.saturating_add(grace);
-        if !self.connected.is_empty() || patient {
-            return;
-        }
-        for id in self.ready.drain(|lane| matches!(lane, Lane::Hop { via: Via::Edge, .. })) {
-            let rules = Arc::clone(&rules);
-            self.context
-                .blocking(move |entries| {
-                    let now = entries.now_unix_ms();
-                    let expired =
-                        entries.update(id, |entry| rules.schedule.expire_untried(entry, &Reply::no_edge(), now));
-                    if let Err(error) = expired {
-                        tracing::error!(queue = %id, %error, "an expired message could not be marked");
-                    }
-                    entries.reindex(id);
-                })
-                .await;
-        }
-    }
-
-    fn pause(&self) -> Duration {
-        let now = self.context.entries.now_unix_ms();
-        match self.context.entries.next_due() {
-            Some(at) => PAUSE_MAX.min(Duration::from_millis(u64::try_from(at - now).unwrap_or(0).max(1))),
-            None => PAUSE_MAX,
-        }
-    }
-}
-
-/// The lanes an entry has something to do in, now.
-fn lanes(entry: &Entry, rules: &Rules, servers: &Servers, now_unix_ms: i64) -> BTreeSet<Lane> {
-    let mut lanes = BTreeSet::new();
-    if schedule::bounce_due(entry).is_some_and(|at| at <= now_unix_ms) {
-        lanes.insert(Lane::Bounce);
-    }
-    for attempt in &entry.attempts {
-        if attempt.ask_unix_ms.is_some_and(|at| at <= now_unix_ms) {
-            lanes.insert(Lane::Ask(match attempt.place {
-                Place::Edge { key, .. } => Some(key),
-                Place::Home => None,
-            }));
-        }
-    }
-    for place in schedule::ready(entry, now_unix_ms) {
-        let address = &entry.recipients[place].recipient.address;
-        lanes.insert(if entry.local {
-            Lane::Mailboxes(servers.keepers().of(&address.lookup_key()).cloned())
-        } else {
-            rules.routes.hop(address.domain()).lane()
+    /// What was put off while these edges were away is asked of them at once.
+    fn ask_now(&mut self, ids: Vec<QueueId>, edges: BTreeSet<NodeKey>) {
+        let context = Arc::clone(&self.context);
+        self.tasks.spawn(async move {
+            let sooner = move |entries: &Entries| {
+                let now = entries.now_unix_ms();
+                for id in ids {
+                    entries.touch(id, |entry| {
+                        for attempt in &mut entry.attempts {
+                            let here = matches!(&attempt.place, Place::Edge { key, .. } if edges.contains(key));
+                            if here && let Some(at) = &mut attempt.ask_unix_ms {
+                                *at = now.min(*at);
+                            }
+                        }
+                    });
+                }
+            };
+            context.blocking(sooner).await;
         });
     }
-    lanes
-}
-
-/// The first edge for a first attempt, then the others in turn: one may reach what another can't.
-fn choose(edges: &[ConnectedEdge], entry: Option<&Entry>) -> Option<ConnectedEdge> {
-    let attempts = entry
-        .map_or(0, |entry| entry.recipients.iter().map(super::entry::Addressee::attempts).max().unwrap_or_default());
-    let count = edges.len().max(1);
-    edges.get(usize::try_from(attempts).unwrap_or(0) % count).cloned()
 }
 
 impl Context {
+    /// The lane of the task that calls may go on: what is left to do is of no concern to it.
+    fn tell(&self, told: Told) {
+        if let Some(task) = tokio::task::try_id() {
+            // Without the loop nobody waits for a lane.
+            let _ = self.tell.send((task, told));
+        }
+    }
+
     /// Runs something that blocks off the async threads.
     async fn blocking<R: Send + 'static>(&self, work: impl FnOnce(&Entries) -> R + Send + 'static) -> R {
         let entries = Arc::clone(&self.entries);

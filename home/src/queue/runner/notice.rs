@@ -18,7 +18,7 @@ use super::Context;
 use crate::message::{Body, Message};
 use crate::queue::bounce::{self, RETURNED_OCTETS_MAX, Reporter};
 use crate::queue::entries::Entries;
-use crate::queue::entry::{Entry, OpenBounce, State};
+use crate::queue::entry::{About, Entry, OpenBounce, State, Waiting};
 use crate::queue::{Bounce, Errand, QueueId};
 
 /// How long the router may take over one bounce.
@@ -30,19 +30,25 @@ const WHY_OCTETS_MAX: usize = 500;
 pub async fn hand_over(context: &Context, id: QueueId) {
     let name = TransferId(random::bytes());
     let trace = TraceId::from_random(random::bytes());
+    let (rules, entries) = (context.entries.rules(), Arc::clone(&context.entries));
     let opened = context
         .record(id, move |entry, now| {
-            if entry.bounce.is_none() && !entry.untold().is_empty() {
+            if let Some((about, recipients)) = rules.schedule.report(entry, now) {
+                for place in &recipients {
+                    hear(&entries, entry, *place);
+                }
                 entry.bounce = Some(OpenBounce {
+                    about,
                     id: name,
                     trace,
                     made_unix_s: now.div_euclid(1000),
-                    recipients: entry.untold(),
+                    recipients,
                     attempts: 0,
                     next_unix_ms: now,
                 });
             }
-            entry.bounce.clone().map(|bounce| (entry.clone(), bounce))
+            let bounce = entry.bounce.clone().filter(|bounce| bounce.next_unix_ms <= now)?;
+            Some((entry.clone(), bounce))
         })
         .await;
     let Some((entry, open)) = opened.flatten() else { return };
@@ -53,7 +59,13 @@ pub async fn hand_over(context: &Context, id: QueueId) {
             tracing::warn!(%trace, queue = %id, "refused for good, and its sender proved nothing: the postmaster has it");
         }
         Class::Done => {
-            tracing::info!(%trace, queue = %id, bounce = %open.trace, to = %entry.reverse_path, "bounced");
+            let what = match open.about {
+                About::Failure => "bounced",
+                About::Delay => "warned the sender of a delay",
+                About::Relay => "told the sender that it was sent on",
+                About::Delivery => "told the sender that it was delivered",
+            };
+            tracing::info!(%trace, queue = %id, bounce = %open.trace, to = %entry.reverse_path, "{what}");
         }
         Class::Permanent => {
             tracing::error!(%trace, queue = %id, %reply, "a bounce was refused: the message is held");
@@ -80,11 +92,26 @@ pub async fn hand_over(context: &Context, id: QueueId) {
         .await;
 }
 
+/// A recipient that was never tried, since its destination is left alone, waits for what was heard there.
+fn hear(entries: &Entries, entry: &mut Entry, place: usize) {
+    let heard = entries.last_heard(entry, place);
+    if let Some(State::Waiting(Waiting { last: last @ None, .. })) =
+        entry.recipients.get_mut(place).map(|a| &mut a.state)
+    {
+        *last = heard;
+    }
+}
+
 fn told(entry: &mut Entry) {
     let Some(bounce) = entry.bounce.take() else { return };
     for place in bounce.recipients {
-        if let Some(State::Failed { told, .. }) = entry.recipients.get_mut(place).map(|a| &mut a.state) {
-            *told = true;
+        match (entry.recipients.get_mut(place).map(|addressee| &mut addressee.state), bounce.about) {
+            (Some(State::Failed { told, .. }), About::Failure)
+            | (Some(State::Delivered { told, .. }), About::Relay | About::Delivery) => {
+                *told = true;
+            }
+            (Some(State::Waiting(waiting)), About::Delay) => waiting.warned = true,
+            _ => {}
         }
     }
 }
@@ -99,7 +126,7 @@ fn put_off(entry: &mut Entry, now_unix_ms: i64) {
 
 /// Offers the bounce to whoever takes them; the router's reply, or ours where there was none.
 async fn offer(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
-    if entry.strands() {
+    if entry.strands() && open.about == About::Failure {
         return strand(context, entry, open).await;
     }
     let Some(envelope) = bounce::envelope(entry) else { return Reply::ok() };
@@ -107,12 +134,13 @@ async fn offer(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
     let (entry, report) = (entry.clone(), open.clone());
     let message = context
         .blocking(move |entries| {
-            let start = start(entries, entry.id).inspect_err(|error| {
+            let start = start(entries, entry.id, entry.octets).inspect_err(|error| {
                 tracing::warn!(trace = %entry.trace, queue = %entry.id, %error, "a bounce goes out without its message");
             });
             let reporter =
                 Reporter { hostname: &rules.settings.hostname, postmaster: &rules.settings.postmaster };
-            bounce::report(&entry, &report, reporter, start.ok().as_deref())
+            let retried_until_unix_ms = rules.schedule.expires_unix_ms(&entry);
+            bounce::report(&entry, &report, reporter, start.ok().as_deref(), retried_until_unix_ms)
         })
         .await;
     let (accepted, answer) = oneshot::channel();
@@ -188,9 +216,9 @@ pub async fn send_whole(
 }
 
 /// The beginning of the message, as much as may be returned.
-fn start(entries: &Entries, id: QueueId) -> io::Result<Vec<u8>> {
+fn start(entries: &Entries, id: QueueId, octets: u64) -> io::Result<Vec<u8>> {
     let file = entries.store().message(id)?;
-    let octets = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(RETURNED_OCTETS_MAX);
+    let octets = usize::try_from(octets).unwrap_or(usize::MAX).min(RETURNED_OCTETS_MAX);
     let mut start = vec![0; octets];
     file.read_exact_at(&mut start, 0)?;
     Ok(start)

@@ -8,16 +8,17 @@ use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::tunnel::frame::DATA_OCTETS_MAX;
 use gatepost_protocol::tunnel::transfer::TransferEnd;
 use gatepost_protocol::tunnel::verb::Request;
-use gatepost_protocol::tunnel::verb::relay::{AttemptId, Relay, RelayDone, RelayStep, WireHop, WireHopTls};
+use gatepost_protocol::tunnel::verb::relay::{AttemptId, Relay, RelayDone, RelayFacts, RelayStep, WireHop, WireHopTls};
 use gatepost_runtime::attempt::Tls;
 use gatepost_runtime::tunnel::{Session, Stream, StreamError};
 
-use super::attempt::{self, Begun};
+use super::attempt::{self, Begun, Facts};
 use super::body::{Reader, Unfit};
-use super::{Context, inquiry};
-use crate::queue::entry::Place;
+use super::{Context, Told, inquiry};
+use crate::queue::entry::{Addressee, Place};
 use crate::queue::next_hop::Hop;
 use crate::queue::ready::Lane;
+use crate::queue::schedule::Ended;
 use crate::queue::{ConnectedEdge, QueueId};
 
 /// How long an edge may take over one attempt: many hosts, each as slow as RFC 5321 §4.5.3.2 allows.
@@ -27,7 +28,7 @@ const ATTEMPT_MAX: Duration = Duration::from_hours(2);
 /// How following an attempt ended.
 enum Followed {
     /// The edge told its end.
-    Done(RelayDone),
+    Done(RelayDone, RelayFacts),
     /// The edge never heard of it.
     Unsaid(StreamError),
     /// The tunnel broke: the edge must be asked.
@@ -37,7 +38,8 @@ enum Followed {
 }
 
 /// Sends what is due in this lane through this edge.
-pub async fn attempt(context: &Context, id: QueueId, lane: &Lane, edge: ConnectedEdge) {
+pub async fn attempt(context: &Context, id: QueueId, lane: &Lane, edges: &[ConnectedEdge]) {
+    let Some(edge) = choose(context, id, edges).await else { return };
     let place = Place::Edge { key: edge.key, name: edge.name.clone() };
     let Some(begun) = attempt::begin(context, id, lane, place).await else { return };
     let (attempt, trace) = (begun.id, begun.trace);
@@ -48,8 +50,9 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane, edge: Connecte
         .await
         .unwrap_or_else(|| Followed::Lost(StreamError::Broken("no answer for two hours".to_owned())));
     match followed {
-        Followed::Done(done) => {
-            end(context, id, attempt, done).await;
+        Followed::Done(done, facts) => {
+            let told = end(context, id, attempt, (done, facts)).await;
+            context.tell(told);
             inquiry::forget(context, &edge, attempt).await;
         }
         Followed::Unsaid(error) => {
@@ -68,11 +71,25 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane, edge: Connecte
     }
 }
 
+/// The first edge for a first attempt, then the others in turn: one may reach what another can't.
+async fn choose(context: &Context, id: QueueId, edges: &[ConnectedEdge]) -> Option<ConnectedEdge> {
+    if edges.len() < 2 {
+        return edges.first().cloned();
+    }
+    let entry = context.blocking(move |entries| entries.entry(id)).await?;
+    let attempts = entry.recipients.iter().map(Addressee::attempts).max().unwrap_or_default();
+    edges.get(usize::try_from(attempts).unwrap_or(0) % edges.len()).cloned()
+}
+
 /// Records what an edge says of an attempt.
-pub async fn end(context: &Context, id: QueueId, attempt: AttemptId, done: RelayDone) {
-    let outcomes = done.outcomes.into_iter().map(Outcome::from).collect();
+pub async fn end(context: &Context, id: QueueId, attempt: AttemptId, (done, facts): (RelayDone, RelayFacts)) -> Told {
     let tls = done.tls.map(|tls| tls.to_string());
-    attempt::end(context, id, attempt, outcomes, done.remote, tls).await;
+    let ended = Ended {
+        outcomes: done.outcomes.into_iter().map(Outcome::from).collect(),
+        remote: done.remote,
+        reports_itself: facts.dsn,
+    };
+    attempt::end(context, id, attempt, ended, Facts { tls: tls.as_deref(), receiver: facts.exchanger.as_deref() }).await
 }
 
 async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session) -> Followed {
@@ -97,7 +114,8 @@ async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session)
     }
     match stream.record::<RelayStep>().await {
         Ok(RelayStep::Ready) => {}
-        Ok(RelayStep::Done(done) | RelayStep::Ended(done, _)) => return Followed::Done(done),
+        Ok(RelayStep::Done(done)) => return Followed::Done(done, RelayFacts::default()),
+        Ok(RelayStep::Ended(done, facts)) => return Followed::Done(done, facts),
         Err(error) => return Followed::Lost(error),
     }
     let sent = match send(&mut stream, &mut reader).await {
@@ -110,7 +128,8 @@ async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session)
     };
     // A remote that broke off early may have ended the attempt already: its words come first.
     match stream.record::<RelayStep>().await {
-        Ok(RelayStep::Done(done) | RelayStep::Ended(done, _)) => Followed::Done(done),
+        Ok(RelayStep::Done(done)) => Followed::Done(done, RelayFacts::default()),
+        Ok(RelayStep::Ended(done, facts)) => Followed::Done(done, facts),
         Ok(RelayStep::Ready) => Followed::Lost(StreamError::Broken("the edge said Ready twice".to_owned())),
         Err(error) => Followed::Lost(sent.err().unwrap_or(error)),
     }

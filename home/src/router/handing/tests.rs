@@ -86,7 +86,7 @@ impl Story {
             }
         };
         let came = tokio::time::timeout(Duration::from_secs(20), emptied).await.is_ok();
-        assert!(came, "the queue never empties: {:?}", self.house.queue.command(crate::queue::command::Command::List));
+        assert!(came, "the queue never empties: {:?}", self.house.queue);
         shutdown.end();
         let _ = running.await;
         errands

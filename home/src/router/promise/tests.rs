@@ -239,8 +239,7 @@ fn what_can_not_be_queued_follows_the_mailboxes_under_the_same_250() {
 fn what_only_goes_to_the_queue_and_can_not_leaves_nothing() {
     let state = tempfile::tempdir().expect("a folder");
     let promises = open(state.path());
-    let folder = state.path().join("queue").join(format!("{}.json", QueueId([1; 16])));
-    std::fs::create_dir(&folder).expect("made");
+    let folder = in_the_way(state.path());
     promises.keep(work(&promises, &[], Some(1))).expect_err("a folder is in the way");
     std::fs::remove_dir(&folder).expect("removed");
     promises.finish_unfinished();

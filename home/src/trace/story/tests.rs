@@ -14,6 +14,9 @@ fn step(at_unix_ms: i64, machine: &str, what: &str, facts: &[(&str, &str)]) -> K
 
 #[test]
 fn what_is_sealed_waits_until_the_home_has_it() {
+    // Fetched, and then not kept, for want of room: it waits there still.
+    let fetched = [step(0, "vps1", "sealed", &[]), step(1, HOME, "fetched", &[]), step(2, HOME, "not accepted", &[])];
+    assert!(fate(&fetched, None, 5)[0].starts_with("sealed at vps1"));
     let mut steps = vec![
         step(0, "vps1", "sealed", &[("why", "the home is away")]),
         step(1, "vps1", "answered", &[("reply", "250 2.0.0 Accepted")]),

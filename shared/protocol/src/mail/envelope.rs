@@ -84,4 +84,18 @@ impl Notify {
             Self::On { failure, .. } => failure,
         }
     }
+
+    /// True if a delay may be told.
+    pub fn on_delay(self) -> bool {
+        match self {
+            Self::Unspecified => true,
+            Self::Never => false,
+            Self::On { delay, .. } => delay,
+        }
+    }
+
+    /// True if a delivery, or a relaying past which nobody reports, is to be told.
+    pub fn on_success(self) -> bool {
+        matches!(self, Self::On { success: true, .. })
+    }
 }

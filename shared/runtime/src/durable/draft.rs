@@ -54,10 +54,10 @@ impl Draft {
         self.file.write_all(bytes).map_err(|error| self.failed("write", error))
     }
 
-    /// Appends the contents of another file from octet `skip` on, by `copy_file_range` where the system
+    /// Appends the contents of another file from octet `skip` to `end`, or its own end if that comes first, by `copy_file_range` where the system
     /// can; gives their length. The other file's own position does not matter and does not move.
-    pub fn append_file(&mut self, from: &File, skip: u64) -> Result<u64, DurableError> {
-        self.append(from, skip).map(|end| end.saturating_sub(skip)).map_err(|error| self.failed("write", error))
+    pub fn append_file(&mut self, from: &File, skip: u64, end: u64) -> Result<u64, DurableError> {
+        self.append(from, skip, end).map(|end| end.saturating_sub(skip)).map_err(|error| self.failed("write", error))
     }
 
     /// Makes the contents durable (data, not yet the name).
@@ -120,25 +120,27 @@ impl Draft {
         }
     }
 
-    fn append(&mut self, from: &File, skip: u64) -> io::Result<u64> {
+    fn append(&mut self, from: &File, skip: u64, last: u64) -> io::Result<u64> {
         let mut copied = skip;
         // The system refuses across some file systems, and a few answer 0 too early; whatever is
         // left when it stops goes the plain way, which also is what finds the end.
         loop {
-            match rustix::fs::copy_file_range(from, Some(&mut copied), &self.file, None, RANGE_OCTETS) {
+            let octets = part(last, copied, RANGE_OCTETS);
+            match rustix::fs::copy_file_range(from, Some(&mut copied), &self.file, None, octets) {
                 Ok(0) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => break,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        self.append_plainly(from, copied)
+        self.append_plainly(from, copied, last)
     }
 
     /// Copies from `position` to the end; gives the position of the end.
-    fn append_plainly(&mut self, from: &File, mut position: u64) -> io::Result<u64> {
+    fn append_plainly(&mut self, from: &File, mut position: u64, last: u64) -> io::Result<u64> {
         let mut buffer = vec![0; COPY_OCTETS];
         loop {
-            match from.read_at(&mut buffer, position) {
+            let octets = part(last, position, COPY_OCTETS);
+            match from.read_at(&mut buffer[..octets], position) {
                 Ok(0) => return Ok(position),
                 Ok(count) => {
                     self.file.write_all(&buffer[..count])?;
@@ -159,6 +161,11 @@ impl Draft {
     fn failed(&self, action: &'static str, error: io::Error) -> DurableError {
         DurableError::new(action, self.path.as_deref().unwrap_or(Path::new("")), error)
     }
+}
+
+/// Octets from `at` to `last`, at most so many.
+fn part(last: u64, at: u64, octets_max: usize) -> usize {
+    usize::try_from(last.saturating_sub(at)).unwrap_or(octets_max).min(octets_max)
 }
 
 impl Drop for Draft {

@@ -131,9 +131,10 @@ fn a_file_is_appended_from_its_start_wherever_it_was_read_to() {
     let contents: Vec<u8> = (0..300_000_u32).map(|i| i.to_le_bytes()[0]).collect();
     let mut from = tempfile::tempfile().unwrap();
     from.write_all(&contents).unwrap();
+    from.write_all(b"and what is not to be copied").unwrap();
     let mut draft = Draft::create(&directory.path().join("a.tmp")).unwrap();
     draft.write(b"front").unwrap();
-    assert_eq!(draft.append_file(&from, 0).unwrap(), 300_000);
+    assert_eq!(draft.append_file(&from, 0, 300_000).unwrap(), 300_000);
     draft.write(b"end").unwrap();
     let path = directory.path().join("a");
     draft.rename(&path).unwrap();
@@ -145,7 +146,7 @@ fn a_file_of_another_kind_is_appended_too() {
     // copy_file_range refuses the process file system or finds it empty.
     let directory = tempfile::tempdir().unwrap();
     let mut draft = Draft::create(&directory.path().join("a.tmp")).unwrap();
-    let octets = draft.append_file(&File::open("/proc/self/status").unwrap(), 0).unwrap();
+    let octets = draft.append_file(&File::open("/proc/self/status").unwrap(), 0, u64::MAX).unwrap();
     assert!(octets > 100);
     assert_eq!(draft.file().metadata().unwrap().len(), octets);
 }

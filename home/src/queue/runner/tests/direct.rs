@@ -110,7 +110,8 @@ async fn a_host_that_is_away_for_five_days_ends_in_a_bounce() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         listener.local_addr().expect("bound")
     };
-    let mut running = Running::start(state.path(), settings(), routes(closed), clock());
+    let silent = Settings { warn: None, ..settings() };
+    let mut running = Running::start(state.path(), silent, routes(closed), clock());
     running.put(1, &["bob@example.com"]);
     running.until_deferred(1).await;
     running.clock.turn(Duration::from_hours(119));
@@ -127,7 +128,8 @@ async fn a_host_that_is_away_for_five_days_ends_in_a_bounce() {
 async fn one_destination_gets_no_more_than_its_share() {
     let (state, sink) = (tempfile::tempdir().expect("a folder"), Sink::takes_all().await);
     sink.gate.forget_permits(sink.gate.available_permits());
-    let running = Running::start(state.path(), settings(), sink.routes(), clock());
+    let four = Settings { attempts_per_destination_max: 4, ..settings() };
+    let running = Running::start(state.path(), four, sink.routes(), clock());
     for n in 1..=12 {
         running.put(n, &["bob@example.com"]);
     }
@@ -174,13 +176,13 @@ async fn a_message_that_can_not_be_read_now_is_sent_later() {
     let (queue, _) = open(state.path());
     queue.prepare(new_entry(1, &["bob@example.com"]), &message()).expect("prepared").commit().expect("committed");
     drop(queue);
-    let (queue, _) = Queue::open(state.path(), settings(), sink.routes(), clock()).expect("opened");
+    let (queue, _) = open_with(state.path(), settings(), sink.routes(), clock());
     let away = Unreadable::make(state.path().join("queue").join(format!("{ID}.eml")));
     let running = Running::run(queue, clock());
     running.until_deferred(1).await;
     assert_eq!(*sink.taken.borrow(), []);
     away.undo();
-    running.queue.command(Command::Retry(Which::All)).expect("sooner");
+    running.queue.command(Command::Flush(Which::All)).expect("sooner");
     running.until_gone().await;
     assert_eq!(sink.taken.borrow().len(), 1);
     assert!(!state.path().join("queue/damaged").exists());

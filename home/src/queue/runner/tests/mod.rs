@@ -7,6 +7,7 @@ mod sink;
 use std::path::Path;
 use std::time::Duration;
 
+use gatepost_protocol::mail::reply::Reply;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::shutdown::Shutdown;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use crate::queue::Queue;
 use crate::queue::config::Settings;
 use crate::queue::entry::Entry;
 use crate::queue::next_hop::Routes;
-use crate::queue::tests::{clock, message, new_entry, settings};
+use crate::queue::tests::{clock, message, new_entry, open_with, settings};
 
 /// Longest wait for anything in these tests; only a failing one takes it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,7 +38,7 @@ struct Running {
 
 impl Running {
     fn start(state: &Path, settings: Settings, routes: Routes, clock: Clock) -> Self {
-        let (queue, _) = Queue::open(state, settings, routes, clock.clone()).expect("opened");
+        let (queue, _) = open_with(state, settings, routes, clock.clone());
         Self::run(queue, clock)
     }
 

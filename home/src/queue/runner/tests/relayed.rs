@@ -44,7 +44,7 @@ struct Script {
     acts: Mutex<VecDeque<Act>>,
     states: Mutex<HashMap<AttemptId, AttemptState>>,
     seen: watch::Sender<Vec<Seen>>,
-    queue: PathBuf,
+    database: PathBuf,
 }
 
 struct Edge {
@@ -88,7 +88,7 @@ impl Edge {
             acts: Mutex::new(acts.into()),
             states: Mutex::default(),
             seen: watch::Sender::new(Vec::new()),
-            queue: state.join("queue"),
+            database: state.join("home.db"),
         });
         let serving = Arc::clone(&script);
         tokio::spawn(async move {
@@ -154,7 +154,9 @@ impl Script {
     }
 
     async fn relay(&self, relay: Relay, mut stream: Stream) {
-        let kept = std::fs::read_to_string(self.queue.join(format!("{ID}.json"))).expect("there");
+        let kept: String = rusqlite::Connection::open(&self.database)
+            .and_then(|rows| rows.query_row("SELECT CAST(record AS TEXT) FROM queue", [], |row| row.get(0)))
+            .expect("there");
         assert!(kept.contains(&relay.attempt.to_string()), "the attempt is on disk before the edge hears of it");
         let envelope = Envelope::try_from(relay.envelope).expect("well formed");
         let hop = match relay.hop {
@@ -339,7 +341,8 @@ async fn another_edge_takes_over_only_after_half_an_hour() {
 #[tokio::test]
 async fn without_any_edge_a_message_expires() {
     let state = tempfile::tempdir().expect("a folder");
-    let mut running = start(state.path());
+    let silent = Settings { warn: None, ..settings() };
+    let mut running = Running::start(state.path(), silent, Routes::default(), clock());
     running.put(1, &["bob@example.com"]);
     let clock = running.clock.clone();
     let turning = tokio::spawn(async move {

@@ -74,6 +74,7 @@ pub fn routes(address: SocketAddr) -> Routes {
         tls: Tls::Off,
         login: None,
         via: Via::Home,
+        roots: Vec::new(),
     })
 }
 
