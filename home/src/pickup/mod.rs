@@ -325,13 +325,14 @@ fn begin(drop: &Maildrop, name: &Name, octets_max: u64) -> Result<(Head, u32, im
     Ok((head, found.uid, reader))
 }
 
-/// Whether every line ends with CR LF, and nothing else has either: who wrote the file may be anybody.
+/// Whether every line ends with CR LF, nothing else has either, and there is no NUL: who wrote the file may be anybody.
 async fn is_clean(body: &Body) -> io::Result<bool> {
     let body = body.clone();
     let check = move || {
         let mut encoder = Encoder::default();
         for chunk in body.chunks() {
-            if encoder.encode(chunk?).is_err() {
+            let chunk = chunk?;
+            if memchr::memchr(0, &chunk).is_some() || encoder.encode(chunk).is_err() {
                 return Ok(false);
             }
         }

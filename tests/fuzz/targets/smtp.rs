@@ -106,7 +106,7 @@ pub fn body(data: &[u8]) {
     }
 }
 
-/// The message (none if it holds a bare CR or LF) and where it ends.
+/// The message (none if it holds a bare CR or LF, or a NUL) and where it ends.
 fn plain_reading(wire: &[u8]) -> Option<(Option<Vec<u8>>, usize)> {
     let mut message = Vec::new();
     let mut bare = false;
@@ -118,7 +118,7 @@ fn plain_reading(wire: &[u8]) -> Option<(Option<Vec<u8>>, usize)> {
         if line == b"." {
             return Some(((!bare).then_some(message), at));
         }
-        bare |= line.iter().any(|b| b"\r\n".contains(b));
+        bare |= line.iter().any(|b| b"\r\n\0".contains(b));
         message.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
         message.extend_from_slice(b"\r\n");
     }

@@ -359,6 +359,10 @@ impl Reply {
     pub fn bare_in_message() -> Self {
         Self::one(550, (5, 6, 11), "The message holds a bare CR or LF: each line must end with CR LF (RFC 5321, 2.3.8)")
     }
+    /// 550 5.6.11: a NUL inside the message (RFC 5322 §2.2).
+    pub fn nul_in_message() -> Self {
+        Self::one(550, (5, 6, 11), "The message holds a NUL octet, which no mail may (RFC 5322, 2.2)")
+    }
     /// 554 5.4.6: too many hops.
     pub fn mail_loop() -> Self {
         Self::one(554, (5, 4, 6), "Too many hops: this message goes in circles")

@@ -1,8 +1,8 @@
 //! Text as programs write it becomes a message: each line ends with CR LF, whatever ended it before; a lone
-//! CR ends one too, so that none is left for another host to misread. A header that is missing, or ends without
+//! CR ends one too, so that none is left for another host to misread; a NUL is left out. A header that is missing, or ends without
 //! an empty line, gets one; lines of the body too long for mail are broken.
 
-use memchr::memchr2;
+use memchr::memchr3;
 
 /// Longest line of a message without its CR LF, in octets (RFC 5322 §2.1.1).
 const LINE_OCTETS_MAX: usize = 998;
@@ -66,12 +66,12 @@ impl Composer {
                 self.end_line(out);
                 continue;
             }
-            let end = memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
+            let end = memchr3(b'\r', b'\n', 0, bytes).unwrap_or(bytes.len());
             self.part(&bytes[..end], out);
             match bytes.get(end) {
                 Some(b'\r') => self.after_cr = true,
-                Some(_) => self.end_line(out),
-                None => {}
+                Some(b'\n') => self.end_line(out),
+                _ => {}
             }
             bytes = bytes.get(end + 1..).unwrap_or_default();
         }
@@ -203,6 +203,7 @@ mod tests {
             ("\n..\n.x\n", "\r\n..\r\n.x\r\n"),
             ("\n10%\r20%\r\n", "\r\n10%\r\n20%\r\n"),
             ("\nend\r", "\r\nend\r\n"),
+            ("\na\0b\0\n\0.\nrest", "\r\nab\r\n"),
         ] {
             for piece in [1, 2, 3, 1000] {
                 let found = composed(text.as_bytes(), false, piece);
@@ -241,6 +242,7 @@ mod tests {
                 match byte {
                     b'\r' => prop_assert_eq!(whole.get(at + 1), Some(&b'\n')),
                     b'\n' => prop_assert!(at > 0 && whole[at - 1] == b'\r'),
+                    0 => prop_assert!(false, "a NUL is left"),
                     _ => {}
                 }
             }

@@ -3,10 +3,10 @@
 //!
 //! Only CR LF ends a line and only CR LF . CR LF ends a message. A bare CR or LF never starts or
 //! ends anything; it makes the message one to refuse, at its true end, so that nothing of its tail
-//! is ever taken for a command.
+//! is ever taken for a command. So does a NUL: hosts that drop it may then see a dot at a line's start.
 
 use bytes::{Bytes, BytesMut};
-use memchr::memchr2;
+use memchr::{memchr2, memchr3};
 use thiserror::Error;
 
 /// Why a message is refused, whatever the program thinks of it.
@@ -14,6 +14,8 @@ use thiserror::Error;
 pub enum BodyFault {
     /// A CR without LF, or an LF without CR (RFC 5321 §2.3.8).
     BareLineEnd,
+    /// A NUL, which no message may hold (RFC 5322 §2.2, RFC 6152 §3).
+    Nul,
     /// More octets than allowed.
     TooBig,
 }
@@ -142,11 +144,15 @@ impl Decoder {
     /// From inside a line, over whole lines that begin with no dot: the path nearly all bytes take.
     fn scan_lines(&mut self, input: &[u8], mut read: usize) -> usize {
         loop {
-            let Some(at) = memchr2(b'\r', b'\n', &input[read..]) else {
+            let Some(at) = memchr3(b'\r', b'\n', 0, &input[read..]) else {
                 return input.len();
             };
             read += at;
             match input[read..] {
+                [0, ..] => {
+                    self.fault.get_or_insert(BodyFault::Nul);
+                    read += 1;
+                }
                 [b'\r', b'\n', next, ..] if next != b'.' => read += 2,
                 [b'\r', ..] => {
                     self.place = Place::Cr;
@@ -322,7 +328,11 @@ mod tests {
             (b"a\r\n.\r\nNOOP", Seen::Whole(b"a\r\n".to_vec()), b"NOOP"),
             (b"..\r\n.\r\n", Seen::Whole(b".\r\n".to_vec()), b""),
             (b"..a\r\n...\r\nx.y\r\n.z\r\n.\r\n", Seen::Whole(b".a\r\n..\r\nx.y\r\nz\r\n".to_vec()), b""),
-            (b"a\0b\xff\r\n.\r\n", Seen::Whole(b"a\0b\xff\r\n".to_vec()), b""),
+            (b"ab\xff\r\n.\r\n", Seen::Whole(b"ab\xff\r\n".to_vec()), b""),
+            (b"a\0b\r\n.\r\nX", Seen::Fault(BodyFault::Nul), b"X"),
+            (b"\0.\r\n.\r\nX", Seen::Fault(BodyFault::Nul), b"X"),
+            (b".\0\r\n.\r\nX", Seen::Fault(BodyFault::Nul), b"X"),
+            (b"\r\n.\r\0\n.\r\n.\r\nX", bare(), b"X"),
             (b"a\n.\nMAIL\r\n.\r\nX", bare(), b"X"),
             (b"a\r.\rMAIL\r\n.\r\nX", bare(), b"X"),
             (b"a\r\n.\nMAIL\r\n.\r\nX", bare(), b"X"),
@@ -393,7 +403,7 @@ mod tests {
             if line == b"." {
                 return Some(((!bare).then_some(message), at));
             }
-            bare |= line.iter().any(|b| b"\r\n".contains(b));
+            bare |= line.iter().any(|b| b"\r\n\0".contains(b));
             message.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
             message.extend_from_slice(b"\r\n");
         }
@@ -412,14 +422,17 @@ mod tests {
                 None => prop_assert_eq!(seen, Seen::Unfinished),
                 Some((message, at)) => {
                     prop_assert_eq!(rest, wire[at..].to_vec());
-                    prop_assert_eq!(seen, message.map_or(Seen::Fault(BodyFault::BareLineEnd), Seen::Whole));
+                    match message {
+                        Some(message) => prop_assert_eq!(seen, Seen::Whole(message)),
+                        None => prop_assert!(matches!(seen, Seen::Fault(_))),
+                    }
                 }
             }
         }
 
         #[test]
         fn what_is_stuffed_comes_back(
-            lines in proptest::collection::vec("[.a\u{0}é]{0,5}", 0..12), send in 1_usize..9, receive in 1_usize..9,
+            lines in proptest::collection::vec("[.aé]{0,5}", 0..12), send in 1_usize..9, receive in 1_usize..9,
         ) {
             let message: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
             let mut encoder = Encoder::default();

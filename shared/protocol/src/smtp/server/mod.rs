@@ -338,6 +338,7 @@ impl Server {
                         self.events.push_back(Event::BodyEnd { octets: body.octets() });
                     }
                     Some(BodyFault::BareLineEnd) => self.conclude(&Reply::bare_in_message()),
+                    Some(BodyFault::Nul) => self.conclude(&Reply::nul_in_message()),
                     Some(BodyFault::TooBig) => {
                         self.conclude(&Reply::too_big(self.profile.limits.message_octets_max));
                     }

@@ -8,6 +8,8 @@
 //! what comes in one piece). Recipients `unknown@` are refused, `later@` deferred, as is
 //! `DATA` after `MAIL FROM:<nodata@…>`; a message that holds `refuse-me` is refused.
 
+mod smuggling;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
