@@ -1,5 +1,6 @@
 //! How Gatepost's protocol meets the world: tokio, TLS, files, DNS, config, logs.
 
+pub mod alarm;
 pub mod attempt;
 pub mod certificate;
 pub mod clock;

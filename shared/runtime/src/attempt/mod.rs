@@ -3,7 +3,7 @@
 //! connection without a final dot, and the host forgets the message.
 
 pub mod pool;
-mod trust;
+pub mod trust;
 
 use std::io;
 use std::net::SocketAddr;

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls_platform_verifier::Verifier;
 
 /// For opportunistic TLS (RFC 7435): who can't prove a name is still spoken to in secret.
-pub(super) fn anybody() -> Arc<ClientConfig> {
+pub fn anybody() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let make = || {
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -23,7 +23,7 @@ pub(super) fn anybody() -> Arc<ClientConfig> {
 
 /// For verified TLS. The system's roots are read at the first use and kept; with `roots` besides, they
 /// are read each time.
-pub(super) fn vouched_for(roots: &[Vec<u8>]) -> Result<Arc<ClientConfig>, rustls::Error> {
+pub fn vouched_for(roots: &[Vec<u8>]) -> Result<Arc<ClientConfig>, rustls::Error> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if roots.is_empty()
         && let Some(config) = CONFIG.get()
