@@ -5,6 +5,7 @@
 //! handover, relay, pairing > spool > homes > config`. What a home asks for leaves [`homes`] as an event;
 //! [`run`] gives it to who serves it.
 
+pub mod alarm;
 pub mod cli;
 pub mod config;
 pub mod handover;

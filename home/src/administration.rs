@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::accounts::administration::AdministrationError;
+use crate::accounts::caps::Cap;
 use crate::accounts::password::Scope;
 use crate::accounts::{Accounts, alias_file};
 use crate::delivery::maildir::{Folder, Maildirs};
@@ -40,6 +41,13 @@ pub enum Request {
         address: String,
         /// The new one.
         password: String,
+    },
+    /// Set how much an account may send.
+    AccountCap {
+        /// Its address.
+        address: String,
+        /// Recipients elsewhere in an hour and in a day; what all may, if not given.
+        cap: Option<(u32, u32)>,
     },
     /// Make an app password.
     AppPasswordAdd {
@@ -137,6 +145,11 @@ fn answer(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<
         }
         Request::AccountPassword { address, password } => {
             json!({ "login": accounts.set_password(&address, &secret(password))? })
+        }
+        Request::AccountCap { address, cap } => {
+            let login = accounts.set_cap(&address, cap.map(|(hourly, daily)| Cap { hourly, daily }))?;
+            let (Cap { hourly, daily }, (hour, day)) = (accounts.cap(&login), accounts.caps().used(&login));
+            json!({ "login": login, "hourly": hourly, "daily": daily, "used_hour": hour, "used_day": day })
         }
         Request::AppPasswordAdd { address, name, full } => {
             let scope = if full { Scope::Full } else { Scope::Submission };

@@ -4,6 +4,7 @@
 mod aliases;
 mod away;
 mod bounce;
+mod caps;
 mod cli;
 mod codes;
 mod config;

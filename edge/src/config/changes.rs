@@ -8,8 +8,19 @@ use super::{Config, Doors, EdgeLimits, HomeConfig, Origin};
 
 /// The differences, in the order of the file.
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
-    let Config { file: _, hostname, state, doors, certificate, dns_servers, limits, outbound_ipv6, homes, warnings: _ } =
-        old;
+    let Config {
+        file: _,
+        hostname,
+        state,
+        doors,
+        certificate,
+        dns_servers,
+        alarm,
+        limits,
+        outbound_ipv6,
+        homes,
+        warnings: _,
+    } = old;
     let mut changes = Changes::default();
     // In greetings of sessions that are open, in attempts that were begun: one name from start to end.
     changes.fixed("hostname", hostname, &new.hostname);
@@ -17,6 +28,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     doors_changes(&mut changes, doors, &new.doors);
     changes.unshown("tls", certificate, &new.certificate);
     changes.setting("dns.servers", dns_servers, &new.dns_servers);
+    // A webhook's address is often a secret.
+    changes.unshown("alarm", alarm, &new.alarm);
     limits_changes(&mut changes, limits, &new.limits);
     changes.setting("outbound_ipv6", outbound_ipv6, &new.outbound_ipv6);
     changes.named("home", homes, &new.homes, |home| &home.name, home_differences);

@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::tunnel::wire::RECIPIENTS_MAX;
+use gatepost_runtime::alarm;
 use gatepost_runtime::certificate::CertificateFiles;
 use gatepost_runtime::config::changes::ConfigFile;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source, Span};
@@ -46,6 +47,8 @@ pub struct Config {
     pub certificate: Option<CertificateFiles>,
     /// DNS servers; the system's if empty.
     pub dns_servers: Vec<SocketAddr>,
+    /// `[alarm]`.
+    pub alarm: alarm::Settings,
     /// Bounds.
     pub limits: EdgeLimits,
     /// Whether mail is sent out over IPv6.
@@ -101,6 +104,8 @@ struct Raw {
     acme: Option<Placed<IgnoredAny>>,
     #[serde(default)]
     dns: RawDns,
+    #[serde(default)]
+    alarm: alarm::RawAlarm,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -182,10 +187,13 @@ impl Config {
             warnings
                 .push("no home is paired with this edge: it takes no mail; pair one with: gatepost-edge pair".into());
         }
+        let own = |address: &Address| homes.iter().any(|home| home.domains.contains(address.domain()));
+        let alarm = alarm::Settings::check(&raw.alarm, own, &source)?;
         Ok(Self {
             file,
             hostname,
             state,
+            alarm,
             doors,
             certificate: raw.tls,
             dns_servers: dns_servers.collect::<Result<_, _>>()?,

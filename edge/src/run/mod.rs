@@ -130,6 +130,7 @@ impl Edge {
         let sender = parts.sender.clone();
         sender.own_door(open.smtp);
 
+        parts.watch(draining.clone());
         let status = Arc::new(Status {
             hostname: config.hostname.clone(),
             key: identity.key(),

@@ -1,14 +1,18 @@
 //! The parts that outlive a signal to stop accepting: made from the config, and given each later one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use gatepost_protocol::smtp::server::limits::Limits;
+use gatepost_runtime::alarm::Alarms;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::resolver::Resolver;
+use gatepost_runtime::shutdown::Signal;
 
 use super::chores;
+use crate::alarm::{self, Postman};
 use crate::config::paired::PairedFile;
 use crate::config::{Config, EdgeLimits, HomeConfig, Origin};
 use crate::handover::{Handover, Patience};
@@ -28,6 +32,8 @@ pub(super) struct Parts {
     pub(super) sender: Sender,
     pub(super) journals: Journals,
     pub(super) desks: Desks,
+    alarms: Alarms,
+    postman: Arc<Postman>,
     resolver: Resolver,
     clock: Clock,
 }
@@ -51,11 +57,27 @@ impl Parts {
             homes.clone(),
             config.limits.relays_max,
         );
+        let (alarms, letters) =
+            Alarms::new("gatepost-edge", config.hostname.as_str(), config.alarm.clone(), clock.clone());
+        let postman = Postman {
+            hostname: config.hostname.clone(),
+            resolver: resolver.clone(),
+            ipv6: AtomicBool::new(config.outbound_ipv6),
+            clock: clock.clone(),
+        };
+        let postman = Arc::new(postman);
+        tokio::spawn(postman.clone().serve(letters));
         let handover = handover(&spool, clock, &config.limits);
         let limits = session_limits(&config.limits);
         let desk = Desk::new(config.hostname.clone(), homes.clone(), handover, clock.clone(), limits);
         let desks = Arc::new(ArcSwap::from_pointee(desk));
-        Ok(Self { homes, spool, sender, journals, desks, resolver, clock: clock.clone() })
+        Ok(Self { homes, spool, sender, journals, desks, alarms, postman, resolver, clock: clock.clone() })
+    }
+
+    /// Looks for what the owner should be told by another road, until draining begins.
+    pub(super) fn watch(&self, signal: Signal) {
+        let (alarms, clock) = (self.alarms.clone(), self.clock.clone());
+        tokio::spawn(alarm::watch(self.homes.clone(), self.spool.clone(), alarms, clock, signal));
     }
 
     /// From now on these are the homes: everything that is kept for each is opened before it is one. If this fails, who is a
@@ -83,6 +105,8 @@ impl Parts {
         }
         self.spool.reload(spool_limits(&new.limits));
         self.sender.reload(new.outbound_ipv6, new.limits.relays_max);
+        self.alarms.reload(new.alarm.clone());
+        self.postman.ipv6.store(new.outbound_ipv6, Ordering::Relaxed);
         let handover = handover(&self.spool, &self.clock, &new.limits);
         self.desks.store(Arc::new(self.desks.load().with(handover, session_limits(&new.limits))));
         Ok(())

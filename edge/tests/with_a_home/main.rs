@@ -8,6 +8,7 @@ mod home;
 mod log;
 
 mod admission;
+mod alarm;
 mod handover;
 mod pairing;
 mod relay;

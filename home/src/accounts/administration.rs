@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::Accounts;
 use super::addresses::ALIAS_DEPTH_MAX;
 use super::aliases::{ADDRESSES_OCTETS_MAX, ALIAS_TARGETS_MAX, ALIASES_MAX};
+use super::caps::Cap;
 use super::password::{self, ITERATIONS, PasswordError, SALT_OCTETS, Scope};
 use crate::database::DatabaseError;
 
@@ -232,6 +233,21 @@ impl Accounts {
         let set = self.inner.database.write(move |connection| {
             connection.execute("DELETE FROM password WHERE login = ?1 AND name = ?2", (&key, OWN))?;
             insert_password(connection, &key, OWN, Scope::Account, &keys, now)
+        });
+        set.wait()?;
+        self.refresh(None)?;
+        Ok(login)
+    }
+
+    /// Sets what an account may send; `None`: what all may.
+    pub fn set_cap(&self, address: &str, cap: Option<Cap>) -> Result<String, AdministrationError> {
+        let (login, ..) = self.salt(address)?;
+        let key = login.clone();
+        let set = self.inner.database.write(move |connection| match cap {
+            Some(cap) => connection
+                .execute("INSERT OR REPLACE INTO cap VALUES (?1, ?2, ?3)", (&key, cap.hourly, cap.daily))
+                .map(drop),
+            None => connection.execute("DELETE FROM cap WHERE login = ?1", [&key]).map(drop),
         });
         set.wait()?;
         self.refresh(None)?;

@@ -8,6 +8,7 @@ use gatepost_protocol::mail::directory::{LoginVerifier, ScramKeys};
 use rusqlite::Connection;
 
 use super::addresses::Addresses;
+use super::caps::Cap;
 use super::password::Scope;
 use super::{Settings, aliases};
 
@@ -29,6 +30,8 @@ pub struct Account {
     pub salt: Vec<u8>,
     /// PBKDF2 iterations of all its passwords.
     pub iterations: u32,
+    /// What it may send, if not what all may.
+    pub cap: Option<Cap>,
     /// Its passwords.
     pub passwords: Vec<Password>,
 }
@@ -78,10 +81,18 @@ fn read_accounts(connection: &Connection) -> rusqlite::Result<HashMap<String, Ac
         let (login, address): (String, String) = (row.get(0)?, row.get(1)?);
         match Address::parse(&address) {
             Ok(address) => {
-                let account = Account { address, salt: row.get(2)?, iterations: row.get(3)?, passwords: Vec::new() };
+                let account =
+                    Account { address, salt: row.get(2)?, iterations: row.get(3)?, cap: None, passwords: Vec::new() };
                 accounts.insert(login, account);
             }
             Err(error) => tracing::error!(login, %error, "an account in home.db has no usable address"),
+        }
+    }
+    let mut statement = connection.prepare_cached("SELECT login, hourly, daily FROM cap")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let Some(account) = accounts.get_mut(&row.get::<_, String>(0)?) {
+            account.cap = Some(Cap { hourly: row.get(1)?, daily: row.get(2)? });
         }
     }
     let mut statement =

@@ -6,7 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gatepost_runtime::clock::Clock;
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_runtime::clock::{Clock, rfc3339};
 use tokio::sync::watch;
 
 use crate::database::{Database, DatabaseError};
@@ -33,12 +34,19 @@ pub struct Cap {
 pub struct OverCap {
     /// Whose.
     pub login: String,
-    /// `hour` or `day`.
+    /// `an hour` or `a day`.
     pub window: &'static str,
     /// What was allowed.
     pub limit: u32,
     /// When there is room again, seconds since 1970. `None`: never for so many at once.
     pub again_unix_s: Option<i64>,
+}
+
+impl OverCap {
+    /// What its client is told.
+    pub fn reply(&self) -> Reply {
+        Reply::over_cap(self.limit, self.window, self.again_unix_s.map(rfc3339).as_deref())
+    }
 }
 
 /// Recipients by slot, the oldest first.
@@ -149,7 +157,7 @@ impl Caps {
         let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
         let mut usage = self.usage();
         let one = usage.entry(login.to_owned()).or_default();
-        for (window, name, limit) in [(HOUR_S, "hour", cap.hourly), (DAY_S, "day", cap.daily)] {
+        for (window, name, limit) in [(HOUR_S, "an hour", cap.hourly), (DAY_S, "a day", cap.daily)] {
             if let Some(again_unix_s) = one.room(now, window, u64::from(recipients), limit) {
                 let over = OverCap { login: login.to_owned(), window: name, limit, again_unix_s };
                 drop(usage);
@@ -237,7 +245,7 @@ mod tests {
         let (_state, clock, caps) = caps();
         send(&caps, 10).expect("up to the limit");
         let over = send(&caps, 1).expect_err("one over");
-        assert_eq!((over.window, over.limit), ("hour", 10));
+        assert_eq!((over.window, over.limit), ("an hour", 10));
         let again = over.again_unix_s.expect("some time");
         clock.turn(Duration::from_secs(u64::try_from(again).expect("late") - NOON - 1));
         send(&caps, 1).expect_err("a second too early");
@@ -245,11 +253,11 @@ mod tests {
         send(&caps, 10).expect("as was said");
         clock.turn(Duration::from_hours(2));
         let over = send(&caps, 6).expect_err("a day's is a day's");
-        assert_eq!((over.window, over.limit), ("day", 25));
+        assert_eq!((over.window, over.limit), ("a day", 25));
         send(&caps, 5).expect("up to the limit");
         assert_eq!(caps.used("alice"), (5, 25));
         assert_eq!(caps.used("bob"), (0, 0));
-        assert_eq!(caps.hits().borrow().as_ref().map(|over| over.window), Some("day"));
+        assert_eq!(caps.hits().borrow().as_ref().map(|over| over.window), Some("a day"));
     }
 
     #[test]

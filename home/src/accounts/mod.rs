@@ -6,6 +6,7 @@ pub mod administration;
 pub mod alias_file;
 pub mod aliases;
 pub mod book;
+pub mod caps;
 pub mod credential;
 pub mod grant;
 pub mod login;
@@ -25,6 +26,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::addresses::Leads;
 use self::book::Book;
+use self::caps::{Cap, Caps};
 use self::grant::Grants;
 use self::return_paths::Keys;
 use crate::database::{Database, DatabaseError};
@@ -51,6 +53,8 @@ pub struct Settings {
     pub local_hosts: Vec<Domain>,
     /// Domains not ours that mail without a login may come from.
     pub trusted_senders: Vec<Domain>,
+    /// What an account may send that has no cap of its own.
+    pub cap: Cap,
     /// Public key that edges seal mail to.
     pub seal_key: Vec<u8>,
 }
@@ -78,6 +82,7 @@ struct Inner {
     // Keeps the salts of logins that do not exist steady.
     fake_secret: [u8; 32],
     grants: Grants,
+    caps: Caps,
 }
 
 impl fmt::Debug for Accounts {
@@ -90,6 +95,7 @@ impl Accounts {
     /// Reads the accounts. Blocking.
     pub fn open(database: Database, settings: Settings, clock: Clock) -> Result<Self, DatabaseError> {
         let fake_secret = fake_secret(&database)?;
+        let caps = Caps::open(database.clone(), clock.clone())?;
         let book = Arc::new(database.read(|connection| Book::read(connection, &settings))?);
         let return_paths = Keys::open(&database, clock.unix_s())?;
         let version = next_version(&database, &clock)?;
@@ -109,6 +115,7 @@ impl Accounts {
                 derivations_waiting: Semaphore::new(DERIVATIONS_MAX + DERIVATIONS_WAITING_MAX),
                 fake_secret,
                 grants: Grants::default(),
+                caps,
             }),
         })
     }
@@ -131,6 +138,17 @@ impl Accounts {
     /// Grants of logins at edges.
     pub fn grants(&self) -> &Grants {
         &self.inner.grants
+    }
+
+    /// What each account has sent.
+    pub fn caps(&self) -> &Caps {
+        &self.inner.caps
+    }
+
+    /// What this account may send.
+    pub fn cap(&self, login: &str) -> Cap {
+        let own = self.book().accounts.get(login).and_then(|account| account.cap);
+        own.unwrap_or_else(|| self.settings().cap)
     }
 
     /// Where an address leads.

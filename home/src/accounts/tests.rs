@@ -36,6 +36,7 @@ pub fn settings() -> Settings {
         message_octets_max: 50 * 1024 * 1024,
         local_hosts: vec![Domain::parse("localhost").expect("valid"), Domain::parse("raspberrypi").expect("valid")],
         trusted_senders: vec![Domain::parse("nas.lan").expect("valid")],
+        cap: Cap { hourly: 500, daily: 2000 },
         seal_key: vec![7; 32],
     }
 }

@@ -45,6 +45,23 @@ enum AccountCommand {
         #[command(flatten)]
         how: PasswordArgs,
     },
+    /// Say how many recipients elsewhere an account may write to.
+    Cap {
+        /// Its address.
+        address: String,
+        /// In an hour.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000), required_unless_present = "default")]
+        hourly: Option<u32>,
+        /// In a day.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000), required_unless_present = "default")]
+        daily: Option<u32>,
+        /// As many as the config says.
+        #[arg(long, conflicts_with_all = ["hourly", "daily"])]
+        default: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Clone, Debug, Args)]
@@ -101,6 +118,18 @@ pub(super) fn run(context: &Context<'_>, args: AccountArgs) -> Result<(), Failur
         AccountCommand::Remove { address } => {
             let answer = context.administer(Request::AccountRemove { address })?;
             print(&format!("Removed {}. Its mail stays in {}\n", text(&answer, "login"), text(&answer, "maildir")))
+        }
+        AccountCommand::Cap { address, hourly, daily, json, .. } => {
+            let answer = context.administer(Request::AccountCap { address, cap: hourly.zip(daily) })?;
+            let [login, hourly, daily, hour, day] =
+                ["login", "hourly", "daily", "used_hour", "used_day"].map(|name| text(&answer, name));
+            print(&if json {
+                pretty(&answer)
+            } else {
+                format!(
+                    "{login} may write to {hourly} recipients in an hour ({hour} so far) and {daily} in a day ({day} so far).\n"
+                )
+            })
         }
         AccountCommand::List { json } => {
             let answer = context.administer(Request::AccountList)?;

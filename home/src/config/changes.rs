@@ -5,6 +5,7 @@ use gatepost_protocol::pairing::NodeKey;
 use gatepost_runtime::config::changes::{Change, Changes, Octets, Shown};
 
 use super::{Config, RelaySettings};
+use crate::accounts::caps::Cap;
 use crate::edges::EdgeSettings;
 use crate::queue;
 use crate::trace;
@@ -25,6 +26,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         trusted_recipients_per_hour_max,
         trusted_senders,
         tls,
+        cap,
+        alarm,
         message_octets_max,
         submission_connections_max,
         submission_connections_per_address_max,
@@ -44,6 +47,11 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     changes.setting("postmaster", postmaster, &new.postmaster);
     changes.fixed("state", state, &new.state);
     changes.setting("subaddress_separator", subaddress_separator, &new.subaddress_separator);
+    let Cap { hourly, daily } = cap;
+    changes.setting("limits.account_recipients_per_hour", hourly, &new.cap.hourly);
+    changes.setting("limits.account_recipients_per_day", daily, &new.cap.daily);
+    // A webhook's address is often a secret.
+    changes.unshown("alarm", alarm, &new.alarm);
     changes.setting("account_passwords_at_edge", account_passwords_at_edge, &new.account_passwords_at_edge);
     changes.named("edge", edges, &new.edges, |edge| &edge.name, edge_differences);
     changes.setting("listen.submissions", submissions, &new.submissions);

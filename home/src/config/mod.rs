@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::pairing::NodeKey;
+use gatepost_runtime::alarm;
 use gatepost_runtime::certificate::CertificateFiles;
 use gatepost_runtime::config::changes::ConfigFile;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source};
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::accounts;
+use crate::accounts::caps::Cap;
 use crate::delivery::config::{Keepers, RawDelivery};
 use crate::edges::EdgeSettings;
 use crate::metrics;
@@ -63,6 +65,8 @@ pub struct Raw {
     #[serde(default)]
     delivery: RawDelivery,
     #[serde(default)]
+    alarm: alarm::RawAlarm,
+    #[serde(default)]
     queue: queue::config::RawQueue,
     #[serde(default)]
     route: Vec<RawRoute>,
@@ -98,6 +102,8 @@ struct RawListen {
 #[serde(deny_unknown_fields)]
 struct RawLimits {
     message: Option<Placed<Size>>,
+    account_recipients_per_hour: Option<Placed<u32>>,
+    account_recipients_per_day: Option<Placed<u32>>,
     submission_connections: Option<Placed<usize>>,
     submission_connections_per_address: Option<Placed<usize>>,
     smtp_connections: Option<Placed<usize>>,
@@ -147,12 +153,16 @@ pub struct Config {
     pub trusted_senders: Vec<Domain>,
     /// Certificate of the owner's.
     pub tls: Option<CertificateFiles>,
+    /// What an account may send that has no cap of its own.
+    pub cap: Cap,
     /// Largest message, in octets.
     pub message_octets_max: u64,
     /// Submission connections at once.
     pub submission_connections_max: usize,
     /// Submission connections at once from one address.
     pub submission_connections_per_address_max: usize,
+    /// `[alarm]`.
+    pub alarm: alarm::Settings,
     /// Resolvers; none means the system's.
     pub dns_servers: Vec<SocketAddr>,
     /// `[delivery]`.
@@ -227,6 +237,7 @@ impl Config {
             subaddress_separator: self.subaddress_separator,
             account_passwords_at_edge: self.account_passwords_at_edge,
             message_octets_max: self.message_octets_max,
+            cap: self.cap,
             local_hosts: self.local_hosts(),
             trusted_senders: self.trusted_senders.clone(),
             seal_key,
@@ -270,6 +281,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
     let keepers = Keepers::check(&raw.delivery, &domains, source)?;
     let routes = Routes::check(raw.route, &ourselves(&hostname, submissions, &edges), source)?;
     let queue = queue::config::Settings::check(raw.queue, &hostname, postmaster.clone(), source)?;
+    let alarm = alarm::Settings::check(&raw.alarm, |address| domains.contains(address.domain()), source)?;
     Ok(Config {
         file,
         domains,
@@ -288,6 +300,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
         .unwrap_or(u32::MAX),
         trusted_senders: host_names(&raw.trusted_senders, source)?,
         tls: raw.tls,
+        cap: cap(&raw.limits, source)?,
         message_octets_max: message_octets(raw.limits.message.as_ref(), source)?,
         submission_connections_max: count(raw.limits.submission_connections.as_ref(), 200, source)?,
         submission_connections_per_address_max: count(
@@ -297,6 +310,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
         )?,
         dns_servers: raw.dns.servers.iter().map(|server| dns_server(server, source)).collect::<Result<_, _>>()?,
         keepers,
+        alarm,
         queue,
         routes,
         trace: trace::Rules::check(&raw.trace, source)?,
@@ -464,6 +478,24 @@ fn message_octets(written: Option<&Placed<Size>>, source: &Source) -> Result<u64
         Ok(octets)
     } else {
         Err(source.error(written, "out of range", "a size from \"64 KiB\" to \"1 GiB\""))
+    }
+}
+
+fn cap(limits: &RawLimits, source: &Source) -> Result<Cap, ConfigError> {
+    let count = |written: Option<&Placed<u32>>, default| match written {
+        None => Ok(default),
+        Some(written) if (1..=1_000_000).contains(written.get_ref()) => Ok(*written.get_ref()),
+        Some(written) => Err(source.error(written, "out of range", "a number of recipients from 1 to 1000000")),
+    };
+    let cap = Cap {
+        hourly: count(limits.account_recipients_per_hour.as_ref(), 500)?,
+        daily: count(limits.account_recipients_per_day.as_ref(), 2000)?,
+    };
+    match &limits.account_recipients_per_day {
+        Some(written) if cap.daily < cap.hourly => {
+            Err(source.error(written, "a day's recipients are fewer than an hour's", "at least as many as for an hour"))
+        }
+        _ => Ok(Cap { daily: cap.daily.max(cap.hourly), ..cap }),
     }
 }
 

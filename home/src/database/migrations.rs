@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::DatabaseError;
 
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     // Accounts and their passwords; aliases (source `@domain` is a catch-all); the ledger of hand-overs. The
     // ledger's rows lie in the order of time as long as no clock is set back.
     "CREATE TABLE account (
@@ -73,6 +73,18 @@ const STEPS: [&str; 4] = [
         record      BLOB NOT NULL,
         checksum    INTEGER NOT NULL
     ) STRICT;",
+    // What each account sent to elsewhere, in slots of five minutes; what one may, where it differs.
+    "CREATE TABLE sent (
+        login       TEXT NOT NULL,
+        slot        INTEGER NOT NULL,
+        recipients  INTEGER NOT NULL,
+        PRIMARY KEY (login, slot)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE cap (
+        login       TEXT PRIMARY KEY NOT NULL REFERENCES account (login) ON DELETE CASCADE,
+        hourly      INTEGER NOT NULL,
+        daily       INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the tables up to this build's version; refuses a database of a newer one.

@@ -79,6 +79,8 @@ pub struct NewEntry {
     pub login: Option<String>,
     /// When it came, seconds since 1970.
     pub received_unix_s: i64,
+    /// Why it is not to be sent until its owner releases it.
+    pub held: Option<String>,
 }
 
 /// An edge that is connected now.

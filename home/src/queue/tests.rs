@@ -38,6 +38,7 @@ pub fn new_entry(n: u8, recipients: &[&str]) -> NewEntry {
         },
         login: Some("alice@example.org".into()),
         received_unix_s: RECEIVED_UNIX_S,
+        held: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! refused any more (it waited at an edge) is kept all the same: in Junk, with the postmaster, or
 //! as a bounce to the account that sent it; never as a bounce to the world.
 
+mod account;
 pub mod completion;
 mod flights;
 mod forward;
@@ -23,11 +24,10 @@ use bytes::Bytes;
 use gatepost_protocol::mail::address::{Address, ReversePath};
 use gatepost_protocol::mail::envelope::{Envelope, Notify, Recipient, Ret};
 use gatepost_protocol::mail::received::TraceId;
-use gatepost_protocol::mail::reply::{Class, Reply};
+use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::clock::Clock;
-use gatepost_runtime::random;
 use tokio::sync::oneshot;
 
 use self::completion::{Author, Submitted};
@@ -158,6 +158,8 @@ struct Destinations {
     junk: Vec<LocalCopy>,
     remote: Vec<Recipient>,
     forwards: Vec<Forward>,
+    /// Why what goes elsewhere is not to be sent yet.
+    held: Option<String>,
 }
 
 impl Router {
@@ -257,38 +259,17 @@ impl Router {
         }
     }
 
-    async fn accept_submission(
-        &self,
-        login: String,
-        edge: Option<(NodeKey, TransferId)>,
-        spooled: bool,
-        mut arrival: Arrival,
-    ) -> Reply {
-        let original = arrival.message.clone();
-        match self.inner.complete_submission(&login, &mut arrival).await {
-            Ok(destinations) => {
-                let hand_over = match edge {
-                    Some((edge, transfer)) => HandOver::from_edge(edge, transfer),
-                    None => HandOver::our_own(TransferId(random::bytes())),
-                };
-                self.keep(hand_over, arrival, destinations).await
-            }
-            Err(reply) => match edge.filter(|_| spooled && reply.class() == Class::Permanent) {
-                Some(edge) => {
-                    arrival.message = original;
-                    self.refuse_submission(&login, edge, arrival, reply).await
-                }
-                None => refused(&arrival, reply),
-            },
-        }
+    async fn keep(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations) -> Reply {
+        self.keep_once(hand_over, arrival, destinations).await.0
     }
 
-    async fn keep(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations) -> Reply {
+    /// And whether it was kept now, and not before.
+    async fn keep_once(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations) -> (Reply, bool) {
         let inner = &self.inner;
         let begun = inner.clock.now();
         let sender = match inner.forwarded_sender(&arrival.envelope.reverse_path, &destinations.forwards).await {
             Ok(sender) => sender,
-            Err(reply) => return refused(&arrival, reply),
+            Err(reply) => return (refused(&arrival, reply), false),
         };
         let facts = Facts::of(&arrival, &destinations, &inner.servers.keepers());
         // One at a time: an edge may bring the same hand-over again while we are still busy with it.
@@ -306,18 +287,18 @@ impl Router {
         match receiver.await {
             Ok(Ok(Kept::Now)) => {
                 facts.log_kept(took_ms());
-                Reply::accepted(&facts.trace.to_string())
+                (Reply::accepted(&facts.trace.to_string()), true)
             }
             Ok(Ok(Kept::Before(trace))) => {
                 tracing::info!(trace = %facts.trace, before = %trace, "already here: the same hand-over again");
-                Reply::accepted(&trace.to_string())
+                (Reply::accepted(&trace.to_string()), false)
             }
             Ok(Ok(Kept::Refused(reply))) => {
                 tracing::info!(trace = %facts.trace, sender = facts.sender, %reply, "refused by the server of the mailbox");
-                reply
+                (reply, false)
             }
-            Ok(Err(error)) => facts.log_failed(&error),
-            Err(_) => Reply::local_error(),
+            Ok(Err(error)) => (facts.log_failed(&error), false),
+            Err(_) => (Reply::local_error(), false),
         }
     }
 }
@@ -439,7 +420,7 @@ impl Inner {
         };
         arrival.message = completion::complete(&self.accounts, submitted, arrival.message.clone()).await?;
         let Sorted { local: inbox, remote, forwards, .. } = sorted;
-        Ok(Destinations { inbox, junk: Vec::new(), remote, forwards })
+        Ok(Destinations { inbox, junk: Vec::new(), remote, forwards, held: None })
     }
 }
 

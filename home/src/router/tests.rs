@@ -7,9 +7,12 @@ use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferOpen};
 use gatepost_protocol::tunnel::verb::inbound::Credential;
 use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireVerdict};
 
+use gatepost_runtime::random;
+
 use super::intake::{Brought, Gathered, Gathering, Taken};
 use super::ledger::Ledger;
 use super::*;
+use crate::accounts::caps::Cap;
 use crate::accounts::password::Scope;
 use crate::database::Database;
 use crate::delivery::config::Keepers;
@@ -373,4 +376,30 @@ async fn what_comes_back_is_refused_or_the_postmasters_and_never_vanishes() {
         let reply = house.router.accept(brought).await;
         assert_eq!((reply.code(), house.counts()), (code, counts), "{case}: {reply}");
     }
+}
+
+#[tokio::test]
+async fn an_account_over_its_cap_is_told_and_what_waited_at_an_edge_is_held() {
+    let house = house();
+    house.accounts.set_cap("alice@example.org", Some(Cap { hourly: 3, daily: 3 })).expect("set");
+    let elsewhere = ["a@example.com", "b@example.com"];
+    let sent = |origin, recipients: &[&str]| house.router.accept(arrival(origin, "alice@example.org", recipients));
+    assert_eq!(sent(account(1, false), &elsewhere).await.code(), 250);
+    let again = sent(account(1, false), &elsewhere).await;
+    assert_eq!(again.code(), 250, "the same again counts once: {again}");
+    let over = sent(account(2, false), &elsewhere).await;
+    assert_eq!(over.code(), 450, "{over}");
+    assert!(over.to_string().contains("3 recipients in an hour"), "{over}");
+    assert_eq!(sent(account(3, false), &["bob@example.org"]).await.code(), 250, "whoever is here does not count");
+    assert_eq!(sent(account(4, true), &elsewhere).await.code(), 250, "it was promised at the edge");
+    let queue =
+        house.queue.command(serde_json::from_value(serde_json::json!("list")).expect("a command")).expect("listed");
+    let held: Vec<_> = queue["messages"].as_array().expect("a list").iter().map(|one| one["held"].clone()).collect();
+    assert_eq!(held.iter().filter(|held| held.is_null()).count(), 1, "{held:?}");
+    assert_eq!(
+        held.iter().filter(|held| held.as_str().is_some_and(|why| why.contains("alice"))).count(),
+        1,
+        "{held:?}"
+    );
+    assert_eq!(sent(account(5, false), &["c@example.com"]).await.code(), 250, "what was refused was not counted");
 }

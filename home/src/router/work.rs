@@ -79,14 +79,15 @@ impl Inner {
             envelope: Envelope { recipients, reverse_path, ..arrival.envelope.clone() },
             login: login.clone(),
             received_unix_s: arrival.received_unix_s,
+            held: None,
         };
-        let Destinations { mut remote, forwards, .. } = destinations;
+        let Destinations { mut remote, forwards, held: reason, .. } = destinations;
         for Forward { recipient, via } in &forwards {
             tracing::info!(trace = %arrival.trace, alias = %via, recipient = %recipient.address, %sender, "forwarding");
         }
         let queued_fields = forward::fields(&forwards);
         remote.extend(forwards.into_iter().map(|forward| forward.recipient));
-        let queued = (!remote.is_empty()).then(|| entry(sender, remote));
+        let queued = (!remote.is_empty()).then(|| NewEntry { held: reason, ..entry(sender, remote) });
         let held = (!handings.is_empty()).then(|| entry(arrival.envelope.reverse_path.clone(), Vec::new()));
         Work {
             hand_over,

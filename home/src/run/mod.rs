@@ -1,5 +1,6 @@
 //! Builds the parts and wires them: only here are they all known.
 
+mod alarms;
 mod chores;
 mod control;
 mod doors;
@@ -149,6 +150,7 @@ impl Home {
         tokio::spawn(exchanges::serve_edges(sessions, exchanges, fetcher));
 
         let (bounces, returning) = mpsc::channel(BOUNCES_WAITING_MAX);
+        let alarms = alarms::start(&config, &store, &edges, &clock, &work_signal);
         let (resolver, servers) = (store.resolver.clone(), store.servers.clone());
         tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, servers, work_signal.clone()));
         tokio::spawn(exchanges::deliver_bounces(returning, router, work_signal.clone()));
@@ -160,6 +162,7 @@ impl Home {
             edges: edges.clone(),
             traces: watching.traces.clone(),
             served: served.clone(),
+            alarms,
         };
         let reloader = Arc::new(Reloader::new(parts, config, doors));
         let (talk, control_signal) = Shutdown::new();

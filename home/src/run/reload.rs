@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use gatepost_runtime::alarm::Alarms;
 use gatepost_runtime::certificate::{CertificateError, Loaded, Served};
 use gatepost_runtime::config::ConfigError;
 use gatepost_runtime::config::changes::Change;
@@ -35,6 +36,7 @@ pub(super) struct Parts {
     pub(super) edges: Edges,
     pub(super) traces: Traces,
     pub(super) served: Served,
+    pub(super) alarms: Alarms,
 }
 
 /// Puts configs in force.
@@ -128,6 +130,7 @@ impl Parts {
             self.store.resolver.follow(&resolver);
         }
         self.traces.reload(new.trace);
+        self.alarms.reload(new.alarm.clone());
         self.store.servers.reload(new.keepers.clone());
         self.store.queue.reload(new.queue.clone(), new.routes.clone());
         Ok(())

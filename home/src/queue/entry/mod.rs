@@ -225,7 +225,7 @@ impl Entry {
             recipients: new.envelope.recipients.into_iter().map(waiting).collect(),
             attempts: Vec::new(),
             bounce: None,
-            held: None,
+            held: new.held,
             finished_unix_ms: None,
         }
     }

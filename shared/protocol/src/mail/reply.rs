@@ -380,6 +380,15 @@ impl Reply {
     pub fn sender_not_yours(address: &str) -> Self {
         Self::one(550, (5, 7, 1), format!("{address} does not belong to this login"))
     }
+    /// 450 4.7.0: this account has written to as many recipients as it may; or 550 5.5.3: to so many at once it
+    /// never may.
+    pub fn over_cap(limit: u32, window: &str, again: Option<&str>) -> Self {
+        let over = format!("You may write to {limit} recipients in {window}");
+        match again {
+            Some(again) => Self::one(450, (4, 7, 0), format!("{over}, and you have: try again after {again}")),
+            None => Self::one(550, (5, 5, 3), format!("{over}, and this message has more")),
+        }
+    }
     /// 554 5.7.1 instead of a greeting: this door is for some networks, and the client is in none of them.
     pub fn untrusted_network(client: &str) -> Self {
         Self::one(

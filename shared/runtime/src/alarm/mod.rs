@@ -5,6 +5,7 @@
 mod webhook;
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 
 pub use self::webhook::{Webhook, WebhookError};
-use crate::clock::{Clock, rfc3339};
+use crate::clock::{Clock, mail_date, rfc3339};
 use crate::config::{ConfigError, Placed, Source};
 
 /// The same alarm is not told again within this time.
@@ -92,6 +93,28 @@ pub struct Letter {
     pub text: String,
 }
 
+impl Letter {
+    /// The whole message, CRLF line ends, from the mail system at `host`.
+    pub fn message(&self, host: &str, now_unix_s: i64, random: &[u8; 12]) -> Vec<u8> {
+        let mut id = String::with_capacity(2 * random.len());
+        for octet in random {
+            // Writing to a string can't fail.
+            let _ = write!(id, "{octet:02x}");
+        }
+        let text = self.text.replace('\n', "\r\n");
+        let body = if text.is_ascii() { "7bit" } else { "8bit" };
+        format!(
+            "From: Gatepost <postmaster@{host}>\r\nTo: <{}>\r\nSubject: {}\r\nDate: {}\r\nMessage-ID: <{id}@{host}>\r\n\
+             Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Transfer-Encoding: {body}\r\n\r\n{text}",
+            self.to,
+            self.subject,
+            mail_date(now_unix_s),
+        )
+        .into_bytes()
+    }
+}
+
 /// Takes alarms. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Alarms(Arc<Inner>);
@@ -129,15 +152,15 @@ impl Alarms {
     }
 
     /// Tells it, unless it was told a while ago. To be called inside the runtime.
-    pub fn raise(&self, alarm: Alarm) {
+    pub fn raise(&self, alarm: &Alarm) {
         let inner = &self.0;
-        if !inner.is_news(&alarm) {
+        if !inner.is_news(alarm) {
             return;
         }
         tracing::warn!(alarm = alarm.kind, about = alarm.about, "{}", alarm.text);
         let settings = inner.settings.load();
         if let Some(to) = settings.address.clone() {
-            let letter = inner.letter(to, &alarm);
+            let letter = inner.letter(to, alarm);
             if inner.letters.try_send(letter).is_err() {
                 tracing::warn!(alarm = alarm.kind, "too many letters wait; this one is not written");
             }
@@ -147,10 +170,10 @@ impl Alarms {
                 tracing::warn!(alarm = alarm.kind, "too many posts wait; this one is not made");
                 return;
             };
-            let json = inner.json(&alarm);
+            let (json, kind) = (inner.json(alarm), alarm.kind);
             let clock = inner.clock.clone();
             tokio::spawn(async move {
-                post(&webhook, json, alarm.kind, &clock).await;
+                post(&webhook, json, kind, &clock).await;
                 drop(place);
             });
         }
@@ -237,31 +260,31 @@ mod tests {
 
     #[tokio::test]
     async fn an_alarm_is_told_once_until_it_is_over_or_old() {
-        let clock = Clock::still(Duration::from_secs(1_795_176_000));
+        let clock = Clock::still(Duration::from_hours(498_660));
         let (alarms, mut letters) = Alarms::new("gatepost-edge", "mail.example.org", written(), clock.clone());
         let mut told = || std::iter::from_fn(|| letters.try_recv().ok()).count();
-        alarms.raise(alarm("cottage"));
-        alarms.raise(alarm("cottage"));
+        alarms.raise(&alarm("cottage"));
+        alarms.raise(&alarm("cottage"));
         assert_eq!(told(), 1);
-        alarms.raise(alarm("cabin"));
+        alarms.raise(&alarm("cabin"));
         assert_eq!(told(), 1, "another home is another alarm");
         clock.turn(AGAIN_AFTER);
-        alarms.raise(alarm("cottage"));
+        alarms.raise(&alarm("cottage"));
         assert_eq!(told(), 1);
         alarms.clear("home-away", "cottage");
-        alarms.raise(alarm("cottage"));
+        alarms.raise(&alarm("cottage"));
         assert_eq!(told(), 1);
         for number in 0..2 * REMEMBERED_MAX {
-            alarms.raise(alarm(&number.to_string()));
+            alarms.raise(&alarm(&number.to_string()));
         }
         assert!(alarms.0.told().len() <= REMEMBERED_MAX);
     }
 
     #[tokio::test]
     async fn a_letter_says_what_where_and_when() {
-        let clock = Clock::still(Duration::from_secs(1_795_176_000));
+        let clock = Clock::still(Duration::from_hours(498_660));
         let (alarms, mut letters) = Alarms::new("gatepost-edge", "mail.example.org", written(), clock);
-        alarms.raise(alarm("c\u{f6}ttage\n"));
+        alarms.raise(&alarm("c\u{f6}ttage\n"));
         let letter = letters.recv().await.expect("one");
         assert_eq!(letter.subject, "[gatepost mail.example.org] home-away: c?ttage?");
         assert!(letter.text.starts_with("The home is away.\n\nThis was noticed by gatepost-edge"), "{}", letter.text);
