@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use gatepost_protocol::mail::srs::LIFETIME_DAYS;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Context, Failure, list, pretty, print, table, text};
-use crate::accounts::alias_file::FILE_OCTETS_MAX;
+use crate::accounts::alias_file::{self, FILE_OCTETS_MAX};
 use crate::administration::Request;
 
 /// Aliases.
@@ -115,19 +115,22 @@ pub(super) fn run(context: &Context<'_>, args: AliasArgs) -> Result<(), Failure>
             ))
         }
         AliasCommand::List { json } => {
-            let answer = context.administer(Request::AliasList)?;
-            print(&if json { pretty(&answer) } else { for_people(&answer) })
+            let answer = context.administer(Request::AliasExport)?;
+            let file = answer["file"].as_str().unwrap_or_default();
+            let aliases = alias_file::parse(file).map_err(anyhow::Error::from)?.into_iter().map(|(_, alias)| alias);
+            print(&if json {
+                let list = aliases.map(|alias| json!({ "source": alias.source, "targets": alias.targets }));
+                pretty(&json!({ "aliases": list.collect::<Vec<_>>() }))
+            } else {
+                let rows = aliases.map(|alias| vec![alias.source, alias.targets.join(", ")]);
+                table(&["ALIAS", "LEADS TO"], rows, "No alias yet: gatepost-home alias add ADDRESS TARGET…")
+            })
         }
         AliasCommand::Remove { source, target } => {
             let answer = context.administer(Request::AliasRemove { source, target })?;
             print(&format!("Removed {}.\n", text(&answer, "source")))
         }
     }
-}
-
-fn for_people(answer: &Value) -> String {
-    let rows = list(answer, "aliases").iter().map(|alias| vec![text(alias, "source"), targets_of(alias)]);
-    table(&["ALIAS", "LEADS TO"], rows, "No alias yet: gatepost-home alias add ADDRESS TARGET…")
 }
 
 fn targets_of(alias: &Value) -> String {
