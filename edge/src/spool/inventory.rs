@@ -5,9 +5,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use gatepost_protocol::tunnel::transfer::TransferId;
+use gatepost_protocol::tunnel::verb::spool::SpoolDamaged;
 use gatepost_runtime::durable::{self, DurableError};
 use thiserror::Error;
 use tracing::{error, info};
@@ -164,6 +166,43 @@ impl Inventory {
         self.entries.values()
     }
 
+    /// Oldest first, those after this name.
+    pub fn after(&self, name: &str) -> impl Iterator<Item = &Entry> {
+        self.entries.range::<str, _>((Bound::Excluded(name), Bound::Unbounded)).map(|(_, entry)| entry)
+    }
+
+    /// Files set aside that are still there, at most so many, by name. Blocking.
+    pub fn list_damaged(&self, max: usize) -> Vec<SpoolDamaged> {
+        let found = fs::read_dir(self.folder.join(DAMAGED)).into_iter().flatten().flatten();
+        let mut files: Vec<SpoolDamaged> = found
+            .map(|file| {
+                let name = file.file_name().to_string_lossy().into_owned();
+                let octets = file.metadata().map_or(0, |found| found.len());
+                SpoolDamaged { transfer: record::parse_name(&name).map(|(_, transfer)| transfer), name, octets }
+            })
+            .collect();
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        files.truncate(max);
+        files
+    }
+
+    /// Removes what was set aside of this hand-over, for good; false if there is nothing. Blocking.
+    pub fn remove_damaged(&mut self, transfer: TransferId) -> Result<bool, DurableError> {
+        let aside = self.folder.join(DAMAGED);
+        let failed = |source| DurableError { action: "read", path: aside.clone(), source };
+        let mut removed = false;
+        for found in fs::read_dir(&aside).map_err(failed)? {
+            let found = found.map_err(failed)?;
+            let name = found.file_name().to_string_lossy().into_owned();
+            if record::parse_name(&name).is_some_and(|(_, of)| of == transfer) {
+                durable::remove(&found.path())?;
+                self.damaged = self.damaged.saturating_sub(1);
+                removed = true;
+            }
+        }
+        Ok(removed)
+    }
+
     /// How many are held.
     pub fn count(&self) -> u64 {
         self.entries.len() as u64
@@ -174,7 +213,7 @@ impl Inventory {
         self.octets
     }
 
-    /// Files set aside, ever.
+    /// Files set aside, and not dropped since.
     pub fn damaged(&self) -> u64 {
         self.damaged
     }

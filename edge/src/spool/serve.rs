@@ -1,8 +1,8 @@
-//! The verb `Spool`, served to the home whose mail it is: list, fetch, acknowledge.
+//! The verb `Spool`, served to the home whose mail it is: list, fetch, acknowledge, drop.
 
 use bytes::Bytes;
 use gatepost_protocol::tunnel::transfer::TransferId;
-use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolEnd, SpoolRequest};
+use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolDropped, SpoolEnd, SpoolRequest};
 use gatepost_runtime::tunnel::{Stream, StreamError};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
@@ -18,6 +18,8 @@ pub async fn serve(spool: Spool, home: String, request: SpoolRequest, mut stream
     let answered = match request {
         SpoolRequest::List => stream.send(&spool.list(&home)).await,
         SpoolRequest::Fetch(transfer) => fetch(&spool, &home, transfer, &mut stream).await,
+        SpoolRequest::Page { after } => page(&spool, &home, after, &mut stream).await,
+        SpoolRequest::Drop(transfer) => drop_for_good(&spool, &home, transfer, &mut stream).await,
         SpoolRequest::Acknowledge(transfer) => acknowledge(&spool, &home, transfer, &mut stream).await,
     };
     match answered {
@@ -93,6 +95,39 @@ async fn acknowledge(spool: &Spool, home: &str, transfer: TransferId, stream: &m
         }
         Ok(Err(error)) => {
             warn!(home, %transfer, %error, "a sealed message could not be deleted");
+            Err(StreamError::Ended)
+        }
+        Err(_) => Err(StreamError::Ended),
+    }
+}
+
+async fn page(spool: &Spool, home: &str, after: String, stream: &mut Stream) -> Result<(), StreamError> {
+    let listed = {
+        let (spool, home) = (spool.clone(), home.to_owned());
+        spawn_blocking(move || spool.page(&home, &after)).await
+    };
+    stream.send(&listed.map_err(|_| StreamError::Ended)?).await
+}
+
+async fn drop_for_good(
+    spool: &Spool,
+    home: &str,
+    transfer: TransferId,
+    stream: &mut Stream,
+) -> Result<(), StreamError> {
+    let dropped = {
+        let (spool, home) = (spool.clone(), home.to_owned());
+        spawn_blocking(move || spool.drop_for_good(&home, transfer)).await
+    };
+    match dropped {
+        Ok(Ok(existed)) => {
+            if existed {
+                warn!(home, %transfer, "a sealed message was dropped for good, as its owner asked");
+            }
+            stream.send(&SpoolDropped { existed }).await
+        }
+        Ok(Err(error)) => {
+            warn!(home, %transfer, %error, "a sealed message could not be dropped");
             Err(StreamError::Ended)
         }
         Err(_) => Err(StreamError::Ended),

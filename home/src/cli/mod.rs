@@ -214,8 +214,13 @@ impl Context<'_> {
 
     /// Asks the running program.
     fn ask(&self, command: &str) -> Result<Value, Failure> {
+        self.ask_for(&json!({ "command": command }))
+    }
+
+    /// The same with more words.
+    fn ask_for(&self, request: &Value) -> Result<Value, Failure> {
         let state = Config::state_path(self.config, self.state)?;
-        Ok(control::ask(&state, &json!({ "command": command })).map_err(anyhow::Error::from)?)
+        Ok(control::ask(&state, request).map_err(anyhow::Error::from)?)
     }
 }
 
@@ -299,6 +304,9 @@ mod tests {
             ("alias rotate-keys", true),
             ("queue list --json", true),
             ("spool list --json", true),
+            ("spool fetch --json", true),
+            ("spool drop vps1 00000000000000000000000000000000 --yes", true),
+            ("spool drop vps1", false),
             ("trace alice@example.org --limit 5 --json", true),
             ("trace bob --since 2h", true),
             ("trace bob --since yesterday", false),

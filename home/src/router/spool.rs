@@ -2,21 +2,24 @@
 //! flows now. An entry is acknowledged, and only then deleted at the edge, once it is durable here:
 //! delivered, or, if it can't be opened, set aside as it is.
 
-use std::path::Path;
-use std::sync::Arc;
+pub mod ask;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::tunnel::frame::Frame;
 use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId};
 use gatepost_protocol::tunnel::verb::Request;
-use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolEnd, SpoolListing, SpoolRequest};
+use gatepost_protocol::tunnel::verb::spool::{SpoolEnd, SpoolItem, SpoolRequest};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::{self, Draft, DurableError};
-use gatepost_runtime::shutdown::{Phase, Signal};
+use gatepost_runtime::shutdown::{Phase, Shutdown};
 use gatepost_runtime::tunnel::StreamError;
 use thiserror::Error;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::Router;
 use super::intake::{self, Brought, Gathered, Gathering, IntakeError, Taken};
@@ -30,8 +33,8 @@ use crate::unseal::{SealKey, UnsealError};
 const FETCHES_MAX: usize = 4;
 /// How often an edge is asked: it may seal a message while the home is connected but slow.
 const ASK_EVERY: Duration = Duration::from_secs(30);
-/// The longest an edge may stand still in an answer.
-const FRAME_WAIT_MAX: Duration = Duration::from_mins(2);
+/// Between two pages of which nothing was taken.
+const IDLE_PAUSE: Duration = Duration::from_secs(1);
 /// Largest sealed message taken. What the edge sealed was within a limit of ours, perhaps an older and larger one.
 const SEALED_OCTETS_MAX: u64 = 1100 * 1024 * 1024;
 /// Where that is put which can't be opened, inside the state directory.
@@ -56,8 +59,10 @@ pub struct Fetcher {
     pub incoming: Arc<Path>,
     /// Time.
     pub clock: Clock,
+    /// Who fetches from which edge now.
+    pub turns: Turns,
     /// Once draining begins nothing more is fetched.
-    pub signal: Signal,
+    pub work: Arc<Shutdown>,
 }
 
 /// Why an entry stays at the edge for now.
@@ -67,7 +72,7 @@ pub enum FetchError {
     #[error(transparent)]
     Stream(#[from] StreamError),
     /// Nothing came.
-    #[error("nothing came for {} s", FRAME_WAIT_MAX.as_secs())]
+    #[error("nothing came for {} s", ask::FRAME_WAIT_MAX.as_secs())]
     Stalled,
     /// The edge's disk.
     #[error("the edge can't read it from its disk")]
@@ -99,6 +104,47 @@ enum Item {
     Known,
 }
 
+/// What came of one page.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Durable here now.
+    pub taken: Vec<SpoolItem>,
+    /// Was here before, or was gone.
+    pub known: usize,
+    /// Stays at the edge for now, and why.
+    pub failed: Vec<(SpoolItem, String)>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<String>,
+    /// What the edge held before this.
+    pub held: u64,
+}
+
+impl Step {
+    fn add(&mut self, ended: Option<Result<(SpoolItem, Result<Item, FetchError>), JoinError>>) {
+        match ended {
+            Some(Ok((item, Ok(Item::Taken)))) => self.taken.push(item),
+            Some(Ok((_, Ok(Item::Known)))) => self.known += 1,
+            Some(Ok((item, Err(error)))) => self.failed.push((item, error.to_string())),
+            Some(Err(error)) => tracing::error!(%error, "fetching a sealed message failed; this is a bug"),
+            None => {}
+        }
+    }
+}
+
+/// One at a time for each edge.
+#[derive(Clone, Debug, Default)]
+pub struct Turns(Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>);
+
+impl Turns {
+    async fn take(&self, edge: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(edge.to_owned()).or_default())
+        };
+        turn.lock_owned().await
+    }
+}
+
 /// What a sealed message turned out to be.
 enum Opened {
     Message(Box<Brought>, Message),
@@ -125,79 +171,93 @@ impl From<IntakeError> for OpenError {
 }
 
 impl Fetcher {
-    /// Asks this edge again and again until its session ends or draining begins.
+    /// Asks this edge again and again until its session ends or draining begins. What can't be taken now holds up
+    /// nothing behind it: every page is looked at before the first is looked at again.
     pub async fn run(self, edge: ConnectedEdge) {
-        let mut signal = self.signal.clone();
+        let mut signal = self.work.signal();
+        let mut after = String::new();
         while edge.session.is_alive() && signal.phase() == Phase::Running {
-            let more = match self.round(&edge).await {
-                Ok(more) => more,
+            let pause = match self.step(&edge, &after).await {
+                Ok(Step { next: Some(next), taken, .. }) => {
+                    after = next;
+                    if taken.is_empty() { IDLE_PAUSE } else { Duration::ZERO }
+                }
+                Ok(_) => {
+                    after.clear();
+                    ASK_EVERY
+                }
                 Err(error) => {
                     if edge.session.is_alive() {
                         tracing::warn!(edge = edge.name, %error, "the edge's spool can't be listed");
                     }
-                    false
+                    after.clear();
+                    ASK_EVERY
                 }
             };
-            if more {
-                continue;
-            }
             tokio::select! {
-                () = tokio::time::sleep(ASK_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
                 _ = edge.session.ended() => return,
                 () = signal.draining() => return,
             }
         }
     }
 
-    /// Lists, fetches and acknowledges once; true if there is more and this round took something, and nothing
-    /// in it failed: whatever an edge lists, it is not asked for it again and again without a pause.
-    async fn round(&self, edge: &ConnectedEdge) -> Result<bool, FetchError> {
-        let listing = list(edge).await?;
-        if listing.entries.is_empty() {
-            return Ok(false);
+    /// Lists a page, fetches and acknowledges what is in it. One at a time for each edge: whoever comes second
+    /// finds what is left.
+    pub async fn step(&self, edge: &ConnectedEdge, after: &str) -> Result<Step, FetchError> {
+        let _turn = self.turns.take(&edge.name).await;
+        // Held to the end: a drain waits for what is on its way.
+        let signal = self.work.signal();
+        let page = ask::page(edge, after).await?;
+        let mut step = Step { held: page.total, ..Step::default() };
+        if page.entries.is_empty() {
+            return Ok(step);
         }
         tracing::info!(
             edge = edge.name,
-            held = listing.total,
-            octets = listing.total_octets,
+            held = page.total,
+            octets = page.total_octets,
             "fetching what the edge sealed"
         );
-        let count = listing.entries.len();
-        let (mut ended, mut running) = (Vec::with_capacity(count), JoinSet::new());
-        for item in listing.entries {
+        let count = page.entries.len();
+        let mut running = JoinSet::new();
+        for item in page.entries {
             if running.len() == FETCHES_MAX {
-                ended.extend(running.join_next().await);
+                step.add(running.join_next().await);
             }
-            if self.signal.phase() > Phase::Running || !edge.session.is_alive() {
+            if signal.phase() > Phase::Running || !edge.session.is_alive() {
                 break;
             }
             let (fetcher, edge) = (self.clone(), edge.clone());
             running.spawn(async move {
-                match fetcher.item(&edge, item.transfer).await {
-                    Ok(item) => Some(item),
-                    Err(error) => {
-                        tracing::warn!(edge = edge.name, transfer = %item.transfer, %error, "a sealed message stays at the edge for now");
-                        None
-                    }
+                let became = fetcher.item(&edge, item.transfer).await;
+                if let Err(error) = &became {
+                    tracing::warn!(edge = edge.name, transfer = %item.transfer, %error, "a sealed message stays at the edge for now");
                 }
+                (item, became)
             });
         }
         while let Some(result) = running.join_next().await {
-            ended.push(result);
+            step.add(Some(result));
         }
-        let good = ended.len() == count && ended.iter().all(|result| matches!(result, Ok(Some(_))));
-        let took = ended.iter().any(|result| matches!(result, Ok(Some(Item::Taken))));
-        Ok(good && took && listing.total > count as u64)
+        step.next = if ask::has_pages(edge) {
+            page.next
+        } else {
+            // The oldest again, unless they are the same: it is not asked again and again without a pause.
+            let all = step.taken.len() + step.known == count;
+            (all && !step.taken.is_empty() && page.total > count as u64).then(String::new)
+        };
+        Ok(step)
     }
 
     async fn item(&self, edge: &ConnectedEdge, transfer: TransferId) -> Result<Item, FetchError> {
         if self.router.is_kept(edge.key, transfer).await {
-            acknowledge(edge, transfer).await?;
+            ask::acknowledge(edge, transfer).await?;
             return Ok(Item::Known);
         }
         let Some(sealed) = self.fetch(edge, transfer).await? else { return Ok(Item::Known) };
         self.take(edge, transfer, sealed).await?;
-        acknowledge(edge, transfer).await?;
+        ask::acknowledge(edge, transfer).await?;
         Ok(Item::Taken)
     }
 
@@ -207,7 +267,7 @@ impl Fetcher {
         stream.flush().await?;
         let mut assembly = Assembly::new(Arc::clone(&self.incoming));
         let end: SpoolEnd = loop {
-            match within(stream.frame()).await? {
+            match ask::within(stream.frame()).await? {
                 Frame::Data(data) => assembly.add(data).await?,
                 frame @ Frame::Record(_) => break frame.record().map_err(StreamError::from)?,
             }
@@ -247,7 +307,7 @@ impl Fetcher {
             Err(OpenError::Disk(error)) => return Err(error.into()),
             Err(error) => error.to_string(),
         };
-        let path = self.state.join(DAMAGED).join(format!("{}-{transfer}.sealed", edge.name));
+        let path = aside(&self.state, &edge.name, transfer);
         tracing::error!(
             edge = edge.name, %transfer, why, path = %path.display(),
             "a sealed message can't be taken; it is set aside"
@@ -297,21 +357,17 @@ async fn open(key: &SealKey, transfer: TransferId, sealed: &Body, incoming: Arc<
     }
 }
 
-/// The oldest entries an edge holds.
-pub async fn list(edge: &ConnectedEdge) -> Result<SpoolListing, FetchError> {
-    let mut stream = edge.session.open(&Request::Spool(SpoolRequest::List)).await?;
-    stream.flush().await?;
-    let listing = within(stream.record()).await?;
-    stream.finish().await;
-    Ok(listing)
+/// Where a message of this edge lies here if it could not be opened.
+fn aside(state: &Path, edge: &str, transfer: TransferId) -> PathBuf {
+    state.join(DAMAGED).join(format!("{edge}-{transfer}.sealed"))
 }
 
-async fn acknowledge(edge: &ConnectedEdge, transfer: TransferId) -> Result<(), FetchError> {
-    let mut stream = edge.session.open(&Request::Spool(SpoolRequest::Acknowledge(transfer))).await?;
-    stream.flush().await?;
-    let SpoolDeleted = within(stream.record()).await?;
-    stream.finish().await;
-    Ok(())
+/// Removes, for good, what was set aside here of this message; false if nothing was. Blocking.
+pub fn drop_aside(state: &Path, edge: &str, transfer: TransferId) -> Result<bool, DurableError> {
+    let path = aside(state, edge, transfer);
+    let existed = path.exists();
+    durable::remove(&path)?;
+    Ok(existed)
 }
 
 /// Durable when it returns. Done before by an earlier try: then it is simply written again.
@@ -340,13 +396,6 @@ fn set_aside(path: &Path, sealed: &Body) -> Result<(), FetchError> {
     draft.rename(path)?;
     durable::sync_directory(folder)?;
     Ok(())
-}
-
-async fn within<T>(next: impl Future<Output = Result<T, StreamError>>) -> Result<T, FetchError> {
-    match tokio::time::timeout(FRAME_WAIT_MAX, next).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(FetchError::Stalled),
-    }
 }
 
 #[cfg(test)]

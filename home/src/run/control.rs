@@ -15,6 +15,7 @@ use crate::administration;
 use crate::counts::Counts;
 use crate::edges::Edges;
 use crate::pickup::Counter;
+use crate::router::spool::Fetcher;
 use crate::trace::Traces;
 
 /// What the control socket answers from.
@@ -28,6 +29,7 @@ pub(super) struct Desk {
     pub(super) served: Served,
     pub(super) key: String,
     pub(super) letters: Counter,
+    pub(super) fetcher: Fetcher,
     pub(super) hostname: String,
     pub(super) state: PathBuf,
     pub(super) reloader: Arc<Reloader>,
@@ -58,6 +60,8 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
             Ok(Value::Null)
         }
         Some("spool-list") => Ok(desk.spool().await),
+        Some("spool-fetch") => Ok(desk.fetch(&request).await),
+        Some("spool-drop") => desk.drop_sealed(&request).await,
         Some("reload") => {
             // In a task of its own: a command that is broken off must not break off a reload.
             let reloaded = tokio::spawn(async move { desk.reloader.reload().await });

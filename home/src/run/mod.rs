@@ -7,6 +7,7 @@ mod doors;
 mod exchanges;
 mod reload;
 mod shown;
+mod spool;
 mod store;
 mod watching;
 
@@ -36,7 +37,7 @@ use self::watching::Watching;
 use crate::accounts::addresses::Leads;
 use crate::config::Config;
 use crate::edges::{Dialling, Edges};
-use crate::router::spool::Fetcher;
+use crate::router::spool::{Fetcher, Turns};
 use crate::router::streams::Server;
 use crate::submission::Submission;
 
@@ -145,9 +146,10 @@ impl Home {
             state: config.state.clone().into(),
             incoming,
             clock: clock.clone(),
-            signal: work_signal.clone(),
+            turns: Turns::default(),
+            work: Arc::clone(&work),
         };
-        tokio::spawn(exchanges::serve_edges(sessions, exchanges, fetcher));
+        tokio::spawn(exchanges::serve_edges(sessions, exchanges, fetcher.clone()));
 
         let (bounces, returning) = mpsc::channel(BOUNCES_WAITING_MAX);
         let alarms = alarms::start(&config, &store, &edges, &clock, &work_signal);
@@ -177,6 +179,7 @@ impl Home {
             served,
             key: identity.key().to_string(),
             letters,
+            fetcher,
             hostname,
             state: state.clone(),
             reloader: Arc::clone(&reloader),

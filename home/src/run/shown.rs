@@ -1,4 +1,4 @@
-//! What `status` and `spool list` show, as JSON, and the page of metrics: of the home and of its edges.
+//! What `status` shows, as JSON, and the page of metrics: of the home and of its edges.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -141,38 +141,10 @@ impl Desk {
     fn now_unix_ms(&self) -> i64 {
         i64::try_from(self.clock.unix().as_millis()).unwrap_or(i64::MAX)
     }
-
-    pub(super) async fn spool(&self) -> Value {
-        let connected = self.edges.connected().borrow().clone();
-        let mut edges = Vec::new();
-        for name in self.edges.names() {
-            let listed = match connected.iter().find(|edge| edge.name == name) {
-                Some(edge) => spool::list(edge).await.map_err(|error| error.to_string()),
-                None => Err("not connected".to_owned()),
-            };
-            edges.push(match listed {
-                Ok(listing) => {
-                    let entries = listing.entries.iter().map(|item| {
-                        json!({
-                            "transfer": item.transfer.to_string(),
-                            "octets": item.octets,
-                            "sealed": gatepost_runtime::clock::rfc3339(item.sealed_unix_s),
-                        })
-                    });
-                    json!({
-                        "edge": name, "messages": listing.total, "octets": listing.total_octets,
-                        "entries": entries.collect::<Vec<_>>(), "error": null,
-                    })
-                }
-                Err(error) => json!({ "edge": name, "error": error }),
-            });
-        }
-        json!({ "edges": edges, "damaged": files(&self.state.join(spool::DAMAGED)) })
-    }
 }
 
 /// What was set aside in a folder: the names, sorted.
-fn files(folder: &Path) -> Vec<String> {
+pub(super) fn files(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut names: Vec<String> =
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();

@@ -17,7 +17,7 @@ use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Recipient};
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferId, TransferOpen};
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::directory::DirectoryHeld;
-use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolEnd, SpoolItem, SpoolListing, SpoolRequest};
+use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolEnd, SpoolItem, SpoolPage, SpoolRequest};
 use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireVerdict};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::identity::Identity;
@@ -40,6 +40,31 @@ struct Held {
     /// Entries that are listed and not there, of many more to come.
     ghosts: bool,
     listings: usize,
+}
+
+/// Entries of one page.
+const PAGE: usize = 2;
+
+impl Held {
+    /// Those with a number above `after`, a few at a time. What has no octets can't be read.
+    fn page(&self, after: u8) -> SpoolPage {
+        let item = |(n, bytes): (&u8, &Vec<u8>)| SpoolItem {
+            transfer: TransferId([*n; 16]),
+            octets: bytes.len() as u64,
+            sealed_unix_s: 1_800_000_000,
+        };
+        let rest: Vec<SpoolItem> = self.spool.range(after + 1..).map(item).collect();
+        let next = (rest.len() > PAGE).then(|| rest[PAGE - 1].transfer.0[0].to_string());
+        let mut entries: Vec<SpoolItem> = rest.into_iter().take(PAGE).collect();
+        let mut total = self.spool.len() as u64;
+        if self.ghosts {
+            let transfer = TransferId([0xff; 16]);
+            entries.push(SpoolItem { transfer, octets: 1, sealed_unix_s: 1_800_000_000 });
+            total += 1000;
+        }
+        let total_octets = self.spool.values().map(|bytes| bytes.len() as u64).sum();
+        SpoolPage { entries, next, total, total_octets, damaged: Vec::new(), damaged_total: 0 }
+    }
 }
 
 /// The played edge and the home that dials it.
@@ -123,26 +148,13 @@ async fn serve(mut incoming: mpsc::Receiver<Incoming>, held: Arc<Mutex<Held>>, t
                 told.send_replace(Some(directory.into_directory().expect("well formed").0));
                 stream.send(&DirectoryHeld { version }).await.expect("sent");
             }
-            Request::Spool(SpoolRequest::List) => {
-                let listing = {
+            Request::Spool(SpoolRequest::Page { after }) => {
+                let page = {
                     let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-                    let item = |(n, bytes): (&u8, &Vec<u8>)| SpoolItem {
-                        transfer: TransferId([*n; 16]),
-                        octets: bytes.len() as u64,
-                        sealed_unix_s: 1_800_000_000,
-                    };
-                    let mut entries: Vec<SpoolItem> = held.spool.iter().map(item).collect();
-                    let total_octets = entries.iter().map(|item| item.octets).sum();
-                    let mut total = entries.len() as u64;
                     held.listings += 1;
-                    if held.ghosts {
-                        let transfer = TransferId([0xff; 16]);
-                        entries.push(SpoolItem { transfer, octets: 1, sealed_unix_s: 1_800_000_000 });
-                        total += 1000;
-                    }
-                    SpoolListing { total, total_octets, entries }
+                    held.page(after.parse().unwrap_or(0))
                 };
-                stream.send(&listing).await.expect("sent");
+                stream.send(&page).await.expect("sent");
             }
             Request::Spool(SpoolRequest::Fetch(transfer)) => {
                 let bytes = {
@@ -150,6 +162,7 @@ async fn serve(mut incoming: mpsc::Receiver<Incoming>, held: Arc<Mutex<Held>>, t
                     held.spool.get(&transfer.0[0]).cloned()
                 };
                 let end = match bytes {
+                    Some(bytes) if bytes.is_empty() => SpoolEnd::Unreadable,
                     Some(bytes) => {
                         let octets = bytes.len() as u64;
                         stream.send_data(Bytes::from(bytes)).await.expect("sent");

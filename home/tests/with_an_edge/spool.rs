@@ -69,6 +69,20 @@ async fn sealed_mail_is_taken_once_and_what_can_not_be_opened_is_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_taken_now_holds_up_nothing_behind_it() {
+    let mut played = play(move |public| {
+        // More than a page of what the edge can't read, and one good message behind.
+        let mut spool: BTreeMap<u8, Vec<u8>> = (1..=5).map(|n| (n, Vec::new())).collect();
+        spool.insert(6, sealed(public, 6, &inbound(6, ALICE)));
+        spool
+    })
+    .await;
+    assert_eq!(played.acknowledged(1).await, [TransferId([6; 16])]);
+    assert_eq!(played.mail("example.org/alice").len(), 1);
+    played.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_lists_what_it_has_not_is_asked_again_only_after_a_pause() {
     let mut played = play(|_| BTreeMap::new()).await;
     let listed = played.haunt().await;

@@ -39,7 +39,9 @@ use gatepost_protocol::tunnel::verb::inbound::{Credential, Handed, Inbound, Subm
 use gatepost_protocol::tunnel::verb::relay::{
     AttemptId, AttemptRequest, AttemptState, Relay, RelayDone, RelayFacts, RelayStep, WireHop, WireHopTls,
 };
-use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolEnd, SpoolItem, SpoolListing, SpoolRequest};
+use gatepost_protocol::tunnel::verb::spool::{
+    SpoolDamaged, SpoolDeleted, SpoolDropped, SpoolEnd, SpoolItem, SpoolListing, SpoolPage, SpoolRequest,
+};
 use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireOutcome, WireReply, WireTls};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -408,6 +410,18 @@ fn spool(golden: &mut Golden) {
     golden.record("spool-end-unknown", &SpoolEnd::Unknown);
     golden.record("spool-end-unreadable", &SpoolEnd::Unreadable);
     golden.record("spool-deleted", &SpoolDeleted);
+    golden.record("request-spool-page", &Request::Spool(SpoolRequest::Page { after: "0001795176000000".into() }));
+    golden.record("request-spool-drop", &Request::Spool(SpoolRequest::Drop(transfer())));
+    let page = SpoolPage {
+        entries: vec![SpoolItem { transfer: transfer(), octets: 5000, sealed_unix_s: 1_795_176_000 }],
+        next: Some("0001795176000000".into()),
+        total: 2,
+        total_octets: 7000,
+        damaged: vec![SpoolDamaged { transfer: Some(transfer()), name: "x.sealed".into(), octets: 9 }],
+        damaged_total: 1,
+    };
+    golden.record("spool-page", &page);
+    golden.record("spool-dropped", &SpoolDropped { existed: true });
     let header = container::Header {
         transfer: transfer(),
         sealed_unix_s: 1_795_176_000,

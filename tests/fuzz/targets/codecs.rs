@@ -19,7 +19,7 @@ use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep};
 use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory};
 use gatepost_protocol::tunnel::verb::inbound::Handed;
 use gatepost_protocol::tunnel::verb::relay::{AttemptState, RelayStep};
-use gatepost_protocol::tunnel::verb::spool::{SpoolEnd, SpoolListing};
+use gatepost_protocol::tunnel::verb::spool::{SpoolEnd, SpoolListing, SpoolPage};
 use gatepost_protocol::tunnel::wire::{WireEnvelope, WireReply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -140,7 +140,7 @@ pub fn record(data: &[u8]) {
         10 => drop(same::<RelayStep>(body)),
         11 => drop(same::<AttemptState>(body)),
         12 => {
-            let _ = (same::<SpoolListing>(body), same::<SpoolEnd>(body));
+            let _ = (same::<SpoolListing>(body), same::<SpoolEnd>(body), same::<SpoolPage>(body));
         }
         _ => {
             if let Some(wire) = same::<WireEnvelope>(body)

@@ -122,8 +122,13 @@ impl Program {
     /// Asks it to end (SIGTERM), and waits until it has.
     pub fn stop(&mut self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::TERM)?;
+        self.wait()
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
         let mut child = self.child.take().with_context(|| format!("{} does not run", self.name))?;
-        let what = format!("{} to end after SIGTERM", self.name);
+        let what = format!("{} to end", self.name);
         let status = observe::until_within(END_WAIT_MAX, &what, || child.try_wait().ok().flatten(), Option::is_some);
         status.context("it ended")
     }

@@ -11,6 +11,7 @@ pub mod spool;
 
 use serde::{Deserialize, Serialize};
 
+use self::spool::SpoolRequest;
 use super::hello::Role;
 
 /// The first record on a stream. New verbs are appended, never inserted.
@@ -51,8 +52,11 @@ impl Request {
             | Self::Authenticate(_)
             | Self::Relay(_)
             | Self::Attempt(_)
-            | Self::Spool(_) => 1,
-            Self::Directory2(_) | Self::Events(_) | Self::Admin(_) => 2,
+            | Self::Spool(SpoolRequest::List | SpoolRequest::Fetch(_) | SpoolRequest::Acknowledge(_)) => 1,
+            Self::Directory2(_)
+            | Self::Events(_)
+            | Self::Admin(_)
+            | Self::Spool(SpoolRequest::Page { .. } | SpoolRequest::Drop(_)) => 2,
         }
     }
 
