@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gatepost_protocol::mail::header;
 use gatepost_runtime::durable::{Draft, DurableError};
 
 /// Bodies up to this many octets stay in memory.
@@ -77,6 +78,14 @@ impl Message {
     pub fn with_fields(&self, fields: &[u8]) -> Self {
         let front = if fields.is_empty() { self.front.clone() } else { [fields, &self.front].concat().into() };
         Self { front, body: self.body.clone() }
+    }
+
+    /// Its Message-ID, if one stands where a header's beginning is expected to hold it. Blocking for a body in a
+    /// file.
+    pub fn message_id(&self) -> Option<String> {
+        let start = self.body.chunks().next()?.ok()?;
+        let field = header::fields(&start).find(|field| field.is("Message-ID"))?;
+        Some(String::from_utf8_lossy(field.value()).trim().to_owned())
     }
 
     /// Writes front and body into a draft.

@@ -274,6 +274,7 @@ impl Router {
         let facts = Facts::of(&arrival, &destinations, &inner.servers.keepers());
         // One at a time: an edge may bring the same hand-over again while we are still busy with it.
         let turn = inner.flights.enter(hand_over).await;
+        let message = arrival.message.clone();
         let work = inner.work(hand_over, arrival, destinations, sender).await;
         let (sender, receiver) = oneshot::channel();
         let promises = Arc::clone(&inner.promises);
@@ -281,24 +282,24 @@ impl Router {
             let kept = promises.keep(work);
             drop(turn);
             // Who asked may be gone; what was kept is kept, and a repeat will hear so.
-            let _ = sender.send(kept);
+            let _ = sender.send((kept, message.message_id()));
         });
         let took_ms = || inner.clock.now().saturating_duration_since(begun).as_millis();
-        match receiver.await {
-            Ok(Ok(Kept::Now)) => {
-                facts.log_kept(took_ms());
+        let Ok((kept, message_id)) = receiver.await else { return (Reply::local_error(), false) };
+        match kept {
+            Ok(Kept::Now) => {
+                facts.log_kept(message_id.as_deref(), took_ms());
                 (Reply::accepted(&facts.trace.to_string()), true)
             }
-            Ok(Ok(Kept::Before(trace))) => {
+            Ok(Kept::Before(trace)) => {
                 tracing::info!(trace = %facts.trace, before = %trace, "already here: the same hand-over again");
                 (Reply::accepted(&trace.to_string()), false)
             }
-            Ok(Ok(Kept::Refused(reply))) => {
+            Ok(Kept::Refused(reply)) => {
                 tracing::info!(trace = %facts.trace, sender = facts.sender, %reply, "refused by the server of the mailbox");
                 (reply, false)
             }
-            Ok(Err(error)) => (facts.log_failed(&error), false),
-            Err(_) => (Reply::local_error(), false),
+            Err(error) => (facts.log_failed(&error), false),
         }
     }
 }
@@ -529,10 +530,10 @@ impl Facts {
         }
     }
 
-    fn log_kept(&self, took_ms: u128) {
+    fn log_kept(&self, message_id: Option<&str>, took_ms: u128) {
         tracing::info!(
-            trace = %self.trace, sender = self.sender, mailboxes = self.to, queued = self.queued, octets = self.octets,
-            took_ms, "accepted"
+            trace = %self.trace, sender = self.sender, message_id, mailboxes = self.to, queued = self.queued,
+            octets = self.octets, took_ms, "accepted"
         );
     }
 

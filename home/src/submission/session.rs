@@ -94,6 +94,9 @@ pub(super) async fn converse(
     }
 }
 
+/// Recipients named in one log line.
+const NAMED_MAX: usize = 5;
+
 /// How a client may send.
 enum Standing {
     /// As this account.
@@ -259,7 +262,10 @@ impl Session {
             refused => refused,
         };
         if let Err(refusal) = checked {
-            tracing::info!(trace = %transaction.trace, remote = %self.peer, recipient = %address, %refusal, "recipient refused");
+            tracing::info!(
+                trace = %transaction.trace, client = %self.peer, sender = %transaction.from.reverse_path,
+                recipient = %address, reply = %refusal, "recipient refused"
+            );
             return refusal;
         }
         let recipient = Recipient { address, notify: recipient.notify, orcpt: recipient.orcpt };
@@ -276,10 +282,34 @@ impl Session {
         }
     }
 
+    /// The message is whole: the client's reply, and the line that tells of it.
     async fn message(&mut self, server: &Server) -> Reply {
-        let Some(Transaction { trace, from, recipients, assembly, failed }) = self.transaction.take() else {
-            return Reply::local_error();
-        };
+        let Some(transaction) = self.transaction.take() else { return Reply::local_error() };
+        let begun = self.door.clock.now();
+        let (trace, sender) = (transaction.trace, transaction.from.reverse_path.clone());
+        let (recipient, recipients) = (named(&transaction.recipients), transaction.recipients.len());
+        let octets = transaction.assembly.octets();
+        let reply = self.hand_over(server, transaction).await;
+        let took = self.door.clock.now().saturating_duration_since(begun);
+        tracing::info!(
+            %trace,
+            client = %self.peer,
+            helo = server.hello(),
+            tls = server.tls().map_or_else(|| "none".to_owned(), ToString::to_string),
+            login = server.login(),
+            %sender,
+            recipient,
+            recipients,
+            octets,
+            took_ms = u64::try_from(took.as_millis()).ok(),
+            %reply,
+            "answered"
+        );
+        reply
+    }
+
+    async fn hand_over(&mut self, server: &Server, transaction: Transaction) -> Reply {
+        let Transaction { trace, from, recipients, assembly, failed } = transaction;
         let origin = match self.standing(server) {
             Ok(Standing::Account(login)) => Origin::Account { login, edge: None, spooled: false },
             Ok(Standing::Trusted(_)) => {
@@ -312,6 +342,15 @@ impl Session {
         };
         self.door.router.accept(arrival).await
     }
+}
+
+/// The first recipients, for the log.
+fn named(recipients: &[Recipient]) -> String {
+    let mut names: Vec<String> = recipients.iter().take(NAMED_MAX).map(|one| one.address.to_string()).collect();
+    if recipients.len() > NAMED_MAX {
+        names.push("…".to_owned());
+    }
+    names.join(" ")
 }
 
 /// What a client is told whose message the disk refuses.

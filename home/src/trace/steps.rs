@@ -8,7 +8,15 @@ use super::store::Kept;
 /// One line of a message's story.
 pub fn sentence(step: &Kept) -> String {
     let f = Facts(step);
-    let mut text = match step.what.as_str() {
+    let told = arriving(&f).or_else(|| at_mailboxes(&f)).or_else(|| leaving(&f));
+    let mut text = told.unwrap_or_else(|| f.as_logged());
+    f.add_duration(&mut text);
+    text
+}
+
+/// How it came, and whether it was taken.
+fn arriving(f: &Facts<'_>) -> Option<String> {
+    Some(match f.0.what.as_str() {
         "answered" => f.answered(),
         "message refused before its data" => format!("refused before its text was sent: {}", f.reply()),
         "recipient refused" => format!("refused the recipient {}{}: {}", f.get("recipient"), f.client(), f.reply()),
@@ -34,13 +42,25 @@ pub fn sentence(step: &Kept) -> String {
             format!("refused to send what had waited at the edge, and told {}: {}", f.get("login"), f.reply())
         }
         "a message did not arrive as it was sent" => format!("it did not arrive whole: {}", f.get("error")),
-        "queued" => format!("put it into the queue to be sent{}", f.in_brackets("queue", "queue id ")),
-        "queued, finishing what a crash cut short" => {
-            "put it into the queue, finishing what a crash cut short".to_owned()
+        "forwarding" => {
+            let sender = f.or("sender", "nobody");
+            format!("the alias {} leads on to {} (as {sender})", f.get("alias"), f.get("recipient"))
         }
-        "waits for the server of its mailboxes" => {
-            format!("keeps it until the server of its mailboxes takes it{}", f.in_brackets("queue", "queue id "))
+        "refused for good, and its sender proved nothing: the postmaster has it" => {
+            "gave it to the postmaster, for it was refused and its sender proved nothing".to_owned()
         }
+        "from a trusted network" => format!("comes from a device of a trusted network [{}]", f.get("remote")),
+        "from a program on this machine" => format!("comes from a program on this machine (user {})", f.get("uid")),
+        "mail of a local program is refused; its sender is told" => {
+            format!("refused what a local program sent, and told {}: {}", f.get("sender"), f.reply())
+        }
+        _ => return None,
+    })
+}
+
+/// How it reaches the mailboxes here.
+fn at_mailboxes(f: &Facts<'_>) -> Option<String> {
+    Some(match f.0.what.as_str() {
         "delivered" => f.at_mailbox("delivered it for"),
         "not taken by the server of the mailbox" => f.at_mailbox("could not deliver it for"),
         "the server of the mailbox gave no answer to the final dot: the next try may deliver twice" => {
@@ -54,6 +74,31 @@ pub fn sentence(step: &Kept) -> String {
         }
         "the server of the mailbox refuses what was promised: it lies in a Maildir here" => {
             format!("put it into {}, for the server of its mailbox refuses it: {}", f.get("path"), f.reply())
+        }
+        "delivered the remaining copies" => "delivered its remaining copies".to_owned(),
+        "remaining copies still can't be delivered" => {
+            format!("still can't deliver all its copies: {}", f.get("error"))
+        }
+        "some copies could not be kept with the others; they will be tried again" => {
+            format!("could not deliver all its copies yet: {}", f.get("error"))
+        }
+        "finished a delivery that was cut short" => "finished its delivery, which a stop had cut short".to_owned(),
+        "forgot a delivery that was cut short before it was promised" => {
+            "forgot a delivery that a stop had cut short: nobody was promised anything, and it comes again".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+/// How it goes elsewhere.
+fn leaving(f: &Facts<'_>) -> Option<String> {
+    Some(match f.0.what.as_str() {
+        "queued" => format!("put it into the queue to be sent{}", f.in_brackets("queue", "queue id ")),
+        "queued, finishing what a crash cut short" => {
+            "put it into the queue, finishing what a crash cut short".to_owned()
+        }
+        "waits for the server of its mailboxes" => {
+            format!("keeps it until the server of its mailboxes takes it{}", f.in_brackets("queue", "queue id "))
         }
         "sent" => f.tried("handed it for", "took it"),
         "deferred" => f.tried("could not yet hand it over for", "not yet"),
@@ -87,21 +132,8 @@ pub fn sentence(step: &Kept) -> String {
         "a queued message can't be read now; it is tried again" => {
             format!("could not read it from the disk, and tries again: {}", f.get("error"))
         }
-        "delivered the remaining copies" => "delivered its remaining copies".to_owned(),
-        "remaining copies still can't be delivered" => {
-            format!("still can't deliver all its copies: {}", f.get("error"))
-        }
-        "some copies could not be kept with the others; they will be tried again" => {
-            format!("could not deliver all its copies yet: {}", f.get("error"))
-        }
-        "finished a delivery that was cut short" => "finished its delivery, which a stop had cut short".to_owned(),
-        "forgot a delivery that was cut short before it was promised" => {
-            "forgot a delivery that a stop had cut short: nobody was promised anything, and it comes again".to_owned()
-        }
-        _ => f.beyond().unwrap_or_else(|| f.as_logged()),
-    };
-    f.add_duration(&mut text);
-    text
+        _ => return None,
+    })
 }
 
 struct Facts<'a>(&'a Kept);
@@ -125,20 +157,6 @@ impl Facts<'_> {
 
     fn in_brackets(&self, name: &str, before: &str) -> String {
         if self.has(name) { format!(" ({before}{})", self.get(name)) } else { String::new() }
-    }
-
-    /// Steps of mail that an alias leads on.
-    fn beyond(&self) -> Option<String> {
-        Some(match self.0.what.as_str() {
-            "refused for good, and its sender proved nothing: the postmaster has it" => {
-                "gave it to the postmaster, for it was refused and its sender proved nothing".to_owned()
-            }
-            "forwarding" => {
-                let sender = self.or("sender", "nobody");
-                format!("the alias {} leads on to {} (as {sender})", self.get("alias"), self.get("recipient"))
-            }
-            _ => return None,
-        })
     }
 
     /// Who brought it.
