@@ -2,7 +2,9 @@
 //! 0 done, 1 it failed, 2 wrong usage or config.
 
 mod pair;
+mod send;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -55,6 +57,8 @@ enum Command {
         /// Its name, as `status` shows it.
         name: String,
     },
+    /// Send mail from stdin to the postmaster at home, as sendmail does.
+    Send(send::SendArgs),
     /// Show what the running edge does.
     Status,
     /// Take the config file as it is now; a bad one is refused, and the one in force stays.
@@ -81,8 +85,23 @@ enum Failure {
 }
 
 impl Cli {
+    /// Reads the command line. Called as `sendmail`, `mailq` or `newaliases` (by a link), the program is that.
+    pub fn perform_called() -> ExitCode {
+        let mut words = std::env::args_os();
+        let called = words.next().unwrap_or_default();
+        match Path::new(&called).file_name().and_then(OsStr::to_str) {
+            Some(name @ ("sendmail" | "mailq" | "newaliases")) => {
+                send::run(name, send::SendArgs::of(words), Path::new(CONFIG_PATH), None)
+            }
+            _ => Self::parse().perform(),
+        }
+    }
+
     /// Does it.
     pub fn perform(self) -> ExitCode {
+        if let Command::Send(args) = self.command {
+            return send::run("send", args, &self.config, self.state.as_deref());
+        }
         match self.command() {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
@@ -97,6 +116,7 @@ impl Cli {
 
     fn command(&self) -> Result<(), Failure> {
         match &self.command {
+            Command::Send(_) => Err(anyhow::anyhow!("send has exit codes of its own").into()),
             Command::Run => self.run(),
             Command::Check => self.check(),
             Command::Key(args) => pair::key(self, args),

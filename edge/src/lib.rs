@@ -2,7 +2,7 @@
 //! world, and keeps nothing readable.
 //!
 //! Order, imports point downwards only: `cli > run, status > listeners > session > policy,
-//! handover, relay, pairing > spool > homes > config`. What a home asks for leaves [`homes`] as an event;
+//! handover, relay, pairing, local > spool > homes > config`. What a home asks for leaves [`homes`] as an event;
 //! [`run`] gives it to who serves it.
 
 pub mod alarm;
@@ -12,6 +12,7 @@ pub mod handover;
 pub mod homes;
 pub mod journal;
 pub mod listeners;
+pub mod local;
 pub mod pairing;
 pub mod policy;
 pub mod relay;

@@ -15,6 +15,7 @@ mod interop;
 mod lmtp;
 mod local;
 mod local_programs;
+mod local_programs_edge;
 mod lying_edge;
 mod open_relay;
 mod pairing;

@@ -18,6 +18,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         alarm,
         limits,
         outbound_ipv6,
+        local_mail,
         homes,
         warnings: _,
     } = old;
@@ -32,6 +33,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     changes.unshown("alarm", alarm, &new.alarm);
     limits_changes(&mut changes, limits, &new.limits);
     changes.setting("outbound_ipv6", outbound_ipv6, &new.outbound_ipv6);
+    changes.setting("local_mail", local_mail, &new.local_mail);
     changes.named("home", homes, &new.homes, |home| &home.name, home_differences);
     changes.into_vec()
 }
@@ -54,6 +56,7 @@ fn limits_changes(changes: &mut Changes, old: &EdgeLimits, new: &EdgeLimits) {
         disk_reserve_octets,
         home_away_max,
         relays_max,
+        local_messages_per_hour_max,
     } = old;
     changes.setting("limits.message", &Octets(*message_octets_max), &Octets(new.message_octets_max));
     changes.setting("limits.recipients", recipients_max, &new.recipients_max);
@@ -64,6 +67,7 @@ fn limits_changes(changes: &mut Changes, old: &EdgeLimits, new: &EdgeLimits) {
     changes.setting("limits.disk_reserve", &Octets(*disk_reserve_octets), &Octets(new.disk_reserve_octets));
     changes.setting("limits.home_away", home_away_max, &new.home_away_max);
     changes.setting("limits.relays", relays_max, &new.relays_max);
+    changes.setting("limits.local_messages_per_hour", local_messages_per_hour_max, &new.local_messages_per_hour_max);
 }
 
 fn home_differences(old: &HomeConfig, new: &HomeConfig) -> Vec<String> {

@@ -19,6 +19,7 @@ use gatepost_runtime::config::{ConfigError, Placed, Size, Source, Span};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use self::homes::is_home_name;
 pub use self::homes::{HomeConfig, Origin};
 use self::homes::{RawHome, Roll};
 use self::paired::PairedFile;
@@ -53,6 +54,8 @@ pub struct Config {
     pub limits: EdgeLimits,
     /// Whether mail is sent out over IPv6.
     pub outbound_ipv6: bool,
+    /// Whose the mail of this machine's own programs is; without, the only home's.
+    pub local_mail: Option<String>,
     /// The homes, those of the file first, then those that were paired by code.
     pub homes: Vec<HomeConfig>,
     /// What is allowed and yet strange: told by `check` and at start.
@@ -91,6 +94,8 @@ pub struct EdgeLimits {
     pub home_away_max: Duration,
     /// Messages going out at once for one home.
     pub relays_max: usize,
+    /// Messages of one local user in an hour.
+    pub local_messages_per_hour_max: usize,
 }
 
 #[derive(Deserialize)]
@@ -110,6 +115,7 @@ struct Raw {
     limits: RawLimits,
     #[serde(default)]
     outbound_ipv6: bool,
+    local_mail: Option<Placed<String>>,
     #[serde(default)]
     home: Vec<RawHome>,
 }
@@ -141,6 +147,7 @@ struct RawLimits {
     disk_reserve: Option<Placed<Size>>,
     home_away: Option<Placed<Span>>,
     relays: Option<Placed<u64>>,
+    local_messages_per_hour: Option<Placed<u64>>,
 }
 
 /// Only where state lies: all that `key` needs, so that it works before the rest is filled in.
@@ -189,6 +196,7 @@ impl Config {
         }
         let own = |address: &Address| homes.iter().any(|home| home.domains.contains(address.domain()));
         let alarm = alarm::Settings::check(&raw.alarm, own, &source)?;
+        let local_mail = local_mail(&source, raw.local_mail.as_ref(), &homes, &mut warnings)?;
         Ok(Self {
             file,
             hostname,
@@ -199,6 +207,7 @@ impl Config {
             dns_servers: dns_servers.collect::<Result<_, _>>()?,
             limits: raw.limits.check(&source)?,
             outbound_ipv6: raw.outbound_ipv6,
+            local_mail,
             homes,
             warnings,
         })
@@ -220,6 +229,25 @@ impl Config {
         let only: OnlyState = Source::read(path)?.parse()?;
         Ok(only.state.unwrap_or_else(|| STATE_PATH.into()))
     }
+}
+
+/// A home of this name need not be there: one that was paired by code may come back.
+fn local_mail(
+    source: &Source,
+    written: Option<&Placed<String>>,
+    homes: &[HomeConfig],
+    warnings: &mut Vec<String>,
+) -> Result<Option<String>, ConfigError> {
+    let Some(written) = written else { return Ok(None) };
+    let name = written.get_ref();
+    if !is_home_name(name) {
+        return Err(source.error(written, "not a name of a home", "that of one of the homes, such as \"cottage\""));
+    }
+    if homes.iter().all(|home| home.name != *name) {
+        warnings
+            .push(format!("local_mail: no home is called {name:?}, so mail of this machine's programs goes nowhere"));
+    }
+    Ok(Some(name.clone()))
 }
 
 /// Those of the file and those paired by code, which may not claim the same.
@@ -251,6 +279,7 @@ impl RawLimits {
             home_away_max: home_away,
             disk_reserve_octets: size(source, self.disk_reserve.as_ref(), (0, u64::MAX), 500 * mebibyte)?,
             relays_max: count(source, self.relays.as_ref(), 200, 50)?,
+            local_messages_per_hour_max: count(source, self.local_messages_per_hour.as_ref(), 10_000, 100)?,
         })
     }
 }

@@ -69,29 +69,25 @@ impl SealError {
     }
 }
 
-/// A message being sealed.
+/// The frames of one message, sealed as they come. Keeps less than a chunk of them back.
 #[derive(Debug)]
-pub struct SealedCopy {
+pub struct SealedFrames {
     sealer: Sealer,
-    draft: SpoolDraft,
-    // Frames not sealed yet, less than a chunk between calls.
     frames: BytesMut,
     sealed: Vec<u8>,
 }
 
-impl SealedCopy {
+impl SealedFrames {
     /// Begins: the request is in.
-    pub fn begin(to: SealTo) -> Result<Self, SealError> {
-        let SealTo { spool, home, key, transfer, sealed_unix_s, request } = to;
-        let (header, sealer) = Sealer::new(&key, transfer, sealed_unix_s, &mut System)?;
-        let draft = spool.draft(&home, transfer)?;
-        let mut copy = Self { sealer, draft, frames: BytesMut::new(), sealed: header };
-        frame::put_record(&mut copy.frames, &request, RECORD_OCTETS_MAX)?;
-        Ok(copy)
+    pub fn begin(key: &[u8], transfer: TransferId, sealed_unix_s: i64, request: &Request) -> Result<Self, SealError> {
+        let (header, sealer) = Sealer::new(key, transfer, sealed_unix_s, &mut System)?;
+        let mut frames = BytesMut::new();
+        frame::put_record(&mut frames, request, RECORD_OCTETS_MAX)?;
+        Ok(Self { sealer, frames, sealed: header })
     }
 
     /// The next chunk of the message.
-    pub fn data(&mut self, chunk: &[u8]) -> Result<(), SealError> {
+    pub fn data(&mut self, chunk: &[u8]) {
         for piece in chunk.chunks(DATA_OCTETS_MAX) {
             self.frames.extend_from_slice(&frame::data_header(piece.len()));
             self.frames.extend_from_slice(piece);
@@ -99,17 +95,51 @@ impl SealedCopy {
         let whole = self.frames.len() - self.frames.len() % CHUNK_OCTETS_MAX;
         if whole > 0 {
             self.sealer.seal(&self.frames.split_to(whole), &mut self.sealed);
-            self.draft.write(&self.sealed)?;
-            self.sealed.clear();
+        }
+    }
+
+    /// What is sealed since this was asked last; may be nothing.
+    pub fn sealed(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.sealed)
+    }
+
+    /// The message is whole: the rest, sealed.
+    pub fn end(mut self, end: &TransferEnd) -> Result<Vec<u8>, SealError> {
+        frame::put_record(&mut self.frames, end, RECORD_OCTETS_MAX)?;
+        self.sealer.finish(&self.frames, &mut self.sealed);
+        Ok(self.sealed)
+    }
+}
+
+/// A message being sealed into the spool.
+#[derive(Debug)]
+pub struct SealedCopy {
+    frames: SealedFrames,
+    draft: SpoolDraft,
+}
+
+impl SealedCopy {
+    /// Begins: the request is in.
+    pub fn begin(to: SealTo) -> Result<Self, SealError> {
+        let SealTo { spool, home, key, transfer, sealed_unix_s, request } = to;
+        let frames = SealedFrames::begin(&key, transfer, sealed_unix_s, &request)?;
+        Ok(Self { frames, draft: spool.draft(&home, transfer)? })
+    }
+
+    /// The next chunk of the message.
+    pub fn data(&mut self, chunk: &[u8]) -> Result<(), SealError> {
+        self.frames.data(chunk);
+        let sealed = self.frames.sealed();
+        if !sealed.is_empty() {
+            self.draft.write(&sealed)?;
         }
         Ok(())
     }
 
     /// The message is whole: durable when this returns well.
     pub fn commit(mut self, end: &TransferEnd) -> Result<(), SealError> {
-        frame::put_record(&mut self.frames, end, RECORD_OCTETS_MAX)?;
-        self.sealer.finish(&self.frames, &mut self.sealed);
-        self.draft.write(&self.sealed)?;
+        let rest = self.frames.end(end)?;
+        self.draft.write(&rest)?;
         Ok(self.draft.commit()?)
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::config::changes::Change;
@@ -127,6 +128,7 @@ impl Edge {
         let mut doors = Doors::new(&config.limits, behind);
         let plan = doors.plan(&config.doors)?;
         let open = doors.carry_out(plan, &config.limits);
+        parts.local.start(work.signal()).context("the drop for local programs")?;
         let sender = parts.sender.clone();
         sender.own_door(open.smtp);
 

@@ -8,6 +8,7 @@ use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_runtime::alarm::Alarms;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::identity::Identity;
+use gatepost_runtime::maildrop::Maildrop;
 use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Signal;
 
@@ -19,6 +20,7 @@ use crate::handover::{Handover, Patience};
 use crate::homes::Homes;
 use crate::journal::Journals;
 use crate::listeners::mail::Desks;
+use crate::local::Local;
 use crate::pairing::{self, Pairing};
 use crate::relay::Sender;
 use crate::relay::attempts::Attempts;
@@ -34,6 +36,7 @@ pub(super) struct Parts {
     pub(super) desks: Desks,
     alarms: Alarms,
     postman: Arc<Postman>,
+    pub(super) local: Local,
     resolver: Resolver,
     clock: Clock,
 }
@@ -67,11 +70,19 @@ impl Parts {
         };
         let postman = Arc::new(postman);
         tokio::spawn(postman.clone().serve(letters));
+        let local = Local::new(
+            Maildrop::of(&config.state),
+            (homes.clone(), spool.clone()),
+            config.hostname.to_string(),
+            config.local_mail.clone(),
+            local_messages(&config.limits),
+            clock.clone(),
+        );
         let handover = handover(&spool, clock, &config.limits);
         let limits = session_limits(&config.limits);
         let desk = Desk::new(config.hostname.clone(), homes.clone(), handover, clock.clone(), limits);
         let desks = Arc::new(ArcSwap::from_pointee(desk));
-        Ok(Self { homes, spool, sender, journals, desks, alarms, postman, resolver, clock: clock.clone() })
+        Ok(Self { homes, spool, sender, journals, desks, local, alarms, postman, resolver, clock: clock.clone() })
     }
 
     /// Looks for what the owner should be told by another road, until draining begins.
@@ -107,6 +118,7 @@ impl Parts {
         self.sender.reload(new.outbound_ipv6, new.limits.relays_max);
         self.alarms.reload(new.alarm.clone());
         self.postman.ipv6.store(new.outbound_ipv6, Ordering::Relaxed);
+        self.local.reload(new.local_mail.clone(), local_messages(&new.limits));
         let handover = handover(&self.spool, &self.clock, &new.limits);
         self.desks.store(Arc::new(self.desks.load().with(handover, session_limits(&new.limits))));
         Ok(())
@@ -125,6 +137,10 @@ fn check_paired(config: &Config) -> Result<(), String> {
 
 fn names(config: &Config) -> impl Iterator<Item = &str> {
     config.homes.iter().map(|home| home.name.as_str())
+}
+
+fn local_messages(limits: &EdgeLimits) -> u32 {
+    u32::try_from(limits.local_messages_per_hour_max).unwrap_or(u32::MAX)
 }
 
 fn spool_limits(limits: &EdgeLimits) -> SpoolLimits {

@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use gatepost_protocol::mail::address::{Address, ReversePath};
@@ -18,7 +17,9 @@ use gatepost_protocol::mail::reply::{Class, Reply};
 use gatepost_protocol::smtp::body::Encoder;
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::clock::Clock;
-use gatepost_runtime::maildrop::{Maildrop, Name, Watch};
+use gatepost_runtime::maildrop::rounds::Rounds;
+use gatepost_runtime::maildrop::{Maildrop, Name};
+use gatepost_runtime::pace::{Pace, Sender};
 use gatepost_runtime::random;
 use gatepost_runtime::shutdown::Signal;
 use tokio::sync::{mpsc, oneshot};
@@ -29,10 +30,7 @@ use crate::accounts::Accounts;
 use crate::assembly::Assembly;
 use crate::message::{Body, Message};
 use crate::router::{Arrival, Origin, Router, Trusted};
-use crate::submission::pace::{Pace, Sender};
 
-/// How often it is looked for what was left behind.
-const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// Requests that wait for their turn; more wait to be made.
 const ASKS_WAITING_MAX: usize = 16;
 /// Octets copied at a time.
@@ -102,44 +100,27 @@ impl Pickup {
     /// Makes the drop, and takes up what comes until draining begins.
     pub fn start(self, signal: Signal) -> io::Result<Counter> {
         self.drop.prepare(self.clock.unix()).map_err(|error| io::Error::other(error.to_string()))?;
-        let watch = match self.drop.watch() {
-            Ok(watch) => Some(watch),
-            Err(error) => {
-                tracing::warn!(%error, "the drop can't be watched; it is looked at every minute instead");
-                None
-            }
-        };
-        let (sender, asks) = mpsc::channel(ASKS_WAITING_MAX);
+        let mut rounds = Rounds::new(self.drop.clone(), self.clock.clone(), signal);
+        let (sender, mut asks) = mpsc::channel(ASKS_WAITING_MAX);
         tokio::spawn(async move {
-            let mut asks = asks;
-            let mut signal = signal;
-            let mut all = true;
             loop {
-                self.round(all).await;
-                all = false;
                 tokio::select! {
                     ask = asks.recv() => match ask {
                         Some(ask) => self.asked(ask).await,
                         None => return,
                     },
-                    () = changed(watch.as_ref()) => {}
-                    () = self.clock.sleep(LOOK_EVERY) => all = true,
-                    () = signal.draining() => return,
+                    names = rounds.next() => match names {
+                        Some(names) => self.round(names).await,
+                        None => return,
+                    },
                 }
             }
         });
         Ok(Counter(sender))
     }
 
-    /// Takes up everything that is there; what somebody is about to ask for only if `all`.
-    async fn round(&self, all: bool) {
-        let drop = self.drop.clone();
-        let names = match spawn_blocking(move || drop.names()).await {
-            Ok(Ok(names)) => names,
-            Ok(Err(error)) => return tracing::error!(%error, "the drop can't be read"),
-            Err(error) => return tracing::error!(%error, "looking into the drop failed; this is a bug"),
-        };
-        for name in names.into_iter().filter(|name| all || !name.is_asked()) {
+    async fn round(&self, names: Vec<Name>) {
+        for name in names {
             self.take_up(&name, false).await;
         }
     }
@@ -286,19 +267,6 @@ impl Pickup {
         }
         let body = assembly.finish().await.map_err(|error| Trouble::Later(error.to_string()))?;
         Ok(Opened { head, body, eight_bit, uid })
-    }
-}
-
-/// Waits until something is left; for ever where that can't be seen.
-async fn changed(watch: Option<&Watch>) {
-    match watch {
-        Some(watch) => {
-            if let Err(error) = watch.changed().await {
-                tracing::error!(%error, "the drop can't be watched any more; it is looked at every minute instead");
-                std::future::pending::<()>().await;
-            }
-        }
-        None => std::future::pending().await,
     }
 }
 

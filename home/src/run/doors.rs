@@ -9,13 +9,13 @@ use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_runtime::listen::door::{self, Door};
 use gatepost_runtime::listen::{BindError, DoorLimits, Places};
 use gatepost_runtime::maildrop::Maildrop;
+use gatepost_runtime::pace::Pace;
 use gatepost_runtime::shutdown::Shutdown;
 use thiserror::Error;
 use tracing::info;
 
 use crate::config::{Config, RelaySettings};
 use crate::pickup::{Counter, Pickup};
-use crate::submission::pace::Pace;
 use crate::submission::{Submission, Trust};
 
 /// Which setting asks for a place that can't be had.

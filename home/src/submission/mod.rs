@@ -3,7 +3,6 @@
 //! router's.
 
 pub mod networks;
-pub mod pace;
 mod session;
 
 use std::fmt;
@@ -16,10 +15,10 @@ use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::listen::{self, Listening, Places, Refusal};
+use gatepost_runtime::pace::Pace;
 use gatepost_runtime::shutdown::Signal;
 
 use self::networks::Networks;
-use self::pace::Pace;
 use crate::accounts::Accounts;
 use crate::router::Router;
 

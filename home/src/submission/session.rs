@@ -15,11 +15,11 @@ use gatepost_protocol::smtp::server::{AuthAnswer, Event, MailFrom, Profile, Rcpt
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::drive::{Connection, Security};
 use gatepost_runtime::listen::Admitted;
+use gatepost_runtime::pace::{Pace, Sender};
 use gatepost_runtime::random;
 use gatepost_runtime::shutdown::Signal;
 
 use super::Submission;
-use super::pace::{Pace, Sender};
 use crate::accounts::login::{Login, Place, Step};
 use crate::assembly::Assembly;
 use crate::message::Message;

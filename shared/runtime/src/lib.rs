@@ -15,6 +15,7 @@ pub mod listen;
 pub mod log;
 pub mod maildrop;
 pub mod metrics;
+pub mod pace;
 pub mod program;
 pub mod random;
 pub mod resolver;

@@ -81,9 +81,8 @@ fn counted_as(sender: Sender) -> Sender {
 
 #[cfg(test)]
 mod tests {
-    use gatepost_runtime::clock::Clock;
-
     use super::*;
+    use crate::clock::Clock;
 
     #[test]
     fn an_hours_share_is_an_hours_share() {

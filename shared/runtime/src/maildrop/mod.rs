@@ -2,8 +2,10 @@
 //! serves it. Its mode is 3730: members of its group may put files in, can't list it, and can't touch each
 //! other's. A file under its real name is whole and synced. Who serves it believes nothing of what lies there.
 
+pub mod rounds;
+
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -140,9 +142,7 @@ impl Maildrop {
     /// Opens a file that was left, if it is one: no link to what is elsewhere, nothing that is not a file, which are
     /// `InvalidData`. `None` if it is not there. Blocking.
     pub fn open(&self, name: &Name) -> io::Result<Option<Found>> {
-        let careful = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let flags = i32::try_from(careful.bits()).map_err(io::Error::other)?;
-        let file = match OpenOptions::new().read(true).custom_flags(flags).open(self.path(name)) {
+        let file = match careful().open(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Err(not_plain()),
             opened => opened?,
@@ -164,6 +164,26 @@ impl Maildrop {
         durable::rename(&self.path(name), &self.folder.join(DAMAGED).join(name.to_string()))
     }
 
+    /// Hangs up a notice that who may leave mail can read, in the place of the last. Blocking.
+    pub fn publish(&self, name: &str, notice: &[u8]) -> Result<(), DurableError> {
+        let mut draft = self.leave()?.draft;
+        draft.write(notice)?;
+        draft.sync()?;
+        draft.rename_unread(&self.folder.join(name))
+    }
+
+    /// Reads a notice of who serves the drop, and of nobody else. Blocking.
+    pub fn published(&self, name: &str, octets_max: u64) -> io::Result<Vec<u8>> {
+        let file = careful().open(self.folder.join(name))?;
+        let (facts, folder) = (file.metadata()?, fs::metadata(&self.folder)?);
+        if !facts.is_file() || facts.uid() != folder.uid() {
+            return Err(not_plain());
+        }
+        let mut notice = Vec::new();
+        file.take(octets_max).read_to_end(&mut notice)?;
+        Ok(notice)
+    }
+
     /// Tells when something new is there. Inside the runtime.
     pub fn watch(&self) -> io::Result<Watch> {
         let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
@@ -179,6 +199,15 @@ impl Maildrop {
     fn path(&self, name: &Name) -> PathBuf {
         self.folder.join(name.to_string())
     }
+}
+
+/// Reads, and follows no link and waits for no pipe.
+fn careful() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    // The flags of `open` are small numbers on every system there is.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    options.read(true).custom_flags(flags);
+    options
 }
 
 fn not_plain() -> io::Error {
@@ -291,6 +320,17 @@ mod tests {
             maildrop.set_aside(name).unwrap();
         }
         assert_eq!(fs::read_to_string(secret).unwrap(), "secret");
+    }
+
+    #[test]
+    fn a_notice_is_of_who_serves_the_drop() {
+        let (state, maildrop) = maildrop();
+        maildrop.publish("notice", b"first").unwrap();
+        maildrop.publish("notice", b"second").unwrap();
+        assert_eq!(maildrop.published("notice", 100).unwrap(), b"second");
+        assert!(maildrop.names().unwrap().is_empty(), "it is no letter");
+        std::os::unix::fs::symlink(state.path().join("drop/notice"), maildrop.folder().join("link")).unwrap();
+        assert!(maildrop.published("link", 100).is_err());
     }
 
     #[test]
