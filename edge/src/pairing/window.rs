@@ -167,7 +167,7 @@ mod tests {
         windows.used(first, "cottage");
         assert_eq!(judged(&mut windows, &clock, 1), Err(PairingRefusal::Used));
         assert_eq!(windows.state(clock.now(), first), State::Over(End::Paired("cottage".into())));
-        clock.turn(OPEN_FOR - Duration::from_millis(1));
+        clock.turn(OPEN_FOR.saturating_sub(Duration::from_millis(1)));
         assert_eq!(judged(&mut windows, &clock, 2), Ok(second));
         clock.turn(Duration::from_millis(1));
         assert_eq!(judged(&mut windows, &clock, 2), Err(PairingRefusal::Expired));
