@@ -59,13 +59,14 @@ pub struct AccountFacts {
 }
 
 impl Pair {
-    /// Starts it with one account, `recipient`, under `folder`; its mail to the world goes to `world`.
-    pub fn start(binary: &Path, folder: &Path, recipient: &str, world: SocketAddr) -> Result<Self> {
+    /// Starts it with one account, `recipient`, under `folder`; mail to `friend` goes to `world`.
+    pub fn start(binary: &Path, folder: &Path, recipient: &str, friend: &str, world: SocketAddr) -> Result<Self> {
         let ready = folder.join("ready");
         let domain = recipient.rsplit_once('@').map(|(_, domain)| domain).context("a recipient needs a domain")?;
+        let friends = friend.rsplit_once('@').map(|(_, domain)| domain).context("a friend needs a domain")?;
         let process = Command::new(binary)
             .args(["--domain", domain, "--account", &format!("{recipient}:{PASSWORD}")])
-            .args(["--route", &format!("*={world}")])
+            .args(["--route", &format!("{friends}={world}")])
             // All load comes from one address.
             .args(["--edge-set", "limits.connections_per_address=1000", "--edge-set", "limits.connections=2000"])
             .arg("--state")

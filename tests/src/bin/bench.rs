@@ -15,7 +15,7 @@ use gatepost_tests::bench::usage::{self, percentile};
 use gatepost_tests::bench::{bare, check};
 
 const RECIPIENT: &str = "alice@example.test";
-const FRIEND: &str = "friend@elsewhere.example";
+const FRIEND: &str = "friend@outbound.example";
 const SESSIONS: usize = 16;
 const OUTBOUND_SESSIONS: usize = 8;
 const IDLE_SESSIONS: usize = 1000;
@@ -105,7 +105,9 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     let sink = Sink::start().await?;
     let pair = match &arguments.running {
         Some(json) => Some(Pair::running(json)?),
-        None => wanted("pair").then(|| Pair::start(&binary, &pair_folder, RECIPIENT, sink.address)).transpose()?,
+        None => {
+            wanted("pair").then(|| Pair::start(&binary, &pair_folder, RECIPIENT, FRIEND, sink.address)).transpose()?
+        }
     };
     if let Some(pair) = &pair {
         at_rest(pair)?;
