@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::accounts::administration::AdministrationError;
+use crate::accounts::book::Quota;
 use crate::accounts::caps::Cap;
 use crate::accounts::password::Scope;
 use crate::accounts::{Accounts, alias_file};
@@ -48,6 +49,13 @@ pub enum Request {
         address: String,
         /// Recipients elsewhere in an hour and in a day; what all may, if not given.
         cap: Option<(u32, u32)>,
+    },
+    /// Set what an account's mailbox may hold.
+    AccountQuota {
+        /// Its address.
+        address: String,
+        /// How much; without it, what the config says for all.
+        quota: Option<QuotaRequest>,
     },
     /// Make an app password.
     AppPasswordAdd {
@@ -107,6 +115,16 @@ pub enum Request {
     },
 }
 
+/// What a mailbox may hold.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuotaRequest {
+    /// No bound.
+    Unlimited,
+    /// So many octets.
+    Octets(u64),
+}
+
 /// Performs it. An error is a text for people.
 pub fn perform(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<Value, String> {
     answer(accounts, maildirs, request).map_err(|error| error.to_string())
@@ -126,8 +144,11 @@ fn answer(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<
             json!({ "address": address.to_string(), "maildir": maildirs.path(&folder) })
         }
         Request::AccountList => {
+            let usage = |login: &str| maildirs.usage().count(login).ok();
             let accounts = accounts.list_accounts()?.into_iter().map(|account| {
                 json!({
+                    "used_octets": usage(&account.login),
+                    "quota_octets": accounts.quota(&account.login),
                     "login": account.login,
                     "created": rfc3339(account.created_unix_s),
                     "has_password": account.has_password,
@@ -148,6 +169,15 @@ fn answer(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<
             let login = accounts.set_cap(&address, cap.map(|(hourly, daily)| Cap { hourly, daily }))?;
             let (Cap { hourly, daily }, (hour, day)) = (accounts.cap(&login), accounts.caps().used(&login));
             json!({ "login": login, "hourly": hourly, "daily": daily, "used_hour": hour, "used_day": day })
+        }
+        Request::AccountQuota { address, quota } => {
+            let quota = quota.map(|quota| match quota {
+                QuotaRequest::Unlimited => Quota::Unlimited,
+                QuotaRequest::Octets(octets) => Quota::Octets(octets),
+            });
+            let login = accounts.set_quota(&address, quota)?;
+            let (used, quota) = (maildirs.usage().count(&login).ok(), accounts.quota(&login));
+            json!({ "login": login, "used_octets": used, "quota_octets": quota })
         }
         Request::AppPasswordAdd { address, name, full } => {
             let scope = if full { Scope::Full } else { Scope::Submission };

@@ -67,6 +67,10 @@ pub fn judge_inbound(homes: &Homes, path: ForwardPath, asked: Asked<'_>) -> Resu
     if asked.size.is_some_and(|size| size > directory.message_octets_max) {
         return Err(Reply::too_big(directory.message_octets_max));
     }
+    // Postmaster always has room (RFC 5321 §4.5.1).
+    if directory.is_full(&address) && !is_postmaster(&address) {
+        return Err(Reply::mailbox_full());
+    }
     Ok(Taken { home: owner, address })
 }
 
@@ -128,7 +132,7 @@ mod tests {
         let directory = Directory {
             version: 1,
             domains: HashMap::from([(domain("example.org"), DomainPolicy::default())]),
-            addresses: ["alice@example.org"].into(),
+            addresses: ["alice@example.org", "full@example.org"].into(),
             subaddress_separator: Some('+'),
             verifiers: HashMap::new(),
             seal_key: Vec::new(),
@@ -137,7 +141,7 @@ mod tests {
                 domain: domain("example.org"),
                 pattern: LocalPattern::parse("shop-.*").expect("good"),
             }],
-            full: std::collections::HashSet::new(),
+            full: ["full@example.org".to_owned(), "postmaster@example.org".to_owned()].into(),
             srs: Some(SrsVerifier { keys: vec![SrsKey::new([1; 32])] }),
         };
         for name in ["cottage", "cabin"] {
@@ -203,6 +207,8 @@ mod tests {
             ("bob@example.org", 550),
             ("shop-7@example.org", 250),
             ("my-shop-7@example.org", 550),
+            ("full@example.org", 452),
+            ("Full+x@example.org", 452),
             ("alice@example.net", 550),
             ("alice@silent.example", 450),
             ("alice@later.example", 450),

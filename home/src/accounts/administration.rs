@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::Accounts;
 use super::addresses::ALIAS_DEPTH_MAX;
 use super::aliases::{ADDRESSES_OCTETS_MAX, ALIAS_TARGETS_MAX, ALIASES_MAX};
+use super::book::Quota;
 use super::caps::Cap;
 use super::password::{self, ITERATIONS, PasswordError, SALT_OCTETS, Scope};
 use crate::database::DatabaseError;
@@ -217,6 +218,20 @@ impl Accounts {
             .database
             .write(move |connection| connection.execute("DELETE FROM account WHERE login = ?1", [key]));
         if removed.wait()? == 0 {
+            return Err(AdministrationError::NoAccount(login));
+        }
+        self.refresh(None)?;
+        Ok(login)
+    }
+
+    /// Sets what an account's mailbox may hold; `None`: what the config says for all.
+    pub fn set_quota(&self, address: &str, quota: Option<Quota>) -> Result<String, AdministrationError> {
+        let login = lookup_key(address)?;
+        let row = (login.clone(), quota.map(Quota::to_row));
+        let set = self.inner.database.write_statement(move |connection| {
+            connection.execute("UPDATE account SET quota = ?2 WHERE login = ?1", row)
+        });
+        if set.wait()? == 0 {
             return Err(AdministrationError::NoAccount(login));
         }
         self.refresh(None)?;

@@ -32,8 +32,34 @@ pub struct Account {
     pub iterations: u32,
     /// What it may send, if not what all may.
     pub cap: Option<Cap>,
+    /// What its mailbox may hold, if that is not what the config says for all.
+    pub quota: Option<Quota>,
     /// Its passwords.
     pub passwords: Vec<Password>,
+}
+
+/// What a mailbox may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// As much as there is room for.
+    Unlimited,
+    /// So many octets.
+    Octets(u64),
+}
+
+impl Quota {
+    /// As it lies in the database.
+    pub fn to_row(self) -> i64 {
+        match self {
+            Self::Unlimited => -1,
+            Self::Octets(octets) => i64::try_from(octets).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Reads that back.
+    pub fn from_row(row: i64) -> Self {
+        u64::try_from(row).map_or(Self::Unlimited, Self::Octets)
+    }
 }
 
 /// One password of an account.
@@ -75,14 +101,15 @@ impl Book {
 
 fn read_accounts(connection: &Connection) -> rusqlite::Result<HashMap<String, Account>> {
     let mut accounts = HashMap::new();
-    let mut statement = connection.prepare_cached("SELECT login, address, salt, iterations FROM account")?;
+    let mut statement = connection.prepare_cached("SELECT login, address, salt, iterations, quota FROM account")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (login, address): (String, String) = (row.get(0)?, row.get(1)?);
         match Address::parse(&address) {
             Ok(address) => {
+                let quota = row.get::<_, Option<i64>>(4)?.map(Quota::from_row);
                 let account =
-                    Account { address, salt: row.get(2)?, iterations: row.get(3)?, cap: None, passwords: Vec::new() };
+                    Account { address, salt: row.get(2)?, iterations: row.get(3)?, cap: None, quota, passwords: Vec::new() };
                 accounts.insert(login, account);
             }
             Err(error) => tracing::error!(login, %error, "an account in home.db has no usable address"),

@@ -15,6 +15,7 @@ pub mod return_paths;
 pub mod snapshot;
 pub mod trust;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -25,7 +26,7 @@ use rusqlite::OptionalExtension;
 use tokio::sync::{Semaphore, watch};
 
 use self::addresses::Leads;
-use self::book::Book;
+use self::book::{Book, Quota};
 use self::caps::{Cap, Caps};
 use self::grant::Grants;
 use self::return_paths::Keys;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub trusted_senders: Vec<Domain>,
     /// What an account may send that has no cap of its own.
     pub cap: Cap,
+    /// What a mailbox may hold, in octets, unless its account has a quota of its own.
+    pub mailbox_octets_max: Option<u64>,
     /// Public key that edges seal mail to.
     pub seal_key: Vec<u8>,
 }
@@ -72,6 +75,8 @@ struct Inner {
     book: RwLock<Arc<Book>>,
     directory: watch::Sender<Arc<WireDirectory2>>,
     return_paths: Keys,
+    // Mailboxes over their quota, as was last seen.
+    full: RwLock<Arc<HashSet<String>>>,
     // Held while aliases are changed: each change is checked against all of them.
     changing: Mutex<()>,
     // Held while the book is read anew, so that an older reading never replaces a newer one.
@@ -100,7 +105,8 @@ impl Accounts {
         let return_paths = Keys::open(&database, clock.unix_s())?;
         let version = next_version(&database, &clock)?;
         let verifier = return_paths.verifier(clock.unix_s());
-        let directory = WireDirectory2::from(&snapshot::directory(&book, &settings, version, verifier));
+        let directory =
+            WireDirectory2::from(&snapshot::directory(&book, &settings, version, verifier, &HashSet::new()));
         Ok(Self {
             inner: Arc::new(Inner {
                 database,
@@ -109,6 +115,7 @@ impl Accounts {
                 book: RwLock::new(book),
                 directory: watch::Sender::new(Arc::new(directory)),
                 return_paths,
+                full: RwLock::default(),
                 changing: Mutex::default(),
                 reading: Mutex::default(),
                 derivations: Semaphore::new(DERIVATIONS_MAX),
@@ -164,6 +171,29 @@ impl Accounts {
         book.accounts.contains_key(login) && book.addresses.may_send_as(login, address)
     }
 
+    /// What the mailbox of this lookup key may hold, in octets.
+    pub fn quota(&self, mailbox: &str) -> Option<u64> {
+        match self.book().accounts.get(mailbox)?.quota {
+            None => self.settings().mailbox_octets_max,
+            Some(Quota::Unlimited) => None,
+            Some(Quota::Octets(octets)) => Some(octets),
+        }
+    }
+
+    /// Mailboxes over their quota, by lookup key, as was last seen.
+    pub fn full(&self) -> Arc<HashSet<String>> {
+        Arc::clone(&self.inner.full.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes what was seen of full mailboxes into account, and tells the edges if they see a difference. Blocking.
+    pub fn set_full(&self, full: HashSet<String>) -> Result<(), DatabaseError> {
+        if *self.full() == full {
+            return Ok(());
+        }
+        *self.inner.full.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(full);
+        self.refresh(None)
+    }
+
     /// Takes changed settings or data into account, and tells the edges if they see a difference. Blocking.
     pub fn refresh(&self, settings: Option<Settings>) -> Result<(), DatabaseError> {
         let inner = &*self.inner;
@@ -172,7 +202,8 @@ impl Accounts {
         let book = Arc::new(inner.database.read(|connection| Book::read(connection, &settings))?);
         let held = inner.directory.borrow().version();
         let verifier = inner.return_paths.verifier(inner.clock.unix_s());
-        let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held, verifier));
+        let full = self.full();
+        let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held, verifier, &full));
         let changed = seen != **inner.directory.borrow();
         let directory =
             if changed { Some(seen.with_version(next_version(&inner.database, &inner.clock)?)) } else { None };

@@ -1,14 +1,24 @@
 //! The [`Directory`] an edge may see: domains, addresses, verifiers of submission-only app passwords
 //! and nothing else. No name, no other password, no mailbox.
 
+use std::collections::HashSet;
+
+use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::directory::{Directory, DomainPolicy, SrsVerifier};
 
 use super::Settings;
+use super::addresses::{Addresses, Leads};
 use super::book::Book;
 use super::password::Scope;
 
-/// Builds it.
-pub fn directory(book: &Book, settings: &Settings, version: u64, srs: SrsVerifier) -> Directory {
+/// Builds it. `full` are the mailboxes over quota.
+pub fn directory(
+    book: &Book,
+    settings: &Settings,
+    version: u64,
+    srs: SrsVerifier,
+    full: &HashSet<String>,
+) -> Directory {
     let addresses = &book.addresses;
     let domains = settings.domains.iter().map(|domain| {
         // A catch-all that leads nowhere catches nothing.
@@ -29,7 +39,26 @@ pub fn directory(book: &Book, settings: &Settings, version: u64, srs: SrsVerifie
         seal_key: settings.seal_key.clone(),
         message_octets_max: settings.message_octets_max,
         patterns: patterns.map(|(pattern, _)| pattern.clone()).collect(),
-        full: std::collections::HashSet::new(),
+        full: full_addresses(addresses, full),
         srs: Some(srs),
     }
+}
+
+/// Addresses that lead to full mailboxes and nowhere else.
+fn full_addresses(addresses: &Addresses, full: &HashSet<String>) -> HashSet<String> {
+    if full.is_empty() {
+        return HashSet::new();
+    }
+    let is_full = |key: &str| {
+        let Ok(address) = Address::parse(key) else { return false };
+        match addresses.lead(&address) {
+            Leads::Here(ends) => {
+                ends.forwards.is_empty() && ends.mailboxes.iter().all(|mailbox| full.contains(mailbox))
+            }
+            Leads::Nowhere | Leads::Remote => false,
+        }
+    };
+    let mailboxes = full.iter().map(String::as_str);
+    let aliases = addresses.aliases.keys().map(AsRef::as_ref);
+    mailboxes.chain(aliases).filter(|key| is_full(key)).map(str::to_owned).collect()
 }

@@ -34,6 +34,7 @@ pub fn settings() -> Settings {
         subaddress_separator: Some('+'),
         account_passwords_at_edge: false,
         message_octets_max: 50 * 1024 * 1024,
+        mailbox_octets_max: None,
         local_hosts: vec![Domain::parse("localhost").expect("valid"), Domain::parse("raspberrypi").expect("valid")],
         trusted_senders: vec![Domain::parse("nas.lan").expect("valid")],
         cap: Cap { hourly: 500, daily: 2000 },
@@ -385,4 +386,43 @@ fn return_paths_come_back_until_they_expire_whatever_their_length() {
     }
     let often = accounts.rotate_return_path_keys().expect_err("a fifth").to_string();
     assert!(often.contains("three weeks"), "{often}");
+}
+
+#[test]
+fn an_edge_hears_which_addresses_have_no_room_and_when_they_have_again() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    for (source, targets) in
+        [("b@example.org", &["bob@example.org"][..]), ("both@example.org", &["alice@example.org", "bob@example.org"])]
+    {
+        let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
+        accounts.add_alias(source, &targets).expect("made");
+    }
+    assert!(directory(&accounts).full.is_empty());
+    accounts.set_full(["bob@example.org".to_owned()].into()).expect("told");
+    let told = directory(&accounts);
+    let mut full: Vec<_> = told.full.iter().map(String::as_str).collect();
+    full.sort_unstable();
+    assert_eq!(full, ["b@example.org", "bob@example.org"]);
+    accounts.set_full(["bob@example.org".to_owned()].into()).expect("told");
+    assert_eq!(directory(&accounts).version, told.version, "nothing new");
+    accounts.set_full(HashSet::new()).expect("told");
+    assert!(directory(&accounts).full.is_empty() && directory(&accounts).version > told.version);
+}
+
+#[test]
+fn a_quota_is_the_accounts_own_or_that_of_all() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    let quota = |accounts: &Accounts| accounts.quota("bob@example.org");
+    assert_eq!(quota(&accounts), None);
+    accounts.set_quota("Bob@example.org", Some(Quota::Octets(1000))).expect("set");
+    accounts.refresh(Some(Settings { mailbox_octets_max: Some(5000), ..settings() })).expect("read");
+    assert_eq!((quota(&accounts), accounts.quota("alice@example.org")), (Some(1000), Some(5000)));
+    accounts.set_quota("bob@example.org", Some(Quota::Unlimited)).expect("set");
+    assert_eq!(quota(&accounts), None);
+    accounts.set_quota("bob@example.org", None).expect("set");
+    assert_eq!(quota(&accounts), Some(5000));
+    assert_eq!(accounts.quota("nobody@example.org"), None);
+    assert!(accounts.set_quota("nobody@example.org", None).is_err());
 }

@@ -1,12 +1,13 @@
 //! `gatepost-home account`: who logs in and has a mailbox.
 
 use clap::{Args, Subcommand};
+use gatepost_runtime::config::Size;
 use gatepost_runtime::random;
 use serde_json::Value;
 
 use super::{Context, Failure, list, pretty, print, secret, table, text};
 use crate::accounts::password;
-use crate::administration::Request;
+use crate::administration::{QuotaRequest, Request};
 
 /// Accounts.
 #[derive(Clone, Debug, Args)]
@@ -38,6 +39,17 @@ enum AccountCommand {
         /// Its address.
         address: String,
     },
+    /// Set what an account's mailbox may hold, and show what it does.
+    Quota {
+        /// Its address.
+        address: String,
+        /// Such as "2 GiB"; "none" for no bound, "default" for what the config says for all.
+        #[arg(value_parser = quota)]
+        size: QuotaChoice,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Set an account's password, asked for or read from the first line of stdin.
     Password {
         /// Its address.
@@ -62,6 +74,20 @@ enum AccountCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum QuotaChoice {
+    Default,
+    Own(QuotaRequest),
+}
+
+fn quota(text: &str) -> Result<QuotaChoice, String> {
+    match text {
+        "default" => Ok(QuotaChoice::Default),
+        "none" => Ok(QuotaChoice::Own(QuotaRequest::Unlimited)),
+        _ => text.parse::<Size>().map(|size| QuotaChoice::Own(QuotaRequest::Octets(size.0))),
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -131,6 +157,15 @@ pub(super) fn run(context: &Context<'_>, args: AccountArgs) -> Result<(), Failur
                 )
             })
         }
+        AccountCommand::Quota { address, size, json } => {
+            let quota = match size {
+                QuotaChoice::Default => None,
+                QuotaChoice::Own(quota) => Some(quota),
+            };
+            let answer = context.administer(Request::AccountQuota { address, quota })?;
+            let said = format!("{} holds {} of {}.\n", text(&answer, "login"), used(&answer), bound(&answer));
+            print(&if json { pretty(&answer) } else { said })
+        }
         AccountCommand::List { json } => {
             let answer = context.administer(Request::AccountList)?;
             print(&if json { pretty(&answer) } else { for_people(&answer) })
@@ -140,13 +175,35 @@ pub(super) fn run(context: &Context<'_>, args: AccountArgs) -> Result<(), Failur
 
 fn for_people(answer: &Value) -> String {
     let rows = list(answer, "accounts").iter().map(|account| {
-        ["login", "has_password", "app_passwords", "created", "last_used"].map(|name| text(account, name)).to_vec()
+        let mut row = ["login", "has_password", "app_passwords"].map(|name| text(account, name)).to_vec();
+        row.extend([used(account), bound(account), text(account, "created"), text(account, "last_used")]);
+        row
     });
     table(
-        &["ACCOUNT", "PASSWORD", "APP PASSWORDS", "CREATED", "LAST LOGIN"],
+        &["ACCOUNT", "PASSWORD", "APP PASSWORDS", "USED", "QUOTA", "CREATED", "LAST LOGIN"],
         rows,
         "No account yet: gatepost-home account add ADDRESS",
     )
+}
+
+fn used(account: &Value) -> String {
+    account["used_octets"].as_u64().map_or_else(|| "-".to_owned(), |octets| about(octets))
+}
+
+fn bound(account: &Value) -> String {
+    account["quota_octets"].as_u64().map_or_else(|| "no quota".to_owned(), |octets| about(octets))
+}
+
+/// A size for people: three digits and a unit.
+fn about(octets: u64) -> String {
+    let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, unit)| octets >= *unit) {
+        Some((name, unit)) => {
+            let (whole, tenths) = (octets / unit, octets % unit * 10 / unit);
+            if whole >= 100 || tenths == 0 { format!("{whole} {name}") } else { format!("{whole}.{tenths} {name}") }
+        }
+        None => format!("{octets} B"),
+    }
 }
 
 #[cfg(test)]
@@ -157,9 +214,9 @@ mod tests {
 
     #[test]
     fn the_table_shows_each_account() {
-        let account = json!({ "login": "alice@example.org", "has_password": true, "app_passwords": 2, "created": "2026-11-20T12:00:00Z", "last_used": null });
+        let account = json!({ "login": "alice@example.org", "has_password": true, "app_passwords": 2, "used_octets": 1_610_612_736_u64, "quota_octets": null, "created": "2026-11-20T12:00:00Z", "last_used": null });
         let shown = for_people(&json!({ "accounts": [account] }));
-        for part in ["alice@example.org", "yes", "2", "2026-11-20T12:00:00Z", "-"] {
+        for part in ["alice@example.org", "yes", "2", "1.5 GiB", "no quota", "2026-11-20T12:00:00Z", "-"] {
             assert!(shown.contains(part), "{shown}");
         }
         assert!(for_people(&json!({ "accounts": [] })).contains("account add"));

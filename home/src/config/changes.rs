@@ -29,6 +29,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         cap,
         alarm,
         message_octets_max,
+        mailbox_octets_max,
         submission_connections_max,
         submission_connections_per_address_max,
         dns_servers,
@@ -64,6 +65,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     changes.setting("trusted_senders", trusted_senders, &new.trusted_senders);
     changes.unshown("tls", tls, &new.tls);
     changes.setting("limits.message", &Octets(*message_octets_max), &Octets(new.message_octets_max));
+    let mailbox = |octets: &Option<u64>| octets.map(Octets);
+    changes.setting("limits.mailbox", &mailbox(mailbox_octets_max), &mailbox(&new.mailbox_octets_max));
     changes.setting("limits.submission_connections", submission_connections_max, &new.submission_connections_max);
     changes.setting(
         "limits.submission_connections_per_address",

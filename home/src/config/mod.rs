@@ -104,6 +104,7 @@ struct RawLimits {
     message: Option<Placed<Size>>,
     account_recipients_per_hour: Option<Placed<u32>>,
     account_recipients_per_day: Option<Placed<u32>>,
+    mailbox: Option<Placed<Size>>,
     submission_connections: Option<Placed<usize>>,
     submission_connections_per_address: Option<Placed<usize>>,
     smtp_connections: Option<Placed<usize>>,
@@ -157,6 +158,8 @@ pub struct Config {
     pub cap: Cap,
     /// Largest message, in octets.
     pub message_octets_max: u64,
+    /// What a mailbox may hold, in octets, unless its account has a quota of its own.
+    pub mailbox_octets_max: Option<u64>,
     /// Submission connections at once.
     pub submission_connections_max: usize,
     /// Submission connections at once from one address.
@@ -238,6 +241,7 @@ impl Config {
             account_passwords_at_edge: self.account_passwords_at_edge,
             message_octets_max: self.message_octets_max,
             cap: self.cap,
+            mailbox_octets_max: self.mailbox_octets_max,
             local_hosts: self.local_hosts(),
             trusted_senders: self.trusted_senders.clone(),
             seal_key,
@@ -302,6 +306,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
         tls: raw.tls,
         cap: cap(&raw.limits, source)?,
         message_octets_max: message_octets(raw.limits.message.as_ref(), source)?,
+        mailbox_octets_max: raw.limits.mailbox.as_ref().map(|written| mailbox_octets(written, source)).transpose()?,
         submission_connections_max: count(raw.limits.submission_connections.as_ref(), 200, source)?,
         submission_connections_per_address_max: count(
             raw.limits.submission_connections_per_address.as_ref(),
@@ -496,6 +501,17 @@ fn cap(limits: &RawLimits, source: &Source) -> Result<Cap, ConfigError> {
             Err(source.error(written, "a day's recipients are fewer than an hour's", "at least as many as for an hour"))
         }
         _ => Ok(Cap { daily: cap.daily.max(cap.hourly), ..cap }),
+    }
+}
+
+fn mailbox_octets(written: &Placed<Size>, source: &Source) -> Result<u64, ConfigError> {
+    match written.get_ref().0 {
+        octets @ MESSAGE_OCTETS_FLOOR.. => Ok(octets),
+        _ => Err(source.error(
+            written,
+            "a mailbox must hold at least a message",
+            "a size from \"64 KiB\", or no such line",
+        )),
     }
 }
 

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::DatabaseError;
 
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     // Accounts and their passwords; aliases (source `@domain` is a catch-all); the ledger of hand-overs. The
     // ledger's rows lie in the order of time as long as no clock is set back.
     "CREATE TABLE account (
@@ -85,6 +85,8 @@ const STEPS: [&str; 5] = [
         hourly      INTEGER NOT NULL,
         daily       INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;",
+    // What a mailbox may hold, in octets: null is what the config says, a negative number is no bound.
+    "ALTER TABLE account ADD COLUMN quota INTEGER;",
 ];
 
 /// Brings the tables up to this build's version; refuses a database of a newer one.

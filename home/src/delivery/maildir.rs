@@ -18,6 +18,7 @@ use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::{self, Draft, DurableError};
 use gatepost_runtime::random;
 
+use super::usage::Usage;
 use crate::message::Message;
 
 /// The folder for what was taken although it had to be refused.
@@ -41,6 +42,11 @@ impl Folder {
     /// The same mailbox's Junk.
     pub fn junk(mailbox: &str) -> Self {
         Self(format!("{}/{JUNK}", Self::inbox(mailbox).0).into_boxed_str())
+    }
+
+    /// The inbox of the mailbox it belongs to.
+    pub fn mailbox(&self) -> Self {
+        Self(self.0.strip_suffix(JUNK).and_then(|inbox| inbox.strip_suffix('/')).unwrap_or(&self.0).into())
     }
 
     /// The path below `mail/`.
@@ -92,6 +98,7 @@ pub struct Maildirs {
     run: String,
     counter: AtomicU64,
     known: Mutex<HashSet<Folder>>,
+    usage: Usage,
     clock: Clock,
 }
 
@@ -101,12 +108,18 @@ impl Maildirs {
         let run = format!("{:016x}", u64::from_be_bytes(random::bytes()));
         // The two characters the Maildir rules want away from names.
         let host = hostname.replace('/', "\\057").replace(':', "\\072");
-        Self { root: state.join("mail"), host, run, counter: AtomicU64::new(0), known: Mutex::default(), clock }
+        let usage = Usage::new(state, clock.clone());
+        Self { root: state.join("mail"), host, run, counter: AtomicU64::new(0), known: Mutex::default(), usage, clock }
     }
 
     /// The folder's directory.
     pub fn path(&self, folder: &Folder) -> PathBuf {
         self.root.join(folder.as_str())
+    }
+
+    /// What they hold.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// A new place for a message of so many octets.
@@ -166,7 +179,9 @@ impl Maildirs {
     /// Gives a copy that was written (and whose draft was released) its name in `new/`; durable after
     /// [`Maildirs::sync`]. Blocking.
     pub fn deliver(&self, place: &Place) -> Result<(), DurableError> {
-        durable::rename(&self.tmp(place), &self.new_path(place))
+        durable::rename(&self.tmp(place), &self.new_path(place))?;
+        self.usage.add(place);
+        Ok(())
     }
 
     /// Makes the names in the folder's `new/` durable; many callers share a sync. Blocking.
@@ -307,6 +322,8 @@ mod tests {
             assert_eq!(Folder::parse(path), Some(folder));
         }
         let junk = Folder::junk("alice@example.org");
+        assert_eq!(junk.mailbox(), Folder::inbox("alice@example.org"));
+        assert_eq!(junk.mailbox().mailbox(), junk.mailbox());
         assert_eq!(Folder::parse(junk.as_str()), Some(junk));
         for bad in ["", "a", "a/", "/etc/passwd", "../x", "a/..", "a/b/c", "a/b/.Junk/x", "a/.b"] {
             assert_eq!(Folder::parse(bad), None, "{bad}");

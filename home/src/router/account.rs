@@ -20,7 +20,11 @@ impl Router {
         mut arrival: Arrival,
     ) -> Reply {
         let original = arrival.message.clone();
-        match self.inner.complete_submission(&login, &mut arrival).await {
+        let completed = match self.inner.complete_submission(&login, &mut arrival).await {
+            Ok(destinations) if !spooled => self.inner.judge_room(&arrival, &destinations).await.map(|()| destinations),
+            completed => completed,
+        };
+        match completed {
             Ok(mut destinations) => {
                 let hand_over = match edge {
                     Some((edge, transfer)) => HandOver::from_edge(edge, transfer),

@@ -13,6 +13,7 @@ pub mod ledger;
 mod loops;
 pub mod promise;
 pub mod recipients;
+mod room;
 pub mod spool;
 pub mod streams;
 mod work;

@@ -12,6 +12,7 @@ use gatepost_runtime::random;
 use super::intake::{Brought, Gathered, Gathering, Taken};
 use super::ledger::Ledger;
 use super::*;
+use crate::accounts::book::Quota;
 use crate::accounts::caps::Cap;
 use crate::accounts::password::Scope;
 use crate::database::Database;
@@ -402,4 +403,51 @@ async fn an_account_over_its_cap_is_told_and_what_waited_at_an_edge_is_held() {
         "{held:?}"
     );
     assert_eq!(sent(account(5, false), &["c@example.com"]).await.code(), 250, "what was refused was not counted");
+}
+
+#[tokio::test]
+async fn a_full_mailbox_is_told_while_the_sender_listens_and_stored_once_it_was_promised() {
+    let octets = TEXT.len() as u64;
+    for (case, quota, origin, recipients, code, counts) in [
+        ("room", 200, world(1, false), &["bob@example.org"][..], 250, [0, 2, 0, 0]),
+        ("no room", 150, world(1, false), &["bob@example.org"], 452, [0, 1, 0, 0]),
+        ("never", octets - 1, world(1, false), &["bob@example.org"], 552, [0, 1, 0, 0]),
+        ("another has room", octets, world(1, false), &["bob@example.org", "alice@example.org"], 250, [1, 2, 0, 0]),
+        ("promised", octets, world(1, true), &["bob@example.org"], 250, [0, 2, 0, 0]),
+        ("postmaster", octets, world(1, false), &["postmaster@example.org"], 250, [1, 1, 0, 0]),
+        ("submitted", octets, account(1, false), &["bob@example.org"], 552, [0, 1, 0, 0]),
+        ("submitted, promised", octets, account(1, true), &["bob@example.org"], 250, [0, 2, 0, 0]),
+        (
+            "submitted, elsewhere too",
+            octets,
+            account(1, false),
+            &["bob@example.org", "x@example.com"],
+            250,
+            [0, 2, 0, 1],
+        ),
+    ] {
+        let house = house();
+        let first = house.router.accept(arrival(world(9, false), "x@example.com", &["bob@example.org"])).await;
+        assert_eq!(first.code(), 250);
+        house.accounts.set_quota("bob@example.org", Some(Quota::Octets(quota))).expect("set");
+        if case == "postmaster" {
+            house.accounts.set_quota("alice@example.org", Some(Quota::Octets(1))).expect("set");
+        }
+        let sender = if matches!(origin, Origin::Account { .. }) { "alice@example.org" } else { "x@example.com" };
+        let reply = house.router.accept(arrival(origin, sender, recipients)).await;
+        assert_eq!((reply.code(), house.counts()), (code, counts), "{case}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn who_makes_room_gets_mail_again_at_once() {
+    let house = house();
+    let send = |n| house.router.accept(arrival(world(n, false), "x@example.com", &["bob@example.org"]));
+    house.accounts.set_quota("bob@example.org", Some(Quota::Octets(150))).expect("set");
+    assert_eq!((send(1).await.code(), send(2).await.code()), (250, 452));
+    let new = house.state.path().join("mail/example.org/bob/new");
+    for file in std::fs::read_dir(new).expect("read") {
+        std::fs::remove_file(file.expect("read").path()).expect("removed");
+    }
+    assert_eq!(send(3).await.code(), 250);
 }

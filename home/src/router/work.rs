@@ -28,7 +28,11 @@ impl Inner {
             Reply::local_error()
         })?;
         let destinations = self.sort_from_world(arrival, undone, spooled)?;
-        self.break_loops(&past, destinations, spooled)
+        let destinations = self.break_loops(&past, destinations, spooled)?;
+        if !spooled {
+            self.judge_room(arrival, &destinations).await?;
+        }
+        Ok(destinations)
     }
 
     /// Where that goes which mailboxes here were promised: to them, or to the postmaster.

@@ -111,6 +111,16 @@ impl Directory {
         if known { Lookup::Known } else { Lookup::Unknown }
     }
 
+    /// Whether all mailboxes behind this address are over quota. The most specific counts, as in
+    /// [`Directory::lookup`]; of patterns and whole domains only the home knows.
+    pub fn is_full(&self, address: &Address) -> bool {
+        let key = address.lookup_key();
+        if self.full.is_empty() || self.addresses.contains(&key) {
+            return self.full.contains(&key);
+        }
+        self.base(address).is_some_and(|base| self.full.contains(&base))
+    }
+
     /// What is to be said of a recipient that looks like a return path; `None` if this is none, or if nobody here
     /// forwards mail. An address that exists under such a name is an address.
     pub fn return_path(&self, address: &Address, from_nobody: bool, today: Day) -> Option<ReturnLookup> {
@@ -127,11 +137,14 @@ impl Directory {
     }
 
     fn is_listed(&self, address: &Address) -> bool {
-        let base = || {
-            let (name, _) = address.local().split_detail(self.subaddress_separator?)?;
-            Some(format!("{}@{}", name.to_lowercase(), address.domain()))
-        };
-        self.addresses.contains(&address.lookup_key()) || base().is_some_and(|base| self.addresses.contains(&base))
+        self.addresses.contains(&address.lookup_key())
+            || self.base(address).is_some_and(|base| self.addresses.contains(&base))
+    }
+
+    /// The address without its subaddress, if it has one.
+    fn base(&self, address: &Address) -> Option<String> {
+        let (name, _) = address.local().split_detail(self.subaddress_separator?)?;
+        Some(format!("{}@{}", name.to_lowercase(), address.domain()))
     }
 }
 
@@ -179,6 +192,22 @@ mod tests {
             ("alice@example.com", Lookup::NotOurs),
         ] {
             assert_eq!(directory().lookup(&address(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_full_mailbox_is_full_under_all_its_names_but_those_of_others() {
+        let mut directory = directory();
+        directory.full.insert("alice@example.org".to_owned());
+        directory.addresses.insert("alice+lists@example.org".into());
+        for (text, full) in [
+            ("Alice@example.org", true),
+            ("alice+shop@example.org", true),
+            ("alice+lists@example.org", false),
+            ("shop-7@example.org", false),
+            ("anyone@all.example", false),
+        ] {
+            assert_eq!(directory.is_full(&address(text)), full, "{text}");
         }
     }
 

@@ -463,6 +463,14 @@ impl Reply {
     pub fn local_error() -> Self {
         Self::one(451, (4, 3, 0), "Local error, try again later")
     }
+    /// 452 4.2.2: a mailbox is full, for now.
+    pub fn mailbox_full() -> Self {
+        Self::one(452, (4, 2, 2), "The mailbox is full, try again later")
+    }
+    /// 552 5.2.2: a mailbox that may never hold as much as this one message.
+    pub fn mailbox_too_small(octets_max: u64) -> Self {
+        Self::one(552, (5, 2, 2), format!("The message is larger than the mailbox may be, {octets_max} octets"))
+    }
     /// 452 4.3.1: no room.
     pub fn no_room() -> Self {
         Self::one(452, (4, 3, 1), "No room right now, try again later")

@@ -67,6 +67,15 @@ impl TryFrom<toml::Value> for Span {
 }
 
 /// For command lines.
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::try_from(toml::Value::String(text.to_owned()))
+    }
+}
+
+/// For command lines.
 impl FromStr for Span {
     type Err = String;
 
