@@ -70,14 +70,12 @@ fn an_alias_reaches_all_it_names_and_each_once() {
 }
 
 #[test]
-fn an_alias_leads_to_somebody_here() {
+fn an_alias_leads_to_somebody_here_or_elsewhere_but_not_to_nobody() {
     let pair = pair();
-    for (target, words) in
-        [("friend@elsewhere.example", "not in a domain of this home"), ("nobody@example.org", "no account or alias")]
-    {
-        let error = pair.home.program.ask(&["alias", "add", "list@example.org", target]).expect_err("refused");
-        assert!(format!("{error:#}").contains(words), "{error:#}");
-    }
+    let add = |target| pair.home.program.ask(&["alias", "add", "list@example.org", target]);
+    let error = add("nobody@example.org").expect_err("refused");
+    assert!(format!("{error:#}").contains("no account or alias"), "{error:#}");
+    add("friend@elsewhere.example").expect("an alias");
 }
 
 #[test]

@@ -103,8 +103,10 @@ fn a_null_mx_and_a_domain_that_does_not_exist_bounce_at_once() {
 fn mail_finds_its_way_by_mx_to_port_25_of_public_addresses() {
     // A network namespace of its own, where public addresses can be ours and port 25 is free.
     let inner = "relay::inside_a_namespace_of_its_own";
-    let addresses =
-        "ip link set lo up && ip address add 93.184.215.14/32 dev lo && ip address add 93.184.215.15/32 dev lo";
+    // What leaves for the sink has another address than the sink's: else the edge would rightly take it for itself.
+    let addresses = "ip link set lo up && ip address add 93.184.215.14/32 dev lo && \
+                     ip address add 93.184.215.15/32 dev lo && ip address add 93.184.215.16/32 dev lo && \
+                     ip route replace local 93.184.215.14 dev lo table local src 93.184.215.16";
     let mut unshare = std::process::Command::new(peers::program("unshare"));
     if !rustix::process::geteuid().is_root() {
         unshare.arg("--map-root-user");

@@ -19,9 +19,8 @@ use gatepost_runtime::config::{ConfigError, Placed, Size, Source, Span};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use self::homes::is_home_name;
 pub use self::homes::{HomeConfig, Origin};
-use self::homes::{RawHome, Roll};
+use self::homes::{RawHome, Roll, is_home_name};
 use self::paired::PairedFile;
 
 /// Where the config lies if `--config` does not say otherwise.

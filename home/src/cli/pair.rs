@@ -236,7 +236,9 @@ impl TakenIn {
             Self::Yes => eprintln!("The running home has taken {what} in."),
             Self::NotRunning => eprintln!("The home does not run; it knows when it is started: gatepost-home run"),
             Self::No(why) => {
-                eprintln!("The running home has not taken {what} in ({why}); when that is mended: gatepost-home reload");
+                eprintln!(
+                    "The running home has not taken {what} in ({why}); when that is mended: gatepost-home reload"
+                );
             }
         }
     }
