@@ -220,7 +220,7 @@ const PLACES: [(&str, &[&str], &[&str]); 6] = [
     (
         "only protocol/mail/reply spells replies",
         &["Reply::new(1", "Reply::new(2", "Reply::new(3", "Reply::new(4", "Reply::new(5"],
-        &["shared/protocol/src/mail/reply.rs"],
+        &["shared/protocol/src/mail/reply/"],
     ),
     ("an exception from a lint is an `expect` with its reason", &["#[allow(", "#![allow("], &[]),
 ];

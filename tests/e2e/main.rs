@@ -19,6 +19,7 @@ mod local_programs_edge;
 mod lying_edge;
 mod open_relay;
 mod pairing;
+mod queue;
 mod quota;
 mod relay;
 mod reload;

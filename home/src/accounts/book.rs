@@ -108,8 +108,14 @@ fn read_accounts(connection: &Connection) -> rusqlite::Result<HashMap<String, Ac
         match Address::parse(&address) {
             Ok(address) => {
                 let quota = row.get::<_, Option<i64>>(4)?.map(Quota::from_row);
-                let account =
-                    Account { address, salt: row.get(2)?, iterations: row.get(3)?, cap: None, quota, passwords: Vec::new() };
+                let account = Account {
+                    address,
+                    salt: row.get(2)?,
+                    iterations: row.get(3)?,
+                    cap: None,
+                    quota,
+                    passwords: Vec::new(),
+                };
                 accounts.insert(login, account);
             }
             Err(error) => tracing::error!(login, %error, "an account in home.db has no usable address"),

@@ -9,7 +9,7 @@ use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::random;
 
 use super::ledger::HandOver;
-use super::{Arrival, Router, refused};
+use super::{Arrival, Router, refused, report};
 
 impl Router {
     pub(super) async fn accept_submission(
@@ -43,9 +43,14 @@ impl Router {
                     }
                     Err(over) => return refused(&arrival, over.reply()),
                 };
+                let wanted = report::wanted(&arrival, &destinations, &self.inner.servers.keepers());
+                let subject = (!wanted.is_empty()).then(|| arrival.clone());
                 let (reply, news) = self.keep_once(hand_over, arrival, destinations).await;
                 if let Some(reserved) = reserved.filter(|_| news) {
                     reserved.spend();
+                }
+                if let Some(subject) = subject.filter(|_| reply.is_positive()) {
+                    self.tell_delivered(report::name(edge), subject, wanted, reply.clone()).await;
                 }
                 reply
             }

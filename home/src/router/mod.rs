@@ -13,6 +13,7 @@ pub mod ledger;
 mod loops;
 pub mod promise;
 pub mod recipients;
+mod report;
 mod room;
 pub mod spool;
 pub mod streams;
@@ -21,9 +22,8 @@ mod work;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use gatepost_protocol::mail::address::{Address, ReversePath};
-use gatepost_protocol::mail::envelope::{Envelope, Notify, Recipient, Ret};
+use gatepost_protocol::mail::envelope::{Envelope, Recipient};
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::pairing::NodeKey;
@@ -43,16 +43,12 @@ use crate::accounts::addresses::Leads;
 use crate::delivery::config::Keepers;
 use crate::delivery::lmtp::Servers;
 use crate::delivery::workers::Workers;
-use crate::message::{Body, Message};
-use crate::queue::QueueId;
-use crate::queue::bounce::{self, Reporter};
-use crate::queue::entry::{About, Addressee, Entry, Final, OpenBounce, State};
-
-/// Header octets of a refused submission that go back to its account.
-const RETURNED_HEADER_OCTETS_MAX: usize = 64 * 1024;
+use crate::message::Message;
+use crate::queue::bounce::Reporter;
+use crate::queue::entry::About;
 
 /// A whole message, digest checked, and where it comes from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Arrival {
     /// Where from.
     pub origin: Origin,
@@ -220,7 +216,8 @@ impl Router {
             return reply;
         };
         tracing::warn!(trace = %arrival.trace, login, %reply, "a spooled submission is refused; its account is told");
-        self.report(account, HandOver::from_edge(edge, transfer), transfer, arrival, reply).await
+        let failed = (About::Failure, arrival.envelope.recipients.clone());
+        self.report(account, (HandOver::from_edge(edge, transfer), transfer), arrival, failed, reply).await
     }
 
     /// Tells the sender of what a local program left here that it is not sent, and why: a mailbox of ours, or else the
@@ -229,28 +226,41 @@ impl Router {
         let postmaster = || self.inner.accounts.settings().postmaster.clone();
         let to = arrival.envelope.reverse_path.address().cloned().unwrap_or_else(postmaster);
         tracing::warn!(trace = %arrival.trace, sender = %to, %reply, "mail of a local program is refused; its sender is told");
-        self.report(to, HandOver::our_own(transfer), transfer, arrival, reply).await
+        let failed = (About::Failure, arrival.envelope.recipients.clone());
+        self.report(to, (HandOver::our_own(transfer), transfer), arrival, failed, reply).await
     }
 
-    /// Delivers a report on a message that is not sent.
+    /// Delivers a report on a message.
     async fn report(
         &self,
         to: Address,
-        hand_over: HandOver,
-        transfer: TransferId,
+        (hand_over, transfer): (HandOver, TransferId),
         arrival: Arrival,
+        (about, recipients): (About, Vec<Recipient>),
         reply: Reply,
     ) -> Reply {
         let hostname = self.inner.hostname.clone();
         let postmaster = self.inner.accounts.settings().postmaster.clone();
         let now = self.inner.clock.unix_s();
         let made = tokio::task::spawn_blocking(move || {
-            report(to, transfer, &arrival, reply, Reporter { hostname: &hostname, postmaster: &postmaster }, now)
+            let reporter = Reporter { hostname: &hostname, postmaster: &postmaster };
+            report::report(to, transfer, &arrival, (about, &recipients), reply, reporter, now)
         });
         let Ok(Ok(arrival)) = made.await else { return Reply::local_error() };
         let sorted = recipients::sort(&self.inner.accounts.book().addresses, &arrival.envelope.recipients);
         let destinations = self.inner.kept_here(sorted);
         self.keep(hand_over, arrival, destinations).await
+    }
+
+    /// Tells the account that sent it that a message lies in mailboxes here.
+    async fn tell_delivered(&self, transfer: TransferId, arrival: Arrival, told: Vec<Recipient>, reply: Reply) {
+        let trace = arrival.trace;
+        let Some(to) = arrival.envelope.reverse_path.address().cloned() else { return };
+        let hand_over = (HandOver::our_own(transfer), transfer);
+        let reply = Box::pin(self.report(to, hand_over, arrival, (About::Delivery, told), reply)).await;
+        if !reply.is_positive() {
+            tracing::warn!(%trace, %reply, "the sender could not be told of the delivery");
+        }
     }
 
     async fn accept_trusted(&self, by: Trusted, transfer: TransferId, mut arrival: Arrival) -> Reply {
@@ -429,64 +439,6 @@ impl Inner {
 fn refused(arrival: &Arrival, reply: Reply) -> Reply {
     tracing::info!(trace = %arrival.trace, sender = %arrival.envelope.reverse_path, %reply, "refused");
     reply
-}
-
-/// The report on a submission that is not sent, as a message to its account.
-fn report(
-    account: Address,
-    transfer: TransferId,
-    refused: &Arrival,
-    reply: Reply,
-    reporter: Reporter<'_>,
-    now_unix_s: i64,
-) -> std::io::Result<Arrival> {
-    let last = Final { reply, remote: None, at_unix_ms: now_unix_s.saturating_mul(1000) };
-    let failed = |recipient: &Recipient| Addressee {
-        recipient: recipient.clone(),
-        state: State::Failed { last: last.clone(), told: false },
-    };
-    let entry = Entry {
-        id: QueueId(transfer.0),
-        trace: refused.trace,
-        login: None,
-        local: false,
-        received_unix_ms: refused.received_unix_s.saturating_mul(1000),
-        queued_unix_ms: now_unix_s.saturating_mul(1000),
-        octets: refused.message.octets(),
-        eight_bit: false,
-        sha256: [0; 32],
-        reverse_path: ReversePath::Address(account.clone()),
-        body: refused.envelope.body,
-        smtputf8: refused.envelope.smtputf8,
-        ret: Some(Ret::Headers),
-        envid: refused.envelope.envid.clone(),
-        recipients: refused.envelope.recipients.iter().map(failed).collect(),
-        attempts: Vec::new(),
-        bounce: None,
-        held: None,
-        finished_unix_ms: None,
-    };
-    let open = OpenBounce {
-        about: About::Failure,
-        id: transfer,
-        trace: refused.trace,
-        made_unix_s: now_unix_s,
-        recipients: (0..entry.recipients.len()).collect(),
-        attempts: 0,
-        next_unix_ms: 0,
-    };
-    let header = refused.message.header(RETURNED_HEADER_OCTETS_MAX)?;
-    let text = bounce::report(&entry, &open, reporter, header.as_deref(), 0);
-    let mut envelope = refused.envelope.clone();
-    envelope.reverse_path = ReversePath::Null;
-    envelope.recipients = vec![Recipient { address: account, notify: Notify::Never, orcpt: None }];
-    Ok(Arrival {
-        origin: Origin::Bounce { transfer },
-        trace: refused.trace,
-        envelope,
-        message: Message { front: Bytes::new(), body: Body::from(text) },
-        received_unix_s: now_unix_s,
-    })
 }
 
 /// What is told of a message once its fate is known.

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use gatepost_protocol::mail::envelope::BodyKind;
+use bytes::Bytes;
+use gatepost_protocol::mail::envelope::{BodyKind, Notify};
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferOpen};
 use gatepost_protocol::tunnel::verb::inbound::Credential;
 use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireVerdict};
@@ -18,6 +19,7 @@ use crate::accounts::password::Scope;
 use crate::database::Database;
 use crate::delivery::config::Keepers;
 use crate::delivery::maildir::Maildirs;
+use crate::message::Body;
 use crate::queue::Queue;
 use crate::queue::tests as queued;
 
@@ -92,6 +94,34 @@ pub(super) fn world(n: u8, spooled: bool) -> Origin {
 
 pub(super) fn account(n: u8, spooled: bool) -> Origin {
     Origin::Account { login: "alice@example.org".into(), edge: Some((edge(), TransferId([n; 16]))), spooled }
+}
+
+#[tokio::test]
+async fn a_delivery_here_is_told_to_an_account_that_asks_and_to_nobody_else() {
+    let wants = Notify::On { success: true, failure: false, delay: false };
+    for (case, origin, sender, notify, told) in [
+        ("an account asks", account(1, false), "alice@example.org", wants, 1),
+        ("it does not", account(1, false), "alice@example.org", Notify::Unspecified, 0),
+        ("never", account(1, false), "alice@example.org", Notify::Never, 0),
+        ("nobody asks", account(1, false), "", wants, 0),
+        ("the world asks", world(1, false), "x@example.com", wants, 0),
+        ("in our name", world(1, false), "alice@example.org", wants, 0),
+    ] {
+        let house = house();
+        let mut message = arrival(origin, sender, &["bob@example.org"]);
+        message.envelope.recipients[0].notify = notify;
+        // A repeat is told of once.
+        for _ in 0..2 {
+            assert_eq!(house.router.accept(message.clone()).await.code(), 250, "{case}");
+        }
+        assert_eq!(house.counts(), [told, 1, 0, 0], "{case}");
+        if told > 0 {
+            let report = house.mail("example.org/alice").remove(0);
+            for part in ["Return-Path: <>", "Action: delivered", "Final-Recipient: rfc822; bob@example.org"] {
+                assert!(report.contains(part), "{part} in {report}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -95,9 +95,6 @@ impl Home {
     /// Opens state and doors; everything runs when this returns. `events` are what the program says of itself,
     /// kept for `trace`.
     pub async fn start(config: Config, events: Option<Events>, clock: Clock) -> anyhow::Result<Self> {
-        for warning in &config.warnings {
-            warn!("{warning}");
-        }
         let (store, config) = open_store(config, &clock).await?;
         let identity = Arc::new(identity(&config.state)?);
         let incoming: Arc<Path> = config.state.join("incoming").into();
@@ -231,6 +228,9 @@ impl Home {
 
 /// Off the async threads: a long queue takes its time.
 async fn open_store(config: Config, clock: &Clock) -> anyhow::Result<(Arc<Store>, Config)> {
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     let clock = clock.clone();
     let opening = tokio::task::spawn_blocking(move || Store::open(&config, &clock).map(|store| (store, config)));
     let (store, config) = opening.await??;

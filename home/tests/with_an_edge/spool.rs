@@ -31,7 +31,7 @@ fn inbound(n: u8, recipient: &str) -> Request {
 #[tokio::test(flavor = "multi_thread")]
 async fn sealed_mail_is_taken_once_and_what_can_not_be_opened_is_set_aside() {
     let (keep, kept) = std::sync::mpsc::channel();
-    let mut played = play(move |public| {
+    let played = play(move |public| {
         let good = sealed(public, 1, &inbound(1, ALICE));
         let mut flipped = sealed(public, 3, &inbound(3, ALICE));
         let last = flipped.len() - 1;

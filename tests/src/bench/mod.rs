@@ -7,4 +7,5 @@ pub mod check;
 pub mod load;
 pub mod outbound;
 pub mod pair;
+pub mod queue;
 pub mod usage;

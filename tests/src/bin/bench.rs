@@ -12,7 +12,7 @@ use gatepost_tests::bench::load::{self, Plan, Seen};
 use gatepost_tests::bench::outbound::Sink;
 use gatepost_tests::bench::pair::{PASSWORD, Pair};
 use gatepost_tests::bench::usage::{self, percentile};
-use gatepost_tests::bench::{bare, check};
+use gatepost_tests::bench::{bare, check, queue};
 
 const RECIPIENT: &str = "alice@example.test";
 const FRIEND: &str = "friend@outbound.example";
@@ -42,6 +42,12 @@ struct Arguments {
     /// Only what goes out, and what idle sessions cost.
     #[arg(long)]
     outbound: bool,
+    /// Only a queue that is full of mail for dead domains.
+    #[arg(long)]
+    queue: bool,
+    /// Messages for dead domains in that queue.
+    #[arg(long, default_value_t = 99_999)]
+    queued: usize,
     /// The `pair` program.
     #[arg(long)]
     pair: Option<PathBuf>,
@@ -98,6 +104,9 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("pair"),
     };
+    if arguments.queue {
+        return full_queue(&binary, folder.path(), arguments.queued).await;
+    }
     let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
     let mut subjects = Vec::new();
     let pair_folder = folder.path().join("pair");
@@ -146,7 +155,30 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         }
     }
     drop(chain);
-    outbound_messages(arguments, folder.path(), pair.as_ref(), &sink, wanted("chain")).await
+    outbound_messages(arguments, folder.path(), pair.as_ref(), &sink, wanted("chain")).await?;
+    drop(pair);
+    if arguments.outbound || arguments.running.is_some() || !wanted("pair") {
+        return Ok(());
+    }
+    full_queue(&binary, folder.path(), arguments.queued).await
+}
+
+/// A queue full of mail for dead domains, and mail for a live one beside it.
+async fn full_queue(binary: &Path, folder: &Path, queued: usize) -> Result<()> {
+    let folder = folder.join("queue");
+    std::fs::create_dir(&folder)?;
+    let figures = queue::measure(binary, &folder, RECIPIENT, queued).await?;
+    println!("\nqueue of {queued} messages, each for a dead domain of its own");
+    println!(
+        "start {:.2} s, {:.1} MiB resident, peak {:.1} MiB; to a live one: first after {:.0} ms, {:.0} messages/s (alone: {:.0})",
+        figures.start.as_secs_f64(),
+        mebibytes(figures.resident_kib),
+        mebibytes(figures.peak_kib),
+        milliseconds(figures.first),
+        figures.beside,
+        figures.alone,
+    );
+    Ok(())
 }
 
 fn plan(target: std::net::SocketAddr) -> Plan {

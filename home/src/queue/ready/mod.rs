@@ -100,7 +100,10 @@ pub struct Ready {
     filed: HashSet<(Arc<Lane>, QueueId)>,
     running: HashMap<(Arc<Lane>, QueueId), UnderWay>,
     running_of: [usize; Class::COUNT],
+    // Of those nothing is known of, the ones to which nothing was begun yet, in the order they came.
+    never_begun: VecDeque<Arc<Lane>>,
     turn: usize,
+    drawn: usize,
 }
 
 impl Ready {
@@ -138,7 +141,7 @@ impl Ready {
 
     fn take_of(&mut self, class: Class, bounds: Bounds, now_ms: u64) -> Option<(Arc<Lane>, QueueId)> {
         while class.has_room(&self.running_of, bounds.attempts_max) {
-            let lane = self.rings[class as usize].pop_front()?;
+            let lane = self.draw(class)?;
             let turn = self.turn_of(&lane, bounds, now_ms);
             let Some(queued) = self.lanes.get_mut(&lane) else { continue };
             queued.place = match turn {
@@ -174,6 +177,21 @@ impl Ready {
             return Some((lane, id));
         }
         None
+    }
+
+    /// The next lane of a class. Of those nothing is known of, the newest and the oldest in turn: one that was
+    /// just written to must not wait for a hundred thousand others to prove dead.
+    fn draw(&mut self, class: Class) -> Option<Arc<Lane>> {
+        let ring = &mut self.rings[class as usize];
+        if class != Class::Unknown {
+            return ring.pop_front();
+        }
+        self.drawn = self.drawn.wrapping_add(1);
+        match self.drawn % 3 {
+            0 => ring.pop_front().or_else(|| self.never_begun.pop_front()),
+            1 => self.never_begun.pop_back().or_else(|| ring.pop_front()),
+            _ => self.never_begun.pop_front().or_else(|| ring.pop_front()),
+        }
     }
 
     fn turn_of(&mut self, lane: &Arc<Lane>, bounds: Bounds, now_ms: u64) -> Turn {
@@ -378,7 +396,11 @@ impl Ready {
             Some(_) => Class::Troubled,
         };
         queued.place = Place::Ring;
-        self.rings[class as usize].push_back(Arc::clone(lane));
+        let ring = match (class, pace) {
+            (Class::Unknown, Some(None)) => &mut self.never_begun,
+            _ => &mut self.rings[class as usize],
+        };
+        ring.push_back(Arc::clone(lane));
     }
 
     fn unpark_all(&mut self, destination: &Destination) {

@@ -46,7 +46,7 @@ fn lanes_take_turns_within_the_bound_of_all() {
     let order: Vec<_> = take_all(&mut ready, four, 0).into_iter().map(|(lane, _)| lane).collect();
     assert_eq!(
         order,
-        [hop("a.example"), hop("b.example"), hop("a.example"), hop("b.example")],
+        [hop("b.example"), hop("a.example"), hop("b.example"), hop("a.example")],
         "the rest is for others"
     );
     assert_eq!(ready.take(four, 0), None);
@@ -104,6 +104,23 @@ fn a_hundred_thousand_dead_domains_hold_no_live_one_up() {
         }
     }
     assert_eq!(sent, 100);
+}
+
+#[test]
+fn one_just_written_to_does_not_wait_for_all_that_were_never_tried() {
+    let mut ready = Ready::default();
+    for n in 0..100_000 {
+        ready.push(&hop(&format!("d{n}.example")), id(n), false);
+    }
+    let mut hanging = take_all(&mut ready, BOUNDS, 0);
+    assert_eq!(hanging.len(), 15);
+    ready.push(&hop("live.example"), id(100_000), false);
+    for now in 1..=3 {
+        let (lane, id) = hanging.remove(0);
+        end(&mut ready, &lane, id, Ending::Unreachable, now);
+        hanging.extend(take_all(&mut ready, BOUNDS, now));
+    }
+    assert!(hanging.iter().any(|(lane, _)| *lane == hop("live.example")));
 }
 
 #[test]
