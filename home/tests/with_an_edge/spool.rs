@@ -31,7 +31,7 @@ fn inbound(n: u8, recipient: &str) -> Request {
 #[tokio::test(flavor = "multi_thread")]
 async fn sealed_mail_is_taken_once_and_what_can_not_be_opened_is_set_aside() {
     let (keep, kept) = std::sync::mpsc::channel();
-    let played = play(move |public| {
+    let mut played = play(move |public| {
         let good = sealed(public, 1, &inbound(1, ALICE));
         let mut flipped = sealed(public, 3, &inbound(3, ALICE));
         let last = flipped.len() - 1;
@@ -70,7 +70,7 @@ async fn sealed_mail_is_taken_once_and_what_can_not_be_opened_is_set_aside() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_taken_now_holds_up_nothing_behind_it() {
-    let mut played = play(move |public| {
+    let played = play(move |public| {
         // More than a page of what the edge can't read, and one good message behind.
         let mut spool: BTreeMap<u8, Vec<u8>> = (1..=5).map(|n| (n, Vec::new())).collect();
         spool.insert(6, sealed(public, 6, &inbound(6, ALICE)));
