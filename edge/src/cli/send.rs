@@ -248,16 +248,14 @@ impl Letter {
         let has = |name: &str| header::fields(section).any(|field| field.is(name));
         if !has("From") {
             let plain = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b" .-_".contains(&b));
-            front += &match invocation.full_name.as_deref().filter(plain) {
-                Some(name) => format!("From: \"{name}\" <{}>\r\n", self.sender),
-                None => format!("From: <{}>\r\n", self.sender),
-            };
+            let name = invocation.full_name.as_deref().filter(plain).map(|name| ["\"", name, "\" "].concat());
+            front += &["From: ", &name.unwrap_or_default(), "<", &self.sender.to_string(), ">\r\n"].concat();
         }
         if !has("Date") {
             front += &["Date: ", &date, "\r\n"].concat();
         }
         if !has("Message-ID") {
-            front += &format!("Message-ID: <{}@{hostname}>\r\n", self.trace);
+            front += &["Message-ID: <", &self.trace.to_string(), "@", hostname, ">\r\n"].concat();
         }
         front.into_bytes()
     }

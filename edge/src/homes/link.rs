@@ -155,6 +155,7 @@ impl Link {
                 }
             }
             *newest = version;
+            self.homes.0.learned.notify_one();
             info!(home = self.home.name(), version, "directory stored");
         }
         drop(newest);

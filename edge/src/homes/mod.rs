@@ -23,6 +23,7 @@ use gatepost_protocol::tunnel::verb::spool::SpoolRequest;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::DurableError;
 use gatepost_runtime::tunnel::{Session, Stream, TunnelError};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use self::directory::Shelf;
@@ -89,6 +90,8 @@ struct Inner {
     book: ArcSwap<Book>,
     /// Held while the book is changed.
     changing: Mutex<()>,
+    /// Rings when a home's directory has come.
+    learned: Notify,
 }
 
 /// Who is who, at one moment.
@@ -107,6 +110,7 @@ impl Homes {
             clock,
             book: ArcSwap::from_pointee(Book::default()),
             changing: Mutex::default(),
+            learned: Notify::new(),
         };
         let homes = Self(Arc::new(inner));
         homes.set(configs)?;
@@ -180,6 +184,12 @@ impl Homes {
     /// Every home, in the order they are listed.
     pub fn all(&self) -> Vec<Arc<Home>> {
         self.0.book.load().homes.clone()
+    }
+
+    /// Waits until a home has told its directory anew. One who was not waiting then hears of the last time. For one
+    /// listener. Cancel-safe.
+    pub async fn learned(&self) {
+        self.0.learned.notified().await;
     }
 
     /// Whose mail this domain's is.

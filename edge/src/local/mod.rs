@@ -90,7 +90,15 @@ impl Local {
         inner.hang_notice();
         let mut rounds = Rounds::new(inner.drop.clone(), inner.clock.clone(), signal);
         tokio::spawn(async move {
-            while let Some(names) = rounds.next().await {
+            loop {
+                let names = tokio::select! {
+                    names = rounds.next() => match names {
+                        Some(names) => names,
+                        None => return,
+                    },
+                    // There may be a key to tell of now.
+                    () = inner.homes.learned() => Vec::new(),
+                };
                 let inner = Arc::clone(&inner);
                 let round = spawn_blocking(move || {
                     inner.hang_notice();

@@ -54,7 +54,7 @@ pub const RULES: &[Rule] = &[
         "The domain behind the @ does not exist, or has no mail host.",
         "Check the address for a typing error.",
     ),
-    ours(
+    rule(
         "no-edge",
         &["no edge is connected"],
         "The home had no connection to its edge, through which mail leaves.",
@@ -97,20 +97,20 @@ pub const RULES: &[Rule] = &[
         "The message is larger than the receiving side takes.",
         "Send it smaller, or send a link to the file instead.",
     ),
-    ours(
+    rule(
         "port-25",
         &["timed out", "does not answer"],
         "No mail host of the domain answers: connecting takes for ever.",
         "If it is so for every domain, your VPS provider blocks outgoing port 25: ask it to open the port, or send by a \
          smarthost with a [[route]]. For one domain alone, its host is down; it is tried again.",
     ),
-    ours(
+    rule(
         "refused-connection",
         &["connection refused", "can't reach", "unreachable", "no route to host"],
         "The domain's mail hosts can't be reached now.",
         "Nothing is to be done but to wait: it is tried again. If it lasts, tell the recipient by another way.",
     ),
-    ours(
+    rule(
         "dns",
         &["4.4.3"],
         "DNS did not tell where the domain's mail goes.",

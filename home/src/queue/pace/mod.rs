@@ -94,7 +94,7 @@ impl Default for Pace {
 }
 
 impl Ending {
-    /// What these outcomes say. `answered`: a host spoke to us.
+    /// What these outcomes say. `answered`: a host is named as who they are from.
     pub fn of(outcomes: &[Outcome], answered: bool) -> Self {
         let deferred = |outcome: &Outcome| match outcome {
             Outcome::Deferred(reply) => Some(reply.clone()),
@@ -104,15 +104,19 @@ impl Ending {
         if replies.len() < outcomes.len() {
             return Self::Good;
         }
-        if replies.iter().any(|reply| is_throttling(reply) && answered) {
-            return Self::Throttled;
+        // 4.4.1 to 4.4.3: nobody there, the line broke, DNS fails. Mostly our own words; of a relay that says so of
+        // its next hop it is as true.
+        let is_far = |reply: &Reply| matches!(reply.enhanced(), Some(Enhanced(4, 4, 1..=3)));
+        if replies.iter().any(is_far) {
+            return Self::Unreachable;
         }
-        if answered {
-            return Self::Good;
+        match answered {
+            true if replies.iter().any(is_throttling) => Self::Throttled,
+            true => Self::Good,
+            // TLS that is required and can't be had.
+            false if replies.iter().any(|reply| reply.enhanced() == Some(Enhanced(4, 7, 5))) => Self::Unreachable,
+            false => Self::Unknown,
         }
-        // Our own words: 4.4 is the network, 4.7.5 TLS that could not be had.
-        let is_far = |reply: &Reply| matches!(reply.enhanced(), Some(Enhanced(4, 4, _) | Enhanced(4, 7, 5)));
-        if replies.iter().any(is_far) { Self::Unreachable } else { Self::Unknown }
     }
 }
 

@@ -105,6 +105,8 @@ fn replies_tell_what_kind_of_trouble_it_is() {
         (vec![deferred(said(450, Enhanced(4, 7, 1), "Greylisted, see you"))], true, Ending::Good),
         (vec![deferred(said(452, Enhanced(4, 2, 2), "mailbox full"))], true, Ending::Good),
         (vec![deferred(Reply::unreachable("nobody there"))], false, Ending::Unreachable),
+        (vec![deferred(Reply::unreachable("nobody at this one"))], true, Ending::Unreachable),
+        (vec![deferred(Reply::tls_failed("no certificate"))], false, Ending::Unreachable),
         (vec![deferred(Reply::dns_failed("SERVFAIL"))], false, Ending::Unreachable),
         (vec![deferred(Reply::local_error())], false, Ending::Unknown),
         (vec![Outcome::Refused(Reply::null_mx("example.com"))], false, Ending::Good),

@@ -21,6 +21,8 @@ use crate::delivery::config::Server;
 /// Reports handed over at once, questions asked at once of one edge, messages offered at once to one server of
 /// mailboxes: what needs nobody of the world.
 const INNER_MAX: u32 = 8;
+/// Lanes in which nothing waits and of which is remembered what was heard last.
+const HEARD_MAX: usize = 4096;
 /// Lanes of which something is remembered although nothing waits in them.
 const IDLE_MAX: usize = 10_000;
 
@@ -104,6 +106,8 @@ pub struct Ready {
     never_begun: VecDeque<Arc<Lane>>,
     turn: usize,
     drawn: usize,
+    // Lanes of which is known what was heard last.
+    heard: usize,
 }
 
 impl Ready {
@@ -218,12 +222,18 @@ impl Ready {
         self.running_of[class as usize] -= 1;
         if let Some(queued) = self.lanes.get_mut(lane) {
             queued.running -= 1;
+            let known = queued.last.is_some();
             match ending {
                 Ending::Good => queued.last = None,
                 Ending::Unknown => {}
-                Ending::Throttled | Ending::Unreachable if queued.waiting.is_empty() => {}
-                Ending::Throttled | Ending::Unreachable => queued.last = last.map(Box::new).or(queued.last.take()),
+                // What is to come may have to wait for it, too; but not every dead domain needs its words here.
+                Ending::Throttled | Ending::Unreachable => {
+                    if !queued.waiting.is_empty() || known || self.heard < HEARD_MAX {
+                        queued.last = last.map(Box::new).or(queued.last.take());
+                    }
+                }
             }
+            self.heard = self.heard + usize::from(queued.last.is_some()) - usize::from(known);
         }
         if let Some(tried) = again {
             self.push(lane, id, tried);
@@ -362,7 +372,9 @@ impl Ready {
                 Some(shared) => self.leave_receiver(&lane, &shared),
                 None => {}
             }
-            if let Some(Queued { place: Place::Timer(at), .. }) = self.lanes.remove(&lane) {
+            let Some(queued) = self.lanes.remove(&lane) else { continue };
+            self.heard -= usize::from(queued.last.is_some());
+            if let Place::Timer(at) = queued.place {
                 self.timers.remove(&(at, lane));
             }
         }

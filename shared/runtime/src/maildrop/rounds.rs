@@ -82,7 +82,7 @@ async fn changed(watch: Option<&Watch>) {
             Err(error) => tracing::error!(%error, "the drop can't be watched any more"),
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]
