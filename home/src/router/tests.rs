@@ -21,6 +21,7 @@ use crate::delivery::config::Keepers;
 use crate::delivery::maildir::Maildirs;
 use crate::message::Body;
 use crate::queue::Queue;
+use crate::queue::command::{Command, Which};
 use crate::queue::tests as queued;
 
 fn edge() -> NodeKey {
@@ -423,8 +424,8 @@ async fn an_account_over_its_cap_is_told_and_what_waited_at_an_edge_is_held() {
     assert!(over.to_string().contains("3 recipients in an hour"), "{over}");
     assert_eq!(sent(account(3, false), &["bob@example.org"]).await.code(), 250, "whoever is here does not count");
     assert_eq!(sent(account(4, true), &elsewhere).await.code(), 250, "it was promised at the edge");
-    let queue =
-        house.queue.command(serde_json::from_value(serde_json::json!("list")).expect("a command")).expect("listed");
+    let list = Command::List { which: Which::All, skip: 0, limit: 10 };
+    let queue = house.queue.command(list).expect("listed");
     let held: Vec<_> = queue["messages"].as_array().expect("a list").iter().map(|one| one["held"].clone()).collect();
     assert_eq!(held.iter().filter(|held| held.is_null()).count(), 1, "{held:?}");
     assert_eq!(

@@ -59,6 +59,12 @@ fn listed(text: &[u8]) -> Result<Vec<String>, Trouble> {
     };
     let read = |address: &Addr<'_>| {
         let text = address.address.as_deref().or(address.name.as_deref()).unwrap_or_default();
+        // The parser takes quotes off; a local part that needs them gets them back.
+        let quoted = text.rsplit_once('@').map(|(local, domain)| format!("\"{local}\"@{domain}"));
+        if let Some(quoted) = quoted.filter(|quoted| whole.contains(quoted.as_str()) && Address::parse(quoted).is_ok())
+        {
+            return Ok(quoted);
+        }
         let good = if text.contains('@') { Address::parse(text).is_ok() } else { LocalPart::parse(text).is_ok() };
         if good { Ok(text.to_owned()) } else { Err(wrong(if text.is_empty() { &whole } else { text })) }
     };
