@@ -83,7 +83,7 @@ impl Presence {
             let state = self.state();
             (state.away(now), state.kept)
         };
-        if away >= kept && away - kept < growth {
+        if away.checked_sub(kept).is_some_and(|grown| grown < growth) {
             return Ok(());
         }
         durable::write_file(&self.path, format!("{HEAD}{}\n", away.as_secs()).as_bytes())?;

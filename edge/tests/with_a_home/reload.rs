@@ -32,7 +32,7 @@ async fn a_bad_config_is_refused_with_the_words_of_check_and_changes_nothing() {
         good.replace("name = \"cottage\"", "name = \"Cot tage\""),
     ] {
         let refused = world.reload(|_| bad).await.expect_err("it is bad");
-        let said = Config::load(&world.config(), None).map(|_| String::new()).unwrap_or_else(|error| error.to_string());
+        let said = Config::load(&world.config(), None).map_or_else(|error| error.to_string(), |_| String::new());
         assert!(said.is_empty() && refused.contains("[tls]") || refused == said, "{refused}\nand check: {said}");
     }
     // An address that can't be had refuses all the rest, too.

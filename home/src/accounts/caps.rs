@@ -17,7 +17,7 @@ const SLOT_S: i64 = 300;
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 24 * HOUR_S;
 /// Slots kept of one account: a day's, and the one that has just begun.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "289")]
+#[expect(clippy::cast_possible_truncation, reason = "289")]
 const SLOTS_MAX: usize = (DAY_S / SLOT_S) as usize + 1;
 
 /// What one account may do.
@@ -64,6 +64,7 @@ impl Usage {
     }
 
     /// `None`: there is room for so many more. Else when there is, if ever.
+    #[expect(clippy::option_option, reason = "no trouble, and trouble without an end, are two things")]
     fn room(&self, now: i64, window: i64, wanted: u64, limit: u32) -> Option<Option<i64>> {
         let over = (self.within(now, window) + wanted).saturating_sub(u64::from(limit));
         if over == 0 {
@@ -86,16 +87,13 @@ impl Usage {
         while self.0.front().is_some_and(|(old, _)| old + SLOT_S <= now - DAY_S) || self.0.len() > SLOTS_MAX {
             self.0.pop_front();
         }
-        match self.0.iter_mut().find(|(known, _)| *known == slot) {
-            Some((_, count)) => {
-                *count = count.saturating_add(recipients);
-                (slot, *count)
-            }
-            None => {
-                let at = self.0.partition_point(|(known, _)| *known < slot);
-                self.0.insert(at, (slot, recipients));
-                (slot, recipients)
-            }
+        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == slot) {
+            *count = count.saturating_add(recipients);
+            (slot, *count)
+        } else {
+            let at = self.0.partition_point(|(known, _)| *known < slot);
+            self.0.insert(at, (slot, recipients));
+            (slot, recipients)
         }
     }
 

@@ -12,6 +12,7 @@ use super::book::Book;
 use super::password::Scope;
 
 /// Builds it. `full` are the mailboxes over quota.
+#[expect(clippy::implicit_hasher, reason = "there is one kind of set here")]
 pub fn directory(
     book: &Book,
     settings: &Settings,

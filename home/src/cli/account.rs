@@ -187,11 +187,11 @@ fn for_people(answer: &Value) -> String {
 }
 
 fn used(account: &Value) -> String {
-    account["used_octets"].as_u64().map_or_else(|| "-".to_owned(), |octets| about(octets))
+    account["used_octets"].as_u64().map_or_else(|| "-".to_owned(), about)
 }
 
 fn bound(account: &Value) -> String {
-    account["quota_octets"].as_u64().map_or_else(|| "no quota".to_owned(), |octets| about(octets))
+    account["quota_octets"].as_u64().map_or_else(|| "no quota".to_owned(), about)
 }
 
 /// A size for people: three digits and a unit.

@@ -1,5 +1,6 @@
 //! `gatepost-home spool`: mail that edges sealed while this home was away.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 
 use clap::{Args, Subcommand};
@@ -105,10 +106,10 @@ fn fetched(answer: &Value) -> String {
     let mut shown =
         table(&["EDGE", "TRANSFER", "OCTETS", "SEALED"], list(answer, "taken").iter().map(row), "Nothing came.");
     for entry in list(answer, "failed") {
-        shown += &format!("{} stays at {}: {}\n", text(entry, "transfer"), text(entry, "edge"), text(entry, "why"));
+        let _ = writeln!(shown, "{} stays at {}: {}", text(entry, "transfer"), text(entry, "edge"), text(entry, "why"));
     }
     for edge in list(answer, "errors") {
-        shown += &format!("{}: {}\n", text(edge, "edge"), text(edge, "error"));
+        let _ = writeln!(shown, "{}: {}", text(edge, "edge"), text(edge, "error"));
     }
     shown
 }
@@ -143,15 +144,16 @@ fn for_people(answer: &Value) -> String {
     for edge in edges {
         for file in list(edge, "damaged") {
             let name = if file["transfer"].is_string() { text(file, "transfer") } else { text(file, "file") };
-            shown += &format!(
-                "damaged at {}, set aside there: {name} ({} octets)\n",
+            let _ = writeln!(
+                shown,
+                "damaged at {}, set aside there: {name} ({} octets)",
                 text(edge, "edge"),
                 text(file, "octets")
             );
         }
         let shown_here = edge["entries"].as_array().map_or(0, Vec::len) as u64;
         if let Some(total) = edge["messages"].as_u64().filter(|total| *total > shown_here) {
-            shown += &format!("{}: {} more\n", text(edge, "edge"), total - shown_here);
+            let _ = writeln!(shown, "{}: {} more", text(edge, "edge"), total - shown_here);
         }
     }
     for name in list(answer, "damaged").iter().filter_map(Value::as_str) {

@@ -169,7 +169,7 @@ impl Router {
     /// Delivers, queues or refuses. A positive reply means: durable.
     pub async fn accept(&self, arrival: Arrival) -> Reply {
         match arrival.origin.clone() {
-            Origin::World { edge, transfer, spooled } => match self.inner.from_world(&arrival, spooled).await {
+            Origin::World { edge, transfer, spooled } => match self.inner.of_world(&arrival, spooled).await {
                 Ok(destinations) => self.keep(HandOver::from_edge(edge, transfer), arrival, destinations).await,
                 Err(reply) => refused(&arrival, reply),
             },

@@ -119,8 +119,11 @@ pub struct Step {
     pub held: u64,
 }
 
+/// How the task of one message ended.
+type Fetched = Result<(SpoolItem, Result<Item, FetchError>), JoinError>;
+
 impl Step {
-    fn add(&mut self, ended: Option<Result<(SpoolItem, Result<Item, FetchError>), JoinError>>) {
+    fn add(&mut self, ended: Option<Fetched>) {
         match ended {
             Some(Ok((item, Ok(Item::Taken)))) => self.taken.push(item),
             Some(Ok((_, Ok(Item::Known)))) => self.known += 1,

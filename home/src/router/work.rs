@@ -21,7 +21,7 @@ use crate::queue::{NewEntry, QueueId};
 
 impl Inner {
     /// Where mail of the world goes. An error is the reply to a sender who still listens.
-    pub(super) async fn from_world(&self, arrival: &Arrival, spooled: bool) -> Result<Destinations, Reply> {
+    pub(super) async fn of_world(&self, arrival: &Arrival, spooled: bool) -> Result<Destinations, Reply> {
         let undone = self.undo_return_paths(&arrival.envelope).await?;
         let past = Past::of(&arrival.message).await.map_err(|error| {
             tracing::error!(trace = %arrival.trace, %error, "a message that arrived can't be read");

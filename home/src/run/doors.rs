@@ -82,7 +82,7 @@ impl Doors {
     /// All shut.
     fn new(config: &Config, behind: Submission, work: Arc<Shutdown>) -> Self {
         let pace = Arc::new(Pace::new(config.trusted_recipients_per_hour_max));
-        let trust = trust(config.relay.as_ref(), &pace);
+        let trust = Some(trust(config.relay.as_ref(), &pace));
         Self {
             submissions: SubmissionDoor::new(behind.clone(), submissions_places(config)),
             relay: SubmissionDoor::new(Submission { trust, ..behind }, relay_places(config.relay.as_ref())),
@@ -105,7 +105,7 @@ impl Doors {
     pub(super) fn carry_out(&mut self, plan: Plan, config: &Config) {
         self.pace.set_max(config.trusted_recipients_per_hour_max);
         let limits = session_limits(config);
-        let trust = trust(config.relay.as_ref(), &self.pace);
+        let trust = Some(trust(config.relay.as_ref(), &self.pace));
         self.submissions.carry_out(plan.submissions, submissions_places(config), limits, None, &self.work);
         self.relay.carry_out(plan.relay, relay_places(config.relay.as_ref()), limits, trust, &self.work);
         let Open { submissions, relay } = self.open();
@@ -159,7 +159,7 @@ fn relay_places(relay: Option<&RelaySettings>) -> DoorLimits {
 }
 
 /// Nobody is trusted at a door that is shut: its last connections may still be on their way in.
-fn trust(relay: Option<&RelaySettings>, pace: &Arc<Pace>) -> Option<Trust> {
+fn trust(relay: Option<&RelaySettings>, pace: &Arc<Pace>) -> Trust {
     let networks = relay.map(|relay| relay.networks.clone()).unwrap_or_default();
-    Some(Trust { networks, pace: Arc::clone(pace) })
+    Trust { networks, pace: Arc::clone(pace) }
 }

@@ -59,8 +59,8 @@ impl Traces {
         let (orders, work) = sync_channel(ORDERS_MAX);
         let (flushes, asked) = mpsc::channel(FLUSHES_MAX);
         let (well, rules) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(rules)));
-        let (told, ruled) = (Arc::clone(&well), Arc::clone(&rules));
-        let keeper = Keeper { state, rules: ruled, clock, store: None, well: told, commits: 0 };
+        let (told, followed) = (Arc::clone(&well), Arc::clone(&rules));
+        let keeper = Keeper { state, rules: followed, clock, store: None, well: told, commits: 0 };
         thread::Builder::new().name("trace".to_owned()).stack_size(STACK_OCTETS).spawn(move || keeper.run(&work))?;
         let collector = Collector { orders: orders.clone(), flushes: asked };
         Ok((Self { orders, flushes, well, rules }, collector))

@@ -203,6 +203,7 @@ async fn idle_sessions(pair: &Pair) -> Result<()> {
     drop(load::idle(&plan, SESSIONS).await?);
     let before = usage::memory(pid)?.now_kib;
     let idle = load::idle(&plan, IDLE_SESSIONS).await?;
+    #[expect(clippy::cast_precision_loss, reason = "kibibytes and sessions")]
     let each = usage::memory(pid)?.now_kib.saturating_sub(before) as f64 / idle.count() as f64;
     println!("idle: {} sessions on 25 after STARTTLS and EHLO, {each:.1} KiB each", idle.count());
     Ok(())

@@ -287,7 +287,9 @@ impl Pair {
     /// Messages in the outbound queue now.
     pub fn queued(&self) -> anyhow::Result<usize> {
         let queue = self.home.program.ask_json(&["queue", "list", "--json"])?;
-        let total = queue["total"].as_u64().with_context(|| format!("no total in {queue:#}"))?;
+        // A home of the version before lists all it has, and no total.
+        let listed = || queue["messages"].as_array().map(|messages| messages.len() as u64);
+        let total = queue["total"].as_u64().or_else(listed).with_context(|| format!("no total in {queue:#}"))?;
         Ok(usize::try_from(total)?)
     }
 

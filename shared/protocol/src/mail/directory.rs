@@ -199,7 +199,7 @@ mod tests {
     fn a_full_mailbox_is_full_under_all_its_names_but_those_of_others() {
         let mut directory = directory();
         directory.full.insert("alice@example.org".to_owned());
-        directory.addresses.insert("alice+lists@example.org".into());
+        directory.addresses.insert("alice+lists@example.org");
         for (text, full) in [
             ("Alice@example.org", true),
             ("alice+shop@example.org", true),

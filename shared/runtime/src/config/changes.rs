@@ -191,7 +191,7 @@ mod tests {
     fn values_are_shown_as_they_are_written() {
         for (value, text) in [
             (Duration::from_secs(90).shown(), "90 s"),
-            (Duration::from_secs(120).shown(), "2 min"),
+            (Duration::from_mins(2).shown(), "2 min"),
             (Duration::from_hours(720).shown(), "30 d"),
             (Duration::from_millis(1500).shown(), "1500 ms"),
             (Octets(10 << 30).shown(), "10 GiB"),
