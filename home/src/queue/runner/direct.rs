@@ -6,6 +6,7 @@ use std::time::Duration;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, StartTls};
+use gatepost_runtime::attempt::pool::Destination;
 use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
 use gatepost_runtime::random;
 
@@ -46,27 +47,55 @@ async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<(Ended,
     let Hop::Host(host) = begun.hop else {
         return Ok(deferred(Reply::local_error()));
     };
-    let mut connection = match connect(context, &host).await {
-        Ok(connection) => connection,
-        // What the owner's own host says before any transaction is about this config: never the
-        // message's fault, so never final.
-        Err(reply) => return Ok(deferred(reply)),
+    let Some(mut place) = context.pool.place(destination(&host)).await else {
+        return Ok(deferred(Reply::unreachable(&format!("Too many messages wait for {}", host.host))));
     };
-    let remote = Some(connection.remote());
-    let tls = connection.tls().map(ToString::to_string);
-    let outcomes = match connection.start(begun.envelope, begun.octets, begun.eight_bit).await {
-        Started::Done(outcomes) => outcomes,
-        Started::Body => {
-            while let Some(piece) = reader.next().await? {
-                connection.body(piece).await;
-            }
-            reader.seal()?;
-            connection.finish().await
+    let mut kept = place.kept();
+    loop {
+        let reused = kept.is_some();
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => match connect(context, &host).await {
+                Ok(connection) => connection,
+                // What the owner's own host says before any transaction is about this config: never the
+                // message's fault, so never final.
+                Err(reply) => return Ok(deferred(reply)),
+            },
+        };
+        if !reused {
+            place.opened();
         }
-    };
-    let reports_itself = connection.offered().dsn;
-    connection.quit().await;
-    Ok((Ended { outcomes, remote, reports_itself }, tls))
+        let remote = Some(connection.remote());
+        let tls = connection.tls().map(ToString::to_string);
+        let outcomes = match connection.start(begun.envelope.clone(), begun.octets, begun.eight_bit).await {
+            // Nothing was promised on it: the message goes over a new one.
+            Started::Done(_) if reused && !connection.is_ready() => continue,
+            Started::Done(outcomes) => outcomes,
+            Started::Body => {
+                while let Some(piece) = reader.next().await? {
+                    connection.body(piece).await;
+                }
+                reader.seal()?;
+                connection.finish().await
+            }
+        };
+        let reports_itself = connection.offered().dsn;
+        place.give_back(connection);
+        return Ok((Ended { outcomes, remote, reports_itself }, tls));
+    }
+}
+
+/// What messages must share to go over one connection.
+fn destination(host: &Host) -> Destination {
+    Destination {
+        // One home, one owner.
+        owner: String::new(),
+        hosts: vec![host.host.clone()],
+        port: host.port,
+        tls: host.tls,
+        login: host.login.clone(),
+        ipv6: true,
+    }
 }
 
 /// The first of the host's addresses that answers. An error is why none does.

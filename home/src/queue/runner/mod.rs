@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::smtp::client::reuse::ReuseLimits;
 use gatepost_protocol::tunnel::verb::relay::AttemptId;
+use gatepost_runtime::attempt::pool::Pool;
 use gatepost_runtime::random;
 use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::{Phase, Signal};
@@ -84,6 +86,8 @@ pub struct Context {
     entries: Arc<Entries>,
     bounces: mpsc::Sender<Bounce>,
     resolver: Resolver,
+    // Connections straight to hosts the owner named.
+    pool: Pool,
     servers: Servers,
     started_unix_ms: i64,
     // A task tells as soon as its lane may go on; it may have more to do. As many as tasks: bounded by them.
@@ -103,9 +107,9 @@ impl Runner {
     ) -> Self {
         let (tell, tellings) = mpsc::unbounded_channel();
         let started_unix_ms = entries.now_unix_ms();
-        let owed = Mutex::default();
+        let (owed, pool) = (Mutex::default(), Pool::new(ReuseLimits::default(), entries.clock().clone()));
         Self {
-            context: Arc::new(Context { entries, bounces, resolver, servers, started_unix_ms, tell, owed }),
+            context: Arc::new(Context { entries, bounces, resolver, pool, servers, started_unix_ms, tell, owed }),
             edges,
             tasks: JoinSet::new(),
             working: HashMap::new(),
@@ -159,6 +163,7 @@ impl Runner {
         if signal.phase() == Phase::Ended {
             self.tasks.shutdown().await;
         }
+        self.context.pool.close().await;
     }
 
     /// Files what is due into its lanes, and looks at what is due for another reason.

@@ -32,6 +32,21 @@ async fn recipients_of_one_host_get_one_transaction() {
 }
 
 #[tokio::test]
+async fn messages_one_after_another_share_a_connection() {
+    let (state, sink) = (tempfile::tempdir().expect("a folder"), Sink::takes_all().await);
+    let running = Running::start(state.path(), settings(), sink.routes(), clock());
+    running.put(1, &["bob@example.com"]);
+    running.until_gone().await;
+    // By a clock that stands still, nothing rests too long.
+    assert_eq!(*sink.sessions.borrow(), 1);
+    running.put(2, &["carol@example.com"]);
+    let mut taken = sink.taken.clone();
+    taken.wait_for(|taken| taken.len() == 2).await.expect("it runs");
+    assert_eq!(sink.opened.load(Ordering::Relaxed), 1);
+    running.kill().await;
+}
+
+#[tokio::test]
 async fn a_deferred_recipient_is_tried_again_and_a_refused_one_bounced() {
     let state = tempfile::tempdir().expect("a folder");
     let tries = AtomicUsize::new(0);

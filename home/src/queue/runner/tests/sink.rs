@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gatepost_protocol::mail::address::ForwardPath;
 use gatepost_protocol::mail::reply::Reply;
@@ -30,6 +31,8 @@ pub struct Sink {
     pub taken: watch::Receiver<Vec<Taken>>,
     /// Sessions open now.
     pub sessions: watch::Receiver<usize>,
+    /// Sessions there ever were.
+    pub opened: Arc<AtomicUsize>,
     /// Final replies wait for permits.
     pub gate: Arc<Semaphore>,
 }
@@ -43,19 +46,23 @@ impl Sink {
         let (count, sessions) = watch::channel(0);
         let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         let opinion: Arc<Opinion> = Arc::new(opinion);
+        let opened = Arc::new(AtomicUsize::new(0));
+        let ever = Arc::clone(&opened);
         let (sender, count, held) = (Arc::new(sender), Arc::new(count), Arc::clone(&gate));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (opinion, sender, count, gate) =
                     (Arc::clone(&opinion), Arc::clone(&sender), Arc::clone(&count), Arc::clone(&held));
+                let ever = Arc::clone(&ever);
                 tokio::spawn(async move {
+                    ever.fetch_add(1, Ordering::Relaxed);
                     count.send_modify(|count| *count += 1);
                     serve(stream, &*opinion, &sender, &gate).await;
                     count.send_modify(|count| *count -= 1);
                 });
             }
         });
-        Self { address, taken, sessions, gate }
+        Self { address, taken, sessions, opened, gate }
     }
 
     pub async fn takes_all() -> Self {
