@@ -82,7 +82,7 @@ impl Route {
         };
         hosts.sort();
         let (owner, login) = (home.name().to_owned(), self.login.clone());
-        Destination { owner, hosts, port: self.port, tls: self.tls, login, ipv6 }
+        Destination { owner, hosts, port: self.port, tls: self.tls, roots: Vec::new(), login, ipv6 }
     }
 
     fn is_named(&self) -> bool {

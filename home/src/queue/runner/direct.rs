@@ -93,6 +93,7 @@ fn destination(host: &Host) -> Destination {
         hosts: vec![host.host.clone()],
         port: host.port,
         tls: host.tls,
+        roots: host.roots.clone(),
         login: host.login.clone(),
         ipv6: true,
     }

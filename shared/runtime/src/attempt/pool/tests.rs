@@ -96,6 +96,7 @@ fn destination(owner: &str) -> Destination {
         hosts: vec!["mx.example.org".into()],
         port: 25,
         tls: Tls::Off,
+        roots: vec![],
         login: None,
         ipv6: false,
     }
@@ -128,6 +129,7 @@ async fn the_next_message_goes_over_the_same_connection_and_nobody_elses() {
     let other = [
         Destination { login: Some(("bob".into(), Secret::from("a"))), ..destination("cottage") },
         Destination { tls: Tls::StartTls, ..destination("cottage") },
+        Destination { roots: vec![vec![1]], ..destination("cottage") },
         Destination { port: 26, ..destination("cottage") },
         Destination { ipv6: true, ..destination("cottage") },
         Destination { hosts: vec!["mx.example.net".into()], ..destination("cottage") },
