@@ -67,6 +67,9 @@ impl Pair {
         let process = Command::new(binary)
             .args(["--domain", domain, "--account", &format!("{recipient}:{PASSWORD}")])
             .args(["--route", &format!("{friends}={world}")])
+            // All load goes out from one account.
+            .args(["--home-set", "limits.account_recipients_per_hour=100000"])
+            .args(["--home-set", "limits.account_recipients_per_day=100000"])
             // All load comes from one address.
             .args(["--edge-set", "limits.connections_per_address=1000", "--edge-set", "limits.connections=2000"])
             .arg("--state")
