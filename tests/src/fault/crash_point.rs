@@ -3,10 +3,16 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use gatepost_runtime::clock::Clock;
 
 use crate::peers;
+
+/// Detaching from a process that runs takes milliseconds.
+const DETACHED: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A tracer that waits for its moment. Dropped, it lets the process go on.
 pub struct CrashPoint {
@@ -47,8 +53,19 @@ impl CrashPoint {
 
 impl Drop for CrashPoint {
     fn drop(&mut self) {
-        // SIGTERM: it detaches and leaves the process running, if it still runs.
+        // SIGTERM: it detaches and leaves the process running, if it still runs. Told so while the threads of
+        // a killed process are ending, strace waits for the first of them for ever, which the kernel keeps
+        // until strace has seen the last: then it has nothing left to put in order, and is killed.
         let _ = Command::new("kill").arg(self.tracer.id().to_string()).status();
+        let clock = Clock::real();
+        let end = clock.now() + DETACHED;
+        while clock.now() < end {
+            if !matches!(self.tracer.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        let _ = self.tracer.kill();
         let _ = self.tracer.wait();
     }
 }
