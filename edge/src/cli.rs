@@ -150,7 +150,7 @@ impl Cli {
         let config = self.load()?;
         let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str());
         if let Err(error) = certificate {
-            return Err(run::certificate_error(&config, &error).into());
+            return Err(config.file.certificate_error(&error).into());
         }
         if config.certificate.is_none() {
             eprintln!("note: no certificate is named in [tls]; a self-signed one will be served");

@@ -29,8 +29,8 @@ use tracing::{error, info, warn};
 
 use self::doors::{Behind, Doors};
 use self::parts::Parts;
+pub use self::reload::ReloadError;
 use self::reload::Reloader;
-pub use self::reload::{ReloadError, certificate_error};
 use crate::config::Config;
 use crate::homes::link;
 use crate::journal;

@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use gatepost_runtime::certificate::{CertificateError, Loaded, Served};
-use gatepost_runtime::config::ConfigError;
-use gatepost_runtime::config::changes::Change;
+use gatepost_runtime::certificate::{Loaded, Served};
+use gatepost_runtime::config::{self, ConfigError, changes::Change};
 use thiserror::Error;
 use tokio::sync::Mutex;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::doors::Doors;
 use super::parts::Parts;
@@ -43,11 +42,6 @@ struct Force {
     doors: Doors,
 }
 
-/// The words for a certificate that can't be served.
-pub fn certificate_error(config: &Config, error: &CertificateError) -> ConfigError {
-    ConfigError(format!("{}: [tls] {error}", config.file.path.display()))
-}
-
 impl Reloader {
     pub(super) fn new(
         parts: Arc<Parts>,
@@ -64,15 +58,7 @@ impl Reloader {
     pub(super) async fn reload(&self) -> Result<Vec<Change>, ReloadError> {
         let mut force = self.force.lock().await;
         let reloaded = self.try_reload(&mut force).await;
-        match &reloaded {
-            Ok(changes) if changes.is_empty() => info!("config reloaded: nothing has changed"),
-            Ok(changes) => {
-                for change in changes {
-                    info!(%change, "config reloaded");
-                }
-            }
-            Err(error) => error!(%error, "the config was not taken, the one before it stays in force"),
-        }
+        config::changes::log(&reloaded);
         reloaded
     }
 
@@ -121,5 +107,5 @@ impl Reloader {
 fn certificate(served: &Served, config: &Config) -> Result<Option<Loaded>, ConfigError> {
     served
         .read(config.certificate.as_ref(), config.hostname.as_str())
-        .map_err(|error| certificate_error(config, &error))
+        .map_err(|error| config.file.certificate_error(&error))
 }

@@ -182,7 +182,7 @@ impl Context<'_> {
     fn check(&self) -> Result<(), Failure> {
         let config = self.load()?;
         if let Err(error) = Served::new(config.tls.as_ref(), &config.hostname) {
-            return Err(run::certificate_error(&config, &error).into());
+            return Err(config.file.certificate_error(&error).into());
         }
         for warning in &config.warnings {
             eprintln!("note: {warning}");

@@ -30,8 +30,8 @@ use tracing::{error, info, warn};
 
 use self::control::Desk;
 use self::doors::Doors;
+pub use self::reload::ReloadError;
 use self::reload::Reloader;
-pub use self::reload::{ReloadError, certificate_error};
 pub use self::store::Store;
 use self::watching::Watching;
 use crate::accounts::addresses::Leads;

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use gatepost_runtime::alarm::Alarms;
-use gatepost_runtime::certificate::{CertificateError, Loaded, Served};
-use gatepost_runtime::config::ConfigError;
-use gatepost_runtime::config::changes::Change;
+use gatepost_runtime::certificate::{Loaded, Served};
+use gatepost_runtime::config::{self, ConfigError, changes::Change};
 use gatepost_runtime::resolver::Resolver;
 use thiserror::Error;
 use tokio::sync::Mutex;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::Store;
 use super::doors::{Doors, Open};
@@ -51,11 +50,6 @@ struct Force {
     doors: Doors,
 }
 
-/// The words for a certificate that can't be served.
-pub fn certificate_error(config: &Config, error: &CertificateError) -> ConfigError {
-    ConfigError(format!("{}: [tls] {error}", config.file.path.display()))
-}
-
 impl Reloader {
     pub(super) fn new(parts: Parts, config: Config, doors: Doors) -> Self {
         Self { parts: Arc::new(parts), force: Mutex::new(Force { config, doors }) }
@@ -70,15 +64,7 @@ impl Reloader {
     pub(super) async fn reload(&self) -> Result<Vec<Change>, ReloadError> {
         let mut force = self.force.lock().await;
         let reloaded = self.try_reload(&mut force).await;
-        match &reloaded {
-            Ok(changes) if changes.is_empty() => info!("config reloaded: nothing has changed"),
-            Ok(changes) => {
-                for change in changes {
-                    info!(%change, "config reloaded");
-                }
-            }
-            Err(error) => error!(%error, "the config was not taken, the one before it stays in force"),
-        }
+        config::changes::log(&reloaded);
         reloaded
     }
 
@@ -139,5 +125,5 @@ impl Parts {
 
 /// The certificate a config wants, if it is not served already.
 fn certificate(served: &Served, config: &Config) -> Result<Option<Loaded>, ConfigError> {
-    served.read(config.tls.as_ref(), &config.hostname).map_err(|error| certificate_error(config, &error))
+    served.read(config.tls.as_ref(), &config.hostname).map_err(|error| config.file.certificate_error(&error))
 }

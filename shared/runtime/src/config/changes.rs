@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tracing::{error, info};
+
+use super::ConfigError;
+use crate::certificate::CertificateError;
 
 /// Where a config came from, to read it again the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +24,11 @@ impl ConfigFile {
     /// Of a file, and `--state` if it was given.
     pub fn new(path: &Path, state: Option<&Path>) -> Self {
         Self { path: path.to_owned(), state: state.map(Path::to_owned) }
+    }
+
+    /// The words for a certificate of its that can't be served.
+    pub fn certificate_error(&self, error: &CertificateError) -> ConfigError {
+        ConfigError(format!("{}: [tls] {error}", self.path.display()))
     }
 }
 
@@ -36,6 +45,19 @@ impl Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         if self.needs_restart { f.write_str(" (needs a restart)") } else { Ok(()) }
+    }
+}
+
+/// Tells the log what became of a reload.
+pub fn log<E: Display>(reloaded: &Result<Vec<Change>, E>) {
+    match reloaded {
+        Ok(changes) if changes.is_empty() => info!("config reloaded: nothing has changed"),
+        Ok(changes) => {
+            for change in changes {
+                info!(%change, "config reloaded");
+            }
+        }
+        Err(error) => error!(%error, "the config was not taken, the one before it stays in force"),
     }
 }
 
