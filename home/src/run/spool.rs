@@ -1,5 +1,6 @@
 //! What `spool list|fetch|drop` ask for: of every edge that is connected, and of what was set aside here.
 
+use gatepost_protocol::tunnel::hello;
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_protocol::tunnel::verb::spool::SpoolItem;
 use gatepost_runtime::clock::rfc3339;
@@ -85,7 +86,7 @@ fn listed_at(name: &str, held: &Held) -> Value {
     let damaged = held.damaged.iter().map(|file| {
         json!({
             "transfer": file.transfer.map(|transfer| transfer.to_string()),
-            "file": printable(&file.name),
+            "file": hello::printable(&file.name),
             "octets": file.octets,
         })
     });
@@ -122,9 +123,4 @@ fn entry(item: &SpoolItem) -> Value {
         "octets": item.octets,
         "sealed": rfc3339(item.sealed_unix_s),
     })
-}
-
-/// An edge's words are shown on terminals.
-fn printable(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(128).collect()
 }
