@@ -2,10 +2,9 @@
 //! What is to be told follows from what was seen, purely; letters go straight to the exchangers of the
 //! owner's other address, for there is nobody else here to send them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gatepost_protocol::mail::address::{Domain, ReversePath};
@@ -47,8 +46,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(30);
 pub struct Seen {
     /// Its name.
     pub home: String,
-    /// It has a session now.
-    pub connected: bool,
+    /// How long it has been away; nothing while it is connected.
+    pub away: Duration,
     /// Octets sealed for it.
     pub held_octets: u64,
     /// Octets that may be.
@@ -64,41 +63,31 @@ pub enum Verdict {
     Clear(&'static str, String),
 }
 
-/// What was seen before.
-#[derive(Debug, Default)]
-pub struct Watch {
-    away_since: HashMap<String, Instant>,
+/// Judges one look at every home.
+pub fn look(seen: &[Seen]) -> Vec<Verdict> {
+    seen.iter().flat_map(|seen| [away(seen), full(seen)]).flatten().collect()
 }
 
-impl Watch {
-    /// Judges one look at every home.
-    pub fn look(&mut self, seen: &[Seen], now: Instant) -> Vec<Verdict> {
-        self.away_since.retain(|name, _| seen.iter().any(|seen| seen.home == *name));
-        seen.iter().flat_map(|seen| [self.away(seen, now), full(seen)]).flatten().collect()
+fn away(seen: &Seen) -> Option<Verdict> {
+    let home = &seen.home;
+    if seen.away.is_zero() {
+        return Some(Verdict::Clear("home-away", home.clone()));
     }
-
-    fn away(&mut self, seen: &Seen, now: Instant) -> Option<Verdict> {
-        let home = &seen.home;
-        if seen.connected {
-            return self.away_since.remove(home).map(|_| Verdict::Clear("home-away", home.clone()));
-        }
-        let away = now.saturating_duration_since(*self.away_since.entry(home.clone()).or_insert(now));
-        let (length, about) = if away >= AWAY_LONG {
-            ("a day", format!("{home} for a day"))
-        } else if away >= AWAY {
-            ("an hour", home.clone())
-        } else {
-            return None;
-        };
-        Some(Verdict::Raise(Alarm {
-            kind: "home-away",
-            about,
-            text: format!(
-                "The home {home} has not been connected for {length} or more. Its mail is kept here, sealed, until it is \
-                 back. At home, gatepost-home status says what is wrong."
-            ),
-        }))
-    }
+    let (length, about) = if seen.away >= AWAY_LONG {
+        ("a day", format!("{home} for a day"))
+    } else if seen.away >= AWAY {
+        ("an hour", home.clone())
+    } else {
+        return None;
+    };
+    Some(Verdict::Raise(Alarm {
+        kind: "home-away",
+        about,
+        text: format!(
+            "The home {home} has not been connected for {length} or more. Its mail is kept here, sealed, until it is \
+             back. At home, gatepost-home status says what is wrong."
+        ),
+    }))
 }
 
 fn full(seen: &Seen) -> Option<Verdict> {
@@ -117,30 +106,30 @@ fn full(seen: &Seen) -> Option<Verdict> {
     (hundredths < RELIEVED).then(|| Verdict::Clear("spool-half-full", home.clone()))
 }
 
-/// Looks at the homes until draining begins.
+/// Looks at the homes until draining begins: first after a while, so that a home has the time to come back to an
+/// edge that was started again.
 pub async fn watch(homes: Homes, spool: Spool, alarms: Alarms, clock: Clock, mut signal: Signal) {
-    let mut watch = Watch::default();
     loop {
-        let held_octets_max = spool.octets_max();
+        tokio::select! {
+            () = clock.sleep(LOOK_EVERY) => {}
+            () = signal.draining() => return,
+        }
+        let (held_octets_max, now) = (spool.octets_max(), clock.now());
         let seen: Vec<Seen> = homes
             .all()
             .iter()
             .map(|home| Seen {
                 home: home.name().to_owned(),
-                connected: home.session().is_some(),
+                away: home.away(now),
                 held_octets: spool.held(home.name()).octets,
                 held_octets_max,
             })
             .collect();
-        for verdict in watch.look(&seen, clock.now()) {
+        for verdict in look(&seen) {
             match verdict {
                 Verdict::Raise(alarm) => alarms.raise(&alarm),
                 Verdict::Clear(kind, about) => alarms.clear(kind, &about),
             }
-        }
-        tokio::select! {
-            () = clock.sleep(LOOK_EVERY) => {}
-            () = signal.draining() => return,
         }
     }
 }
@@ -253,13 +242,13 @@ impl Postman {
 mod tests {
     use super::*;
 
-    fn seen(connected: bool, held_octets: u64) -> Seen {
-        Seen { home: "cottage".into(), connected, held_octets, held_octets_max: 1000 }
+    fn seen(away: Duration, held_octets: u64) -> Seen {
+        Seen { home: "cottage".into(), away, held_octets, held_octets_max: 1000 }
     }
 
     /// The names of what is raised.
-    fn raised(watch: &mut Watch, seen: &Seen, now: Instant) -> Vec<String> {
-        let raised = watch.look(std::slice::from_ref(seen), now).into_iter().filter_map(|verdict| match verdict {
+    fn raised(seen: &Seen) -> Vec<String> {
+        let raised = look(std::slice::from_ref(seen)).into_iter().filter_map(|verdict| match verdict {
             Verdict::Raise(alarm) => Some(format!("{} {}", alarm.kind, alarm.about)),
             Verdict::Clear(..) => None,
         });
@@ -268,31 +257,31 @@ mod tests {
 
     #[test]
     fn a_home_that_stays_away_is_told_after_an_hour_and_after_a_day() {
-        let start = Clock::real().now();
-        let mut watch = Watch::default();
-        for (connected, hours_later, told) in [
-            (true, 0, &[][..]),
-            (false, 1, &[]),
-            (false, 2, &["home-away cottage"]),
-            (false, 24, &["home-away cottage"]),
-            (false, 25, &["home-away cottage for a day"]),
-            (true, 26, &[]),
-            (false, 27, &[]),
-            (false, 28, &["home-away cottage"]),
+        for (away, told) in [
+            (Duration::ZERO, &[][..]),
+            (Duration::from_secs(3599), &[]),
+            (AWAY, &["home-away cottage"]),
+            (Duration::from_secs(86_399), &["home-away cottage"]),
+            (AWAY_LONG, &["home-away cottage for a day"]),
         ] {
-            let now = start + Duration::from_hours(hours_later);
-            assert_eq!(raised(&mut watch, &seen(connected, 0), now), told, "{hours_later} h");
+            assert_eq!(raised(&seen(away, 0)), told, "{away:?}");
         }
     }
 
     #[test]
+    fn a_home_that_is_back_is_forgiven() {
+        let clear = Verdict::Clear("home-away", "cottage".into());
+        assert!(look(&[seen(Duration::ZERO, 0)]).contains(&clear));
+        assert!(!look(&[seen(Duration::from_secs(1), 0)]).contains(&clear), "it is not back yet");
+    }
+
+    #[test]
     fn a_spool_is_told_of_when_it_is_half_full_and_forgiven_when_it_is_not() {
-        let now = Clock::real().now();
-        let mut watch = Watch::default();
-        assert!(raised(&mut watch, &seen(true, 499), now).is_empty());
-        assert_eq!(raised(&mut watch, &seen(true, 500), now), ["spool-half-full cottage"]);
+        let here = |held_octets| seen(Duration::ZERO, held_octets);
+        assert!(raised(&here(499)).is_empty());
+        assert_eq!(raised(&here(500)), ["spool-half-full cottage"]);
         let clear = Verdict::Clear("spool-half-full", "cottage".into());
-        assert!(!watch.look(&[seen(true, 450)], now).contains(&clear));
-        assert!(watch.look(&[seen(true, 399)], now).contains(&clear));
+        assert!(!look(&[here(450)]).contains(&clear));
+        assert!(look(&[here(399)]).contains(&clear));
     }
 }
