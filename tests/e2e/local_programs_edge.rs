@@ -1,7 +1,9 @@
 //! Programs of the rented server itself, cron and root: their mail goes to the postmaster at home, sealed before it
 //! touches the disk, whether the edge runs or not.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -59,6 +61,19 @@ fn the_servers_own_mail_comes_to_the_postmaster_whoever_it_is_for() {
     assert_eq!((values(&header, "Date").len(), values(&header, "Message-ID").len()), (1, 1), "{header:?}");
     assert!(stored.ends_with("\n\n3 updates\n.more\n"), "{stored}");
     assert!(pair.sink.envelopes().expect("readable").is_empty());
+}
+
+#[test]
+fn words_that_are_no_text_are_refused_on_both_machines() {
+    let pair = pair();
+    wait_for_notice(&pair);
+    for program in [&pair.edge().program, &pair.home.program] {
+        let mut command = program.cli(&["send"]);
+        command.arg("-i").arg(OsString::from_vec(b"r\xffot".to_vec()));
+        let output = local::fed(command, b"Subject: x\n\nHi\n").expect("it runs");
+        assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+        assert!(said(&output).contains("is not UTF-8"), "{}", said(&output));
+    }
 }
 
 #[test]

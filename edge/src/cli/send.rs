@@ -3,7 +3,7 @@
 //! the disk, and left in the drop, whether the edge runs or not.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,9 +15,8 @@ use gatepost_protocol::mail::header;
 use gatepost_protocol::mail::received::{Received, TraceId};
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::verdict::Verdict;
-use gatepost_protocol::sendmail::arguments::{self, Invocation, Mode};
-use gatepost_protocol::sendmail::exit::Exit;
-use gatepost_protocol::sendmail::text::Composer;
+use gatepost_protocol::sendmail::arguments::{Invocation, Mode};
+use gatepost_protocol::sendmail::exit::{Exit, Trouble};
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferId, TransferOpen};
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::inbound::Inbound;
@@ -25,17 +24,14 @@ use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireVerdict};
 use gatepost_runtime::clock::{Clock, mail_date};
 use gatepost_runtime::durable::{self, DurableError};
 use gatepost_runtime::maildrop::{Leaving, Maildrop};
-use gatepost_runtime::{host, random};
+use gatepost_runtime::random;
+use gatepost_runtime::sendmail::{self, Incoming};
 
 use super::Cli;
 use crate::config::{Config, STATE_PATH};
 use crate::handover::sealed::SealedFrames;
 use crate::local::notice::{Head, NOTICE, NOTICE_OCTETS_MAX, Notice, NoticedHome};
 
-/// Largest header section, in octets.
-const HEADER_OCTETS_MAX: usize = 256 * 1024;
-/// Octets read from stdin at a time.
-const PIECE_OCTETS: usize = 64 * 1024;
 /// Disk left free, in octets.
 const DISK_RESERVE_OCTETS: u64 = 50 * 1024 * 1024;
 /// Recipients kept in a header field.
@@ -60,18 +56,6 @@ impl SendArgs {
     }
 }
 
-/// Why the command fails.
-struct Trouble {
-    exit: Exit,
-    why: String,
-}
-
-impl Trouble {
-    fn new(exit: Exit, why: impl std::fmt::Display) -> Self {
-        Self { exit, why: why.to_string() }
-    }
-}
-
 const HELP: &str = "\
 Sends the message on stdin to the postmaster at home, as sendmail does: send [FLAGS] [RECIPIENT]...
   -t         recipients are in the header; -i, -oi  a dot alone on a line is text
@@ -82,19 +66,11 @@ Other flags of sendmail's are let be. Exit codes are those of sysexits.h.
 
 /// Performs the command. `called` is the name it was called by.
 pub fn run(called: &str, args: SendArgs, config: &Path, state: Option<&Path>) -> ExitCode {
-    match perform(called, args, config, state) {
-        Ok(exit) => exit,
-        Err(Trouble { exit, why }) => {
-            eprintln!("{called}: {why}");
-            ExitCode::from(exit.code())
-        }
-    }
+    sendmail::end(called, perform(called, args, config, state))
 }
 
 fn perform(called: &str, args: SendArgs, config: &Path, state: Option<&Path>) -> Result<ExitCode, Trouble> {
-    let words: Vec<String> = args.arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let invocation = arguments::parse(called, words.iter().map(String::as_str))
-        .map_err(|why| Trouble::new(Exit::Usage, format!("{why}; see --help")))?;
+    let invocation = sendmail::invocation(called, args.arguments)?;
     let config = invocation.config.as_deref().map_or(config, Path::new);
     let state = invocation.state.as_deref().map(Path::new).or(state);
     match invocation.mode {
@@ -129,24 +105,14 @@ fn send(invocation: &Invocation, drop: &Maildrop) -> Result<(), Trouble> {
     if free < DISK_RESERVE_OCTETS {
         return Err(Trouble::new(Exit::TemporaryFailure, "the disk has less than 50 MiB left"));
     }
-    let mut composer = Composer::new(invocation.dot_is_text);
-    let mut stdin = io::stdin().lock();
-    let mut text = Vec::new();
-    while !composer.is_in_body() && !composer.is_ended() {
-        compose(&mut stdin, &mut composer, &mut text)?;
-        if text.len() > HEADER_OCTETS_MAX + PIECE_OCTETS {
-            return Err(Trouble::new(Exit::DataError, "the header is longer than 256 KiB"));
-        }
-    }
-    let section = text[..header::body_start(&text).unwrap_or(text.len())].to_vec();
+    let mut incoming = Incoming::new(io::stdin().lock(), invocation.dot_is_text);
+    let beginning = incoming.beginning()?;
     let mut letter = Letter::begin(drop, &notice.hostname, home, invocation)?;
-    letter.data(&text)?;
-    while !composer.is_ended() {
-        text.clear();
-        compose(&mut stdin, &mut composer, &mut text)?;
-        letter.data(&text)?;
+    letter.data(&beginning)?;
+    while let Some(more) = incoming.more()? {
+        letter.data(more)?;
     }
-    let trace = letter.end(&notice.hostname, invocation, &section)?;
+    let trace = letter.end(&notice.hostname, invocation, sendmail::header_section(&beginning))?;
     if invocation.verbose {
         println!("Sealed as {trace}");
     }
@@ -263,9 +229,7 @@ impl Letter {
 
 /// Who sends: as it is named, else the user who calls, at the edge's own name.
 fn sender(hostname: &str, invocation: &Invocation) -> Result<Address, Trouble> {
-    let known = || ["LOGNAME", "USER"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-    let user = || host::user(host::uid()).or_else(known).unwrap_or_else(|| format!("uid{}", host::uid()));
-    let written = invocation.sender.clone().filter(|sender| !sender.is_empty()).unwrap_or_else(user);
+    let written = invocation.sender.clone().filter(|sender| !sender.is_empty()).unwrap_or_else(sendmail::user);
     let whole = if written.contains('@') { written } else { format!("{written}@{hostname}") };
     Address::parse(&whole).map_err(|error| Trouble::new(Exit::DataError, format!("{whole:?}: {error}")))
 }
@@ -287,28 +251,6 @@ fn notice(drop: &Maildrop) -> Result<Notice, Trouble> {
     Ok(notice)
 }
 
-/// Reads a piece of stdin into the composer, which is ended by the end.
-fn compose(stdin: &mut impl Read, composer: &mut Composer, text: &mut Vec<u8>) -> Result<(), Trouble> {
-    let mut piece = Vec::with_capacity(PIECE_OCTETS);
-    let count = stdin
-        .by_ref()
-        .take(PIECE_OCTETS as u64)
-        .read_to_end(&mut piece)
-        .map_err(|error| Trouble::new(Exit::IoError, format!("stdin: {error}")))?;
-    composer.take(&piece, text);
-    if count == 0 || composer.is_ended() {
-        composer.finish(text);
-    }
-    Ok(())
-}
-
-/// Why nothing could be left.
 fn kept_out(error: &DurableError) -> Trouble {
-    match error.source.kind() {
-        io::ErrorKind::PermissionDenied => Trouble::new(
-            Exit::NoPermission,
-            format!("{error}; who sends from this machine must be in the group of the drop (see the README)"),
-        ),
-        _ => Trouble::new(Exit::TemporaryFailure, error),
-    }
+    sendmail::kept_out("gatepost-edge", error)
 }

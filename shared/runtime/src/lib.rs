@@ -19,5 +19,6 @@ pub mod pace;
 pub mod program;
 pub mod random;
 pub mod resolver;
+pub mod sendmail;
 pub mod shutdown;
 pub mod tunnel;

@@ -7,13 +7,14 @@ use gatepost_protocol::machine::{Machine, Output};
 use gatepost_protocol::mail::address::{Domain, ForwardPath};
 use gatepost_protocol::mail::envelope::Notify;
 use gatepost_protocol::mail::reply::{Class, Reply};
-use gatepost_protocol::sendmail::exit::Exit;
+use gatepost_protocol::sendmail::exit::{Exit, Trouble};
 use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_protocol::smtp::server::{Event, MailFrom, Profile, Server};
 use gatepost_runtime::clock::Clock;
+use gatepost_runtime::host;
+use gatepost_runtime::sendmail::{self, PIECE_OCTETS};
 
 use super::letters::{Letter, Letters};
-use super::{PIECE_OCTETS, Trouble, hostname};
 use crate::pickup::letter::Head;
 
 /// MAIL to the end of data.
@@ -28,7 +29,7 @@ struct Transaction {
 pub(super) fn run(letters: &Letters) -> Result<(), Trouble> {
     let clock = Clock::real();
     let profile = Profile {
-        hostname: hostname(),
+        hostname: host::name(),
         starttls: false,
         mechanisms: Vec::new(),
         login_required: false,
@@ -44,8 +45,8 @@ pub(super) fn run(letters: &Letters) -> Result<(), Trouble> {
     loop {
         match server.poll(clock.now()) {
             Output::Send(bytes) => {
-                stdout.write_all(&bytes)?;
-                stdout.flush()?;
+                let written = stdout.write_all(&bytes).and_then(|()| stdout.flush());
+                written.map_err(|error| sendmail::broken(&error))?;
             }
             Output::Event(event) => {
                 if let Some(reply) = answer(event, &mut transaction, letters) {
@@ -69,7 +70,7 @@ pub(super) fn run(letters: &Letters) -> Result<(), Trouble> {
 /// The reply to a question; nothing to a notice.
 fn answer(event: Event, open: &mut Option<Transaction>, letters: &Letters) -> Option<Reply> {
     match event {
-        Event::Connected => Some(Reply::greeting(&hostname())),
+        Event::Connected => Some(Reply::greeting(&host::name())),
         Event::Sender(from) => {
             *open = Some(Transaction { from, recipients: Vec::new(), notify: Notify::default(), letter: None });
             Some(Reply::sender_ok())

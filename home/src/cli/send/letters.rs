@@ -1,19 +1,17 @@
 //! Letters into the drop: begun, bounded, committed, and asked for where that may be.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use gatepost_protocol::mail::reply::{Enhanced, Reply};
-use gatepost_protocol::sendmail::exit::Exit;
+use gatepost_protocol::sendmail::exit::{Exit, Trouble};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::{self, DurableError};
 use gatepost_runtime::maildrop::{Leaving, Maildrop};
-use gatepost_runtime::{control, host};
+use gatepost_runtime::{control, host, sendmail};
 use serde_json::json;
 
-use super::Trouble;
 use crate::config::{self, Config};
 use crate::pickup::letter::Head;
 
@@ -60,7 +58,7 @@ impl Letters {
             return Err(Trouble::new(Exit::TemporaryFailure, "the disk has less than 50 MiB left"));
         }
         let mut leaving = self.drop.leave().map_err(|error| kept_out(&error))?;
-        leaving.write(&head.line()?).map_err(|error| kept_out(&error))?;
+        leaving.write(&head.line().map_err(|error| sendmail::broken(&error))?).map_err(|error| kept_out(&error))?;
         Ok(Letter { leaving, octets: 0, octets_max: self.octets_max })
     }
 
@@ -92,12 +90,6 @@ impl Letter {
     }
 }
 
-/// Who calls, as a bare name.
-pub(super) fn user() -> String {
-    let known = || ["LOGNAME", "USER"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-    host::user(host::uid()).or_else(known).unwrap_or_else(|| format!("uid{}", host::uid()))
-}
-
 /// `{"code": 550, "text": "5.1.1 …"}`.
 fn reply(answer: &serde_json::Value) -> Option<Reply> {
     let code = u16::try_from(answer["code"].as_u64()?).ok()?;
@@ -106,17 +98,6 @@ fn reply(answer: &serde_json::Value) -> Option<Reply> {
     Some(Reply::new(code, enhanced, vec![text.to_owned()]))
 }
 
-/// Why nothing could be left.
 fn kept_out(error: &DurableError) -> Trouble {
-    match error.source.kind() {
-        io::ErrorKind::PermissionDenied => Trouble::new(
-            Exit::NoPermission,
-            format!("{error}; who sends from this machine must be in the group of the drop (see the README)"),
-        ),
-        io::ErrorKind::NotFound => Trouble::new(
-            Exit::TemporaryFailure,
-            format!("{error}; has gatepost-home run here before? Another state directory is named with --state"),
-        ),
-        _ => Trouble::new(Exit::TemporaryFailure, error),
-    }
+    sendmail::kept_out("gatepost-home", error)
 }

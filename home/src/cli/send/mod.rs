@@ -6,28 +6,21 @@ mod letters;
 mod recipients;
 
 use std::ffi::OsString;
-use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Parser};
 use gatepost_protocol::mail::header;
-use gatepost_protocol::sendmail::arguments::{self, Invocation, Mode};
-use gatepost_protocol::sendmail::exit::Exit;
-use gatepost_protocol::sendmail::text::Composer;
-use gatepost_runtime::host;
+use gatepost_protocol::sendmail::arguments::{Invocation, Mode};
+use gatepost_protocol::sendmail::exit::{Exit, Trouble};
+use gatepost_runtime::sendmail::{self, Incoming};
 use mail_builder::headers::Header;
 use mail_builder::headers::address::EmailAddress;
 
 use self::letters::Letters;
 use super::Cli;
 use crate::pickup::letter::Head;
-
-/// Largest header section, in octets.
-const HEADER_OCTETS_MAX: usize = 256 * 1024;
-/// Octets read from stdin at a time.
-const PIECE_OCTETS: usize = 64 * 1024;
 
 /// Send mail from stdin as `sendmail` does: recipients as arguments, or with -t in the header; -i -f -F -bs -bp -N -R -V
 /// -v mean what they always did, other flags of sendmail's are let be.
@@ -46,25 +39,6 @@ impl SendArgs {
     }
 }
 
-/// Why the command fails.
-#[derive(Debug)]
-struct Trouble {
-    exit: Exit,
-    why: String,
-}
-
-impl Trouble {
-    fn new(exit: Exit, why: impl fmt::Display) -> Self {
-        Self { exit, why: why.to_string() }
-    }
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Self {
-        Self::new(Exit::IoError, error)
-    }
-}
-
 const HELP: &str = "\
 Sends the message on stdin, as sendmail does: send [FLAGS] [RECIPIENT]...
   -t         recipients are in To, Cc and Bcc
@@ -80,25 +54,11 @@ Other flags of sendmail's are let be. Exit codes are those of sysexits.h.
 
 /// Performs the command. `called` is the name it was called by.
 pub fn run(called: &str, args: SendArgs, config: &Path, state: Option<&Path>) -> ExitCode {
-    match perform(called, args, config, state) {
-        Ok(exit) => exit,
-        Err(Trouble { exit, why }) => {
-            eprintln!("{called}: {why}");
-            ExitCode::from(exit.code())
-        }
-    }
+    sendmail::end(called, perform(called, args, config, state))
 }
 
 fn perform(called: &str, args: SendArgs, config: &Path, state: Option<&Path>) -> Result<ExitCode, Trouble> {
-    let words: Vec<String> = args
-        .arguments
-        .into_iter()
-        .map(|word| {
-            word.into_string().map_err(|word| Trouble::new(Exit::Usage, format!("{} is not UTF-8", word.display())))
-        })
-        .collect::<Result<_, _>>()?;
-    let invocation = arguments::parse(called, words.iter().map(String::as_str))
-        .map_err(|why| Trouble::new(Exit::Usage, format!("{why}; see --help")))?;
+    let invocation = sendmail::invocation(called, args.arguments)?;
     let config = invocation.config.as_deref().map_or(config, Path::new);
     let state = invocation.state.as_deref().map(Path::new).or(state);
     match invocation.mode {
@@ -123,18 +83,10 @@ fn list_queue(config: &Path, state: Option<&Path>) -> ExitCode {
 
 /// One message from stdin.
 fn send(invocation: &Invocation, letters: &Letters) -> Result<(), Trouble> {
-    let mut stdin = io::stdin().lock();
-    let mut composer = Composer::new(invocation.dot_is_text);
-    let mut text = Vec::new();
-    let mut piece = vec![0; PIECE_OCTETS];
-    while !composer.is_in_body() && !composer.is_ended() {
-        compose(&mut stdin, &mut piece, &mut composer, &mut text)?;
-        if text.len() > HEADER_OCTETS_MAX + PIECE_OCTETS {
-            return Err(Trouble::new(Exit::DataError, "the header is longer than 256 KiB"));
-        }
-    }
-    let section = &text[..header::body_start(&text).unwrap_or(text.len())];
-    let sender = invocation.sender.clone().unwrap_or_else(letters::user);
+    let mut incoming = Incoming::new(io::stdin().lock(), invocation.dot_is_text);
+    let beginning = incoming.beginning()?;
+    let section = sendmail::header_section(&beginning);
+    let sender = invocation.sender.clone().unwrap_or_else(sendmail::user);
     let sender = recipients::sender(&sender)?;
     let mut to = recipients::named(&invocation.recipients)?;
     if invocation.from_header {
@@ -147,11 +99,9 @@ fn send(invocation: &Invocation, letters: &Letters) -> Result<(), Trouble> {
     let head = Head::new(sender, to).with_wishes(invocation.ret, invocation.notify, invocation.envid.clone());
     let mut letter = letters.begin(&head)?;
     letter.write(&author)?;
-    letter.write(&text)?;
-    while !composer.is_ended() {
-        text.clear();
-        compose(&mut stdin, &mut piece, &mut composer, &mut text)?;
-        letter.write(&text)?;
+    letter.write(&beginning)?;
+    while let Some(more) = incoming.more()? {
+        letter.write(more)?;
     }
     let reply = letters.post(letter)?;
     if invocation.verbose {
@@ -162,30 +112,6 @@ fn send(invocation: &Invocation, letters: &Letters) -> Result<(), Trouble> {
         Exit::Ok | Exit::TemporaryFailure => Ok(()),
         exit => Err(Trouble::new(exit, reply)),
     }
-}
-
-/// Reads a piece of stdin into the composer, which is ended by the end.
-fn compose(
-    stdin: &mut impl Read,
-    piece: &mut [u8],
-    composer: &mut Composer,
-    text: &mut Vec<u8>,
-) -> Result<(), Trouble> {
-    let count = loop {
-        match stdin.read(piece) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => break read.map_err(|error| Trouble::new(Exit::IoError, format!("stdin: {error}")))?,
-        }
-    };
-    if count == 0 {
-        composer.finish(text);
-    } else {
-        composer.take(&piece[..count], text);
-        if composer.is_ended() {
-            composer.finish(text);
-        }
-    }
-    Ok(())
 }
 
 /// A From field with the full name, if one was given and the message has none.
@@ -199,9 +125,4 @@ fn authored(section: &[u8], invocation: &Invocation, sender: &str) -> Vec<u8> {
         EmailAddress { name: Some(name.into()), email: sender.into() }.write_header(&mut field, "From: ".len());
     }
     field
-}
-
-/// The host's name for a greeting.
-fn hostname() -> String {
-    host::name()
 }

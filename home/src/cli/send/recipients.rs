@@ -2,10 +2,8 @@
 
 use gatepost_protocol::mail::address::{Address, LocalPart};
 use gatepost_protocol::mail::header;
-use gatepost_protocol::sendmail::exit::Exit;
+use gatepost_protocol::sendmail::exit::{Exit, Trouble};
 use mail_parser::{Addr, Address as Parsed, HeaderValue, MessageParser};
-
-use super::Trouble;
 
 /// Where -t looks, and where instead if one of these is there (RFC 5322 §3.6.6).
 const FIELDS: [&str; 3] = ["To", "Cc", "Bcc"];

@@ -1,5 +1,7 @@
 //! Exit codes of `sendmail`, as `sysexits.h` numbers them: callers decide by them whether to try again.
 
+use std::fmt::Display;
+
 use crate::mail::reply::{Class, Enhanced, Reply};
 
 /// How the command ended.
@@ -57,6 +59,22 @@ impl Exit {
             (Class::Permanent, Some(Enhanced(_, 6, _))) => Self::DataError,
             (Class::Permanent, _) => Self::Unavailable,
         }
+    }
+}
+
+/// Why the command fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What its caller is told by.
+    pub exit: Exit,
+    /// What people are told.
+    pub why: String,
+}
+
+impl Trouble {
+    /// It fails by this code, for this reason.
+    pub fn new(exit: Exit, why: impl Display) -> Self {
+        Self { exit, why: why.to_string() }
     }
 }
 
