@@ -50,7 +50,7 @@ impl Parts {
         let attempts = Attempts::open(&config.state, names(config), clock.clone())?;
         tokio::spawn(chores::sweep_daily(attempts.clone(), clock.clone()));
         tokio::spawn(chores::note_absence(homes.clone(), clock.clone()));
-        let resolver = Resolver::new(&config.dns_servers)?;
+        let resolver = Resolver::new(&config.dns_servers);
         let sender = Sender::new(
             config.hostname.clone(),
             resolver.clone(),
@@ -107,7 +107,7 @@ impl Parts {
     pub(super) fn reload(&self, pairing: &Pairing, old: &Config, new: &Config) -> anyhow::Result<()> {
         // Servers that stay keep the answers they gave.
         let changed = old.dns_servers != new.dns_servers;
-        let resolver = if changed { Some(Resolver::new(&new.dns_servers)?) } else { None };
+        let resolver = if changed { Some(Resolver::new(&new.dns_servers)) } else { None };
         let apply = || self.set_homes(&new.homes).map_err(|error| format!("{error:#}"));
         pairing.reload(&new.homes, || check_paired(new).and_then(|()| apply())).map_err(anyhow::Error::msg)?;
         // Nothing fails from here on.

@@ -120,7 +120,7 @@ impl Servers {
     /// For tests: these keepers, addresses instead of names.
     #[cfg(test)]
     pub fn of(keepers: Keepers, clock: Clock) -> Self {
-        Self::new("home.example.org", keepers, Resolver::new(&[]).expect("a resolver"), clock)
+        Self::new("home.example.org", keepers, Resolver::new(&[]), clock)
     }
 
     /// Takes a changed config; what is under way goes on as it began.

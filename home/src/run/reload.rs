@@ -108,7 +108,7 @@ impl Parts {
     fn reload(&self, old: &Config, new: &Config) -> anyhow::Result<()> {
         // Servers that stay keep the answers they gave.
         let changed = old.dns_servers != new.dns_servers;
-        let resolver = if changed { Some(Resolver::new(&new.dns_servers)?) } else { None };
+        let resolver = if changed { Some(Resolver::new(&new.dns_servers)) } else { None };
         let settings = new.accounts(self.store.seal_key.public().to_vec());
         self.store.accounts.refresh(Some(settings)).context("the accounts can't be read for the new config")?;
         // Nothing fails from here on.

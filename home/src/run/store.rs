@@ -67,7 +67,7 @@ impl Store {
                 "a file of the queue can't be used; it is set aside in queue/damaged"
             );
         }
-        let resolver = Resolver::new(&config.dns_servers)?;
+        let resolver = Resolver::new(&config.dns_servers);
         let servers = Servers::new(&config.hostname, config.keepers.clone(), resolver.clone(), clock.clone());
         let maildirs = Maildirs::new(&config.state, &config.hostname, clock.clone());
         let promises = Promises::new(maildirs, Ledger::new(database.clone()), queue.clone(), clock.clone());

@@ -1,10 +1,13 @@
 //! DNS answers as types, *none* kept apart from *could not tell*. Answers are not authenticated.
 //!
-//! The resolver is made at the first question, so that a program that asks nothing holds nothing.
+//! The resolver is made at the first question, so that a program that asks nothing holds nothing. The system's
+//! is made anew when its file changes: at home that is written by whatever network came up last, maybe after us.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use gatepost_protocol::mail::address::Domain;
@@ -14,8 +17,11 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::system_conf;
 use thiserror::Error;
 
+/// Whom this machine asks.
+const SYSTEM: &str = "/etc/resolv.conf";
 /// One try at one server.
 const TRY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Tries, over all servers.
@@ -63,10 +69,21 @@ pub struct Resolver(Arc<ArcSwap<Lazy>>);
 
 #[derive(Debug)]
 struct Lazy {
-    config: ResolverConfig,
-    options: ResolverOpts,
+    source: Source,
     resolver: OnceLock<Result<TokioResolver, String>>,
 }
+
+/// Where the name servers come from.
+#[derive(Debug)]
+enum Source {
+    /// A file like the system's, and as it was.
+    File { path: PathBuf, stamp: Option<Stamp> },
+    /// Somebody named them.
+    Named(Vec<SocketAddr>),
+}
+
+/// What tells a file from the one it was: when it was written, and its octets.
+type Stamp = (SystemTime, u64);
 
 /// An answer before it is understood.
 enum Answer {
@@ -77,25 +94,15 @@ enum Answer {
 
 impl Resolver {
     /// With the system's resolvers, or these (UDP, and TCP for long answers).
-    pub fn new(servers: &[SocketAddr]) -> Result<Self, CouldNotTell> {
-        let (config, mut options) = if servers.is_empty() {
-            hickory_resolver::system_conf::read_system_conf().map_err(|error| CouldNotTell {
-                name: "anything".to_owned(),
-                why: format!("/etc/resolv.conf: {error}"),
-            })?
-        } else {
-            let servers = servers.iter().map(|server| name_server(*server)).collect();
-            let mut options = ResolverOpts::default();
-            options.use_hosts_file = ResolveHosts::Never;
-            (ResolverConfig::from_name_servers(servers), options)
-        };
-        options.timeout = TRY_WAIT_MAX;
-        options.attempts = TRIES_MAX;
-        options.try_tcp_on_error = true;
-        options.case_randomization = true;
-        options.cache_size = CACHED_ANSWERS_MAX;
-        options.negative_max_ttl = Some(NEGATIVE_KEPT_MAX);
-        Ok(Self(Arc::new(ArcSwap::from_pointee(Lazy { config, options, resolver: OnceLock::new() }))))
+    pub fn new(servers: &[SocketAddr]) -> Self {
+        match servers {
+            [] => Self::of_file(PathBuf::from(SYSTEM)),
+            servers => Self::from(Source::Named(servers.to_vec())),
+        }
+    }
+
+    fn of_file(path: PathBuf) -> Self {
+        Self::from(Source::of_file(path))
     }
 
     /// From the next question on this asks whom `other` asks, and so do its clones.
@@ -155,13 +162,26 @@ impl Resolver {
         })
     }
 
+    /// As it is now: what the system says may have changed since the last question.
+    fn current(&self) -> Arc<Lazy> {
+        let lazy = self.0.load_full();
+        let Source::File { path, stamp } = &lazy.source else { return lazy };
+        if stamp_of(path) == *stamp {
+            return lazy;
+        }
+        let new = Arc::new(Lazy::from(Source::of_file(path.clone())));
+        // Whoever else saw it, or a reload, came first: theirs is as new.
+        let before = self.0.compare_and_swap(&lazy, Arc::clone(&new));
+        if Arc::ptr_eq(&before, &lazy) { new } else { Arc::clone(&before) }
+    }
+
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Answer, CouldNotTell> {
         let could_not_tell =
             |why: &dyn std::fmt::Display| CouldNotTell { name: format!("{kind} of {name}"), why: why.to_string() };
         // The dot at the end: no search domain of this machine is ever tried.
         let question = Name::from_ascii(format!("{}.", name.trim_end_matches('.')));
         let question = question.map_err(|error| could_not_tell(&error))?;
-        let lazy = self.0.load_full();
+        let lazy = self.current();
         let resolver = lazy.resolver.get_or_init(|| lazy.make()).as_ref().map_err(|why| could_not_tell(why))?;
         match resolver.lookup(question, kind).await {
             Ok(found) => {
@@ -181,13 +201,60 @@ impl Resolver {
     }
 }
 
+impl From<Source> for Resolver {
+    fn from(source: Source) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Lazy::from(source))))
+    }
+}
+
+impl From<Source> for Lazy {
+    fn from(source: Source) -> Self {
+        Self { source, resolver: OnceLock::new() }
+    }
+}
+
 impl Lazy {
     fn make(&self) -> Result<TokioResolver, String> {
-        TokioResolver::builder_with_config(self.config.clone(), TokioRuntimeProvider::default())
-            .with_options(self.options.clone())
+        let (config, mut options) = self.source.read()?;
+        options.timeout = TRY_WAIT_MAX;
+        options.attempts = TRIES_MAX;
+        options.try_tcp_on_error = true;
+        options.case_randomization = true;
+        options.cache_size = CACHED_ANSWERS_MAX;
+        options.negative_max_ttl = Some(NEGATIVE_KEPT_MAX);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            .with_options(options)
             .build()
             .map_err(|error| error.to_string())
     }
+}
+
+impl Source {
+    fn of_file(path: PathBuf) -> Self {
+        let stamp = stamp_of(&path);
+        Self::File { path, stamp }
+    }
+
+    fn read(&self) -> Result<(ResolverConfig, ResolverOpts), String> {
+        match self {
+            Self::File { path, .. } => {
+                let of_file = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+                let text = fs::read(path).map_err(|error| of_file(&error))?;
+                system_conf::parse_resolv_conf(text).map_err(|error| of_file(&error))
+            }
+            Self::Named(servers) => {
+                let servers = servers.iter().map(|server| name_server(*server)).collect();
+                let mut options = ResolverOpts::default();
+                options.use_hosts_file = ResolveHosts::Never;
+                Ok((ResolverConfig::from_name_servers(servers), options))
+            }
+        }
+    }
+}
+
+fn stamp_of(path: &std::path::Path) -> Option<Stamp> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.modified().ok()?, found.len()))
 }
 
 fn name_server(server: SocketAddr) -> NameServerConfig {
@@ -220,7 +287,7 @@ mod tests {
                 socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
             }
         });
-        Resolver::new(&[address]).unwrap()
+        Resolver::new(&[address])
     }
 
     fn answer(message: &Message) -> Message {
@@ -312,10 +379,30 @@ mod tests {
 
     #[tokio::test]
     async fn clones_follow_a_change_of_servers() {
-        let nobody = Resolver::new(&["127.0.0.1:9".parse().unwrap()]).unwrap();
+        let nobody = Resolver::new(&["127.0.0.1:9".parse().unwrap()]);
         let clone = nobody.clone();
         nobody.follow(&resolver().await);
         assert_eq!(clone.exchangers(&domain("none.example.org")).await, Ok(ExchangersAnswer::None));
+    }
+
+    #[tokio::test]
+    async fn a_network_that_comes_up_later_or_changes_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolv.conf");
+        let resolver = Resolver::of_file(file.clone());
+        let error = resolver.addresses("mail.example.org", false).await.unwrap_err();
+        assert!(error.why.contains("resolv.conf"), "{error}");
+        let servers = || {
+            let lazy = resolver.current();
+            let (config, _) = lazy.source.read().unwrap();
+            config.name_servers().iter().map(|server| server.ip.to_string()).collect::<Vec<_>>()
+        };
+        fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
+        assert_eq!(servers(), ["192.0.2.1"]);
+        let before = resolver.current();
+        assert!(Arc::ptr_eq(&before, &resolver.current()), "as long as nothing changes, neither does it");
+        fs::write(&file, "nameserver 192.0.2.1\nnameserver 2001:db8::1\n").unwrap();
+        assert_eq!(servers(), ["192.0.2.1", "2001:db8::1"]);
     }
 
     #[tokio::test]

@@ -60,7 +60,7 @@ impl Story {
         let (_edges, connected) = watch::channel(Vec::new());
         let (shutdown, signal) = Shutdown::new();
         let servers = Servers::of(keepers, self.clock.clone());
-        let resolver = Resolver::new(&[]).expect("a resolver");
+        let resolver = Resolver::new(&[]);
         let running = tokio::spawn(self.house.queue.clone().run(connected, sender, resolver, servers, signal));
         let mut errands = Vec::new();
         let emptied = async {

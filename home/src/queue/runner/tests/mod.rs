@@ -46,7 +46,7 @@ impl Running {
         let (edges, connected) = watch::channel(Vec::new());
         let (sender, bounces) = mpsc::channel(1);
         let (shutdown, signal) = Shutdown::new();
-        let resolver = Resolver::new(&[]).expect("a resolver");
+        let resolver = Resolver::new(&[]);
         let servers = Servers::of(Keepers::default(), clock.clone());
         let task = tokio::spawn(queue.clone().run(connected, sender, resolver, servers, signal));
         Self { queue, clock, edges, bounces, shutdown, task }
