@@ -78,7 +78,7 @@ enum SpoolCommand {
 
 #[derive(Debug, Error)]
 enum Failure {
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),

@@ -72,13 +72,13 @@ struct Places {
 /// Why an attempt was broken off: no dot was sent, and the home is told nothing (it sees the stream end).
 #[derive(Debug, Error)]
 enum BrokenOff {
-    #[error("{0}")]
+    #[error(transparent)]
     Stream(#[from] StreamError),
     #[error("the home sent nothing for too long")]
     Silent,
     #[error("the home gave it up")]
     Aborted,
-    #[error("{0}")]
+    #[error(transparent)]
     Transfer(#[from] TransferError),
     #[error("fields to be written in front can't be sent with a message that is under way")]
     Front,

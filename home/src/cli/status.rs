@@ -117,7 +117,7 @@ fn one_edge(edge: &Value, directory: &Value) -> Vec<String> {
             if edge["directory_held"] == *directory { "up to date" } else { "on its way" },
         ),
         format!(
-            "             gatepost {} (protocol {}), round trip {:.1} ms, heard {:.0} s ago",
+            "             {} (protocol {}), round trip {:.1} ms, heard {:.0} s ago",
             text(session, "software"),
             text(session, "protocol"),
             number(session, "round_trip_ms"),

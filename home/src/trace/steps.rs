@@ -216,10 +216,14 @@ impl Facts<'_> {
             return format!("{short}: {}", self.reply());
         }
         let mut text = match self.0.what.as_str() {
+            // No host was spoken to: nobody's words but ours.
+            "deferred" if !self.has("remote") => format!("{done} {}", self.get("recipient")),
             "sent" | "deferred" => format!("{done} {} to {}{}", self.get("recipient"), self.remote(), self.tls()),
+            _ if !self.has("remote") => format!("{} was given up", self.get("recipient")),
             _ => format!("{} {done} {}{}", self.get("recipient"), self.remote(), self.tls()),
         };
-        let _ = write!(text, ", which said {}", self.reply());
+        let said = if self.has("remote") { ", which said" } else { ":" };
+        let _ = write!(text, "{said} {}", self.reply());
         if self.has("edge") {
             let _ = write!(text, "; through {}", self.get("edge"));
         }
@@ -243,8 +247,10 @@ impl Facts<'_> {
 
     /// The edge's side of an attempt.
     fn relayed(&self) -> String {
-        let who = if self.has("remote") { self.get("remote") } else { self.or("hop", "the next host") };
-        format!("sent it to {who}{}, which said {}", self.tls(), self.reply())
+        if !self.has("remote") {
+            return format!("found no host of {} to send it to: {}", self.or("hop", "its recipient"), self.reply());
+        }
+        format!("sent it to {}{}, which said {}", self.get("remote"), self.tls(), self.reply())
     }
 
     fn as_logged(&self) -> String {

@@ -77,7 +77,7 @@ fn each_step_is_one_sentence() {
         (
             "deferred",
             vec![("recipient", "f@e.example"), ("reply", "451 4.7.1 Come back")],
-            "could not yet hand it over for f@e.example to the next host, which said 451 4.7.1 Come back",
+            "could not yet hand it over for f@e.example: 451 4.7.1 Come back",
         ),
         ("refused", vec![("reply", "550 no")], "refused it: 550 no"),
         ("something new", vec![("of", "an edge")], "something new (of an edge)"),
@@ -115,4 +115,20 @@ fn lengths_of_time_read_well() {
     ] {
         assert_eq!(span(ms), text);
     }
+}
+
+#[test]
+fn who_was_never_spoken_to_said_nothing() {
+    let reply = ("reply", "451 4.4.3 DNS could not tell");
+    let told = |what, facts: &[(&str, &str)]| sentence(&step(what, facts));
+    assert_eq!(
+        told("relayed", &[("hop", "b.example"), reply]),
+        "found no host of b.example to send it to: 451 4.4.3 DNS could not tell"
+    );
+    let recipient = ("recipient", "a@b.example");
+    assert_eq!(
+        told("deferred", &[recipient, ("edge", "vps1"), reply]),
+        "could not yet hand it over for a@b.example: 451 4.4.3 DNS could not tell; through vps1"
+    );
+    assert_eq!(told("refused", &[recipient, reply]), "a@b.example was given up: 451 4.4.3 DNS could not tell");
 }

@@ -97,7 +97,7 @@ pub struct Applicant {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PairingError {
     /// Nobody there, or nobody who speaks this.
-    #[error("{0}")]
+    #[error(transparent)]
     Tunnel(#[from] TunnelError),
     /// Not the edge that made the code: it was told nothing.
     #[error(
