@@ -57,8 +57,12 @@ fn listed(text: &[u8]) -> Result<Vec<String>, Trouble> {
     };
     let read = |address: &Addr<'_>| {
         let text = address.address.as_deref().or(address.name.as_deref()).unwrap_or_default();
-        // The parser takes quotes off; a local part that needs them gets them back.
-        let quoted = text.rsplit_once('@').map(|(local, domain)| format!("\"{local}\"@{domain}"));
+        // The parser takes quotes off, and a quoted local part for a name; one that needs them gets them back.
+        let quoted = match (&address.name, text.rsplit_once('@')) {
+            (Some(local), Some(("", domain))) => Some(format!("\"{local}\"@{domain}")),
+            (_, Some((local, domain))) => Some(format!("\"{local}\"@{domain}")),
+            (_, None) => None,
+        };
         if let Some(quoted) = quoted.filter(|quoted| whole.contains(quoted.as_str()) && Address::parse(quoted).is_ok())
         {
             return Ok(quoted);
@@ -81,6 +85,8 @@ mod tests {
             ("Alice <alice@example.org>, bob", Some(&["alice@example.org", "bob"])),
             ("<alice@example.org>", Some(&["alice@example.org"])),
             ("\"a b\"@example.org", Some(&["\"a b\"@example.org"])),
+            ("A B <\"a b\"@example.org>, root", Some(&["\"a b\"@example.org", "root"])),
+            ("A B @example.org", None),
             ("root@localhost", Some(&["root@localhost"])),
             ("team: a@example.org, b@example.org;", Some(&["a@example.org", "b@example.org"])),
             ("undisclosed-recipients:;", Some(&[])),
