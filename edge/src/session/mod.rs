@@ -17,7 +17,7 @@ use gatepost_protocol::smtp::server::{Ending, Event, Profile, RcptTo, Server};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::drive::{Connection, DriveError};
 use gatepost_runtime::random;
-use gatepost_runtime::shutdown::Signal;
+use gatepost_runtime::shutdown::{Phase, Signal};
 use tracing::{debug, info};
 
 use self::submission::Submitter;
@@ -125,7 +125,11 @@ pub async fn run(
     mut signal: Signal,
 ) -> Result<(), DriveError> {
     let mut session = Session { desk, door, client, submitter: Submitter::default(), transaction: None };
-    let mut draining = false;
+    // Who comes too late is not greeted first.
+    let mut draining = signal.phase() >= Phase::Draining;
+    if draining {
+        connection.machine().shut_down(desk.clock.now());
+    }
     loop {
         let event = tokio::select! {
             // A busy client is not kept waiting by the question whether to stop.

@@ -17,7 +17,7 @@ use gatepost_runtime::drive::{Connection, Security};
 use gatepost_runtime::listen::Admitted;
 use gatepost_runtime::pace::{Pace, Sender};
 use gatepost_runtime::random;
-use gatepost_runtime::shutdown::Signal;
+use gatepost_runtime::shutdown::{Phase, Signal};
 
 use super::Submission;
 use crate::accounts::login::{Login, Place, Step};
@@ -73,7 +73,11 @@ pub(super) async fn converse(
     mut signal: Signal,
 ) {
     let mut session = Session { door: Arc::clone(door), peer, login: None, transaction: None };
-    let mut draining = false;
+    // Who comes too late is not greeted first.
+    let mut draining = signal.phase() >= Phase::Draining;
+    if draining {
+        connection.machine().shut_down(door.clock.now());
+    }
     loop {
         let event = tokio::select! {
             event = connection.next() => event,
