@@ -5,6 +5,7 @@ use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::Options;
 use gatepost_tests::world::message;
+use gatepost_tests::world::webhook::Webhook;
 
 use super::{ALICE, expect_in_sink, fields, only_message, pair, started, values};
 
@@ -53,6 +54,37 @@ fn what_can_not_be_delivered_in_time_expires() {
         anyhow::ensure!(!queue.contains("defer@"), "{queue}");
         Ok(())
     });
+}
+
+#[test]
+fn the_owner_hears_of_what_expired_and_an_alarm_that_expires_raises_none() {
+    let webhook = Webhook::start().expect("a webhook");
+    let options = Options::story()
+        .home_set("queue.expire=2 s")
+        .home_set("queue.retry=[\"1 s\"]")
+        .home_set("alarm.address=defer-owner@another.example")
+        .home_set(&format!("alarm.webhook={}", webhook.url()));
+    let pair = started(&options);
+    submit(&pair, "", &["defer@elsewhere.example"]);
+    let posted = webhook.next().expect("posted");
+    assert!(posted.contains("\"alarm\":\"queue-expired\"") && posted.contains("\"about\":\"elsewhere.example\""));
+    for part in [ALICE, "defer@elsewhere.example", "Given up after 2 seconds", "Its sender is told."] {
+        assert!(posted.contains(part), "{part} is missing in {posted}");
+    }
+    let story = |about: &str| pair.home.program.ask(&["trace", about]);
+    let told = story("defer@elsewhere.example").expect("its story");
+    for part in ["gave up on defer@elsewhere.example", "=> not delivered to defer@elsewhere.example: 550 5.4.7"] {
+        assert!(told.contains(part), "{part} is missing in {told}");
+    }
+    // The letter about it is deferred as well, and given up.
+    observe::until_ok("the end of the letter", || {
+        let told = story("defer-owner@another.example")?;
+        anyhow::ensure!(told.contains("gave up on defer-owner@another.example"), "{told}");
+        Ok(())
+    });
+    submit(&pair, " NOTIFY=NEVER", &["defer@third.example"]);
+    let posted = webhook.next().expect("posted");
+    assert!(posted.contains("\"about\":\"third.example\"") && posted.contains("wished to hear nothing"), "{posted}");
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! What an account may send, and how its owner hears of one that sends too much.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-
 use gatepost_tests::client::Client;
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::Options;
 use gatepost_tests::world::message;
+use gatepost_tests::world::webhook::Webhook;
 
 use super::{ALICE, BOB, expect_delivered, started};
 
@@ -15,24 +13,11 @@ const FRIEND: &str = "friend@elsewhere.example";
 
 #[test]
 fn a_stolen_password_sends_so_much_and_the_owner_hears_of_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let hook = format!("alarm.webhook=http://{}/", listener.local_addr().expect("bound"));
-    let posted = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a connection");
-        let mut seen = Vec::new();
-        let mut piece = [0; 4096];
-        while !seen.ends_with(b"}") {
-            let octets = stream.read(&mut piece).expect("readable");
-            assert!(octets > 0, "ended early");
-            seen.extend_from_slice(&piece[..octets]);
-        }
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("written");
-        String::from_utf8_lossy(&seen).into_owned()
-    });
+    let webhook = Webhook::start().expect("a webhook");
     let options = Options::story()
         .home_set("limits.account_recipients_per_hour=3")
         .home_set("alarm.address=owner@another.example")
-        .home_set(&hook);
+        .home_set(&format!("alarm.webhook={}", webhook.url()));
     let pair = started(&options);
     for number in 1..=3 {
         assert_eq!(submit(&pair, number, FRIEND).0, 250);
@@ -42,7 +27,7 @@ fn a_stolen_password_sends_so_much_and_the_owner_hears_of_it() {
     assert!(text.contains("3 recipients in an hour") && text.contains("try again after"), "{text}");
     assert_eq!(submit(&pair, 5, BOB).0, 250, "here it may write");
     expect_delivered(&pair, BOB, &[5]);
-    let posted = posted.join().expect("posted");
+    let posted = webhook.next().expect("posted");
     assert!(posted.contains("\"alarm\":\"cap-hit\"") && posted.contains(ALICE), "{posted}");
     let letter = || {
         let files = message::files(pair.sink.maildir());

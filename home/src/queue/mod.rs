@@ -11,6 +11,7 @@ pub mod config;
 mod entries;
 pub mod entry;
 pub mod explain;
+pub mod given_up;
 pub mod next_hop;
 pub mod pace;
 pub mod ready;
@@ -34,11 +35,12 @@ use gatepost_runtime::random;
 use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Signal;
 use gatepost_runtime::tunnel::Session;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::config::Settings;
 use self::entries::Entries;
 use self::entry::Entry;
+use self::given_up::GivenUp;
 use self::next_hop::Routes;
 use self::runner::Runner;
 pub use self::store::StoreError;
@@ -253,6 +255,11 @@ impl Queue {
     /// The same without a runtime, for commands while nothing runs. Blocking.
     pub fn command(&self, command: command::Command) -> Result<serde_json::Value, String> {
         command::perform(&self.entries, command)
+    }
+
+    /// Recipients that are given up from now on because their time is over.
+    pub fn given_up(&self) -> broadcast::Receiver<GivenUp> {
+        self.entries.given_up.listen()
     }
 
     /// How many of those that wait are for mailboxes here.

@@ -1,5 +1,5 @@
-//! What the owner is told by another road: an edge that stays away, a cap that was hit. Letters go out by
-//! the queue, like any mail; the webhook needs none.
+//! What the owner is told by another road: an edge that stays away, a cap that was hit, mail that was given up.
+//! Letters go out by the queue, like any mail; the webhook needs none.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,10 +8,12 @@ use bytes::Bytes;
 use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient};
 use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::tunnel::hello;
 use gatepost_runtime::alarm::{Alarm, Alarms, Letter};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::random;
 use gatepost_runtime::shutdown::Signal;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
@@ -20,6 +22,7 @@ use crate::accounts::caps::OverCap;
 use crate::config::Config;
 use crate::edges::Edges;
 use crate::message::{Body, Message};
+use crate::queue::given_up::{GivenUp, Heir};
 use crate::queue::{NewEntry, Queue, QueueId};
 
 /// An edge that is away so long is worth a word…
@@ -32,6 +35,7 @@ pub(super) fn start(config: &Config, store: &Store, edges: &Edges, clock: &Clock
     let (alarms, letters) = Alarms::new("gatepost-home", &config.hostname, config.alarm.clone(), clock.clone());
     tokio::spawn(send_letters(letters, store.queue.clone(), config.postmaster.domain().to_string(), clock.clone()));
     tokio::spawn(watch_caps(store.accounts.caps().hits(), alarms.clone()));
+    tokio::spawn(watch_queue(store.queue.given_up(), alarms.clone()));
     tokio::spawn(watch_edges(edges.clone(), alarms.clone(), clock.clone(), signal.clone()));
     alarms
 }
@@ -51,6 +55,46 @@ async fn watch_caps(mut hits: watch::Receiver<Option<OverCap>>, alarms: Alarms) 
             about: over.login,
         });
     }
+}
+
+/// Raises an alarm for mail that was given up, by the domain it did not get to.
+async fn watch_queue(mut given_up: broadcast::Receiver<GivenUp>, alarms: Alarms) {
+    loop {
+        match given_up.recv().await {
+            Ok(one) => {
+                if let Some(alarm) = expired(&one) {
+                    alarms.raise(&alarm);
+                }
+            }
+            // The log has told of them.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// A report or an alarm that expires is none: its letter might expire as well, and so on for ever.
+fn expired(one: &GivenUp) -> Option<Alarm> {
+    if one.sender == ReversePath::Null && one.heir == Heir::Nobody {
+        return None;
+    }
+    let heard = match one.heir {
+        Heir::Sender => "Its sender is told.",
+        Heir::Postmaster => "The postmaster gets it.",
+        Heir::Nobody => "Its sender wished to hear nothing of that.",
+    };
+    Some(Alarm {
+        kind: "queue-expired",
+        about: one.recipient.domain().to_string(),
+        text: format!(
+            "A message from <{}> to <{}> could not be delivered in time: {}. {heard} gatepost-home trace {} tells its story, \
+             gatepost-home queue list what else waits.",
+            one.sender,
+            one.recipient,
+            hello::printable(&one.why),
+            one.trace
+        ),
+    })
 }
 
 /// Raises an alarm for each edge that stays away.
@@ -113,6 +157,36 @@ async fn send_letters(mut letters: mpsc::Receiver<Letter>, queue: Queue, from: S
             Ok(Ok(())) => {}
             Ok(Err(error)) => error!(%error, "an alarm could not be written"),
             Err(error) => error!(%error, "writing an alarm failed; this is a bug"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gatepost_protocol::mail::address::Address;
+
+    use super::*;
+
+    #[test]
+    fn an_alarm_that_expires_raises_none() {
+        let address = Address::parse("owner@another.example").expect("valid");
+        let one = |sender: &ReversePath, heir| GivenUp {
+            trace: TraceId::from_random([1; 10]),
+            sender: sender.clone(),
+            recipient: address.clone(),
+            why: "550 5.4.7 Given up\u{7}".to_owned(),
+            heir,
+        };
+        assert_eq!(expired(&one(&ReversePath::Null, Heir::Nobody)), None);
+        let alice = ReversePath::Address(Address::parse("alice@example.org").expect("valid"));
+        for (sender, heir, says) in [
+            (&alice, Heir::Sender, "Its sender is told."),
+            (&alice, Heir::Nobody, "wished to hear nothing"),
+            (&ReversePath::Null, Heir::Postmaster, "The postmaster gets it."),
+        ] {
+            let alarm = expired(&one(sender, heir)).expect("an alarm");
+            assert_eq!((alarm.kind, alarm.about.as_str()), ("queue-expired", "another.example"));
+            assert!(alarm.text.contains(says) && alarm.text.contains("Given up?."), "{}", alarm.text);
         }
     }
 }

@@ -102,6 +102,7 @@ fn leaving(f: &Facts<'_>) -> Option<String> {
         }
         "sent" => f.tried("handed it for", "took it"),
         "deferred" => f.tried("could not yet hand it over for", "not yet"),
+        "given up: its time is over" => format!("gave up on {}: {}", f.get("recipient"), f.reply()),
         "relayed" => f.relayed(),
         "relay broken off" => format!("broke off an attempt to send it: {}", f.get("error")),
         "a mail host was not usable" => format!("tried {}, which was not usable: {}", f.get("remote"), f.reply()),

@@ -86,7 +86,9 @@ fn abroad(steps: &[Kept], queue: Option<&Value>) -> Vec<String> {
         let told = match step.what.as_str() {
             "sent" => format!("sent to {recipient}: {} said {reply}", step.fact("remote").unwrap_or("the next host")),
             "delivered" => format!("delivered to {recipient} at {}", step.fact("remote").unwrap_or("its server")),
-            "not taken by the server of the mailbox" => format!("not delivered to {recipient}: {reply}"),
+            "not taken by the server of the mailbox" | "given up: its time is over" => {
+                format!("not delivered to {recipient}: {reply}")
+            }
             "refused" if step.fact("queue").is_some() => format!("not delivered to {recipient}: {reply}"),
             "deferred" => format!("not sent to {recipient} yet, because {reply}"),
             _ => continue,

@@ -5,3 +5,4 @@ pub mod dns;
 pub mod message;
 pub mod ports;
 pub mod sink;
+pub mod webhook;

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use self::table::{Lanes, Slot, Table};
 use super::config::Settings;
 use super::entry::{Entry, Final};
+use super::given_up::Teller;
 use super::next_hop::Routes;
 use super::pace::Limits;
 use super::ready::{Bounds, Lane, Ready, Shown};
@@ -61,6 +62,8 @@ pub struct Entries {
     changing: Vec<Mutex<()>>,
     /// Told at every change.
     pub changed: Notify,
+    /// Hears of what is given up.
+    pub given_up: Teller,
 }
 
 impl Rules {
@@ -96,6 +99,7 @@ impl Entries {
             servers: OnceLock::new(),
             changing: (0..STRIPES).map(|_| Mutex::default()).collect(),
             changed: Notify::new(),
+            given_up: Teller::default(),
         };
         let rules = entries.rules();
         let mut unknown = Vec::new();
@@ -459,6 +463,7 @@ impl Entries {
         }
         if durably {
             self.store.write(row, &entry)?;
+            self.given_up.tell(&before, &entry);
         }
         match entry.finished_unix_ms {
             None => self.put(row, Arc::new(entry)),

@@ -79,6 +79,11 @@ fn each_step_is_one_sentence() {
             vec![("recipient", "f@e.example"), ("reply", "451 4.7.1 Come back")],
             "could not yet hand it over for f@e.example: 451 4.7.1 Come back",
         ),
+        (
+            "given up: its time is over",
+            vec![("recipient", "f@e.example"), ("reply", "550 5.4.7 Given up after 5 days of trying")],
+            "gave up on f@e.example: 550 5.4.7 Given up after 5 days of trying",
+        ),
         ("refused", vec![("reply", "550 no")], "refused it: 550 no"),
         ("something new", vec![("of", "an edge")], "something new (of an edge)"),
     ] {

@@ -74,6 +74,18 @@ fn the_queue_knows_best_what_waits() {
 }
 
 #[test]
+fn what_was_given_up_does_not_wait_any_more() {
+    let expired = "550 5.4.7 Given up after 5 days of trying";
+    let steps = [
+        step(0, HOME, "queued", &[("queue", "01")]),
+        step(1, HOME, "deferred", &[("recipient", "b@x"), ("queue", "01"), ("reply", "451 later")]),
+        step(1, HOME, "given up: its time is over", &[("recipient", "b@x"), ("queue", "01"), ("reply", expired)]),
+        step(2, HOME, "done, leaves the queue", &[]),
+    ];
+    assert_eq!(fate(&steps, None, 5), [format!("not delivered to b@x: {expired}")]);
+}
+
+#[test]
 fn what_was_not_taken_says_what_its_sender_heard() {
     for (what, reply, told) in [
         ("recipient refused", "550 5.1.1 nobody", "refused; its sender was told: 550 5.1.1 nobody"),

@@ -144,6 +144,11 @@ impl Reply {
         }
     }
 
+    /// True if it says that trying is given up, for time is over (RFC 3463 §3.5).
+    pub fn is_given_up(&self) -> bool {
+        self.enhanced == Some(Enhanced(5, 4, 7))
+    }
+
     /// The bytes on the wire: `250-…` lines and a last `250 …`, each ended by CRLF.
     pub fn wire(&self) -> Vec<u8> {
         let mut wire = Vec::with_capacity(64);
