@@ -8,6 +8,7 @@ mod corrupt;
 mod cut;
 mod full_disk;
 mod killed;
+mod lmtp;
 mod slow_peer;
 mod steps;
 mod syncs;

@@ -22,7 +22,7 @@ const STEPS: &[(&str, usize)] = &[
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Victim {
+pub enum Victim {
     Edge,
     Home,
 }
@@ -52,7 +52,7 @@ impl Victim {
 }
 
 /// Runs `story` with the victim killed at each step; gives the steps that were reached.
-fn sweep(pair: &mut Pair, victim: Victim, mut story: impl FnMut(&mut Pair, u64)) -> Vec<String> {
+pub fn sweep(pair: &mut Pair, victim: Victim, mut story: impl FnMut(&mut Pair, u64)) -> Vec<String> {
     let mut reached = Vec::new();
     let mut number = 0;
     for (call, times) in STEPS {

@@ -20,7 +20,7 @@ use gatepost_runtime::clock::{Clock, rfc3339};
 use gatepost_runtime::random;
 use gatepost_runtime::resolver::Resolver;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::config::{Keepers, Server};
 
@@ -41,7 +41,9 @@ const FINAL_WAIT_MAX: Duration = Duration::from_mins(5);
 /// In session, all before the final dot may take this long; it is less than an edge waits for its home.
 pub const OFFER_WAIT_MAX: Duration = Duration::from_secs(20);
 /// How long a server in trouble is left alone at first, and at most.
-const TROUBLE_PAUSE: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(2)];
+const TROUBLE_PAUSE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
+/// "Service not available, closing transmission channel" (RFC 5321 §4.2.1): about the server, not the message.
+const CLOSING: u16 = 421;
 
 /// What became of one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +74,8 @@ struct Inner {
     clock: Clock,
     keepers: Mutex<Arc<Keepers>>,
     pools: Mutex<HashMap<Server, Arc<Pool>>>,
+    // Told whenever a server's trouble is over.
+    back: Notify,
 }
 
 #[derive(Debug)]
@@ -87,6 +91,8 @@ struct PoolState {
     // A task sees to it that idle connections are closed.
     swept: bool,
     trouble: Option<Trouble>,
+    // The last trouble that is over: from when to when, in milliseconds since 1970.
+    overcome: Option<(i64, i64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,7 +120,8 @@ impl Servers {
     pub fn new(hostname: &str, keepers: Keepers, resolver: Resolver, clock: Clock) -> Self {
         let keepers = Mutex::new(Arc::new(keepers));
         let hostname = hostname.to_owned();
-        Self { inner: Arc::new(Inner { hostname, resolver, clock, keepers, pools: Mutex::default() }) }
+        let (pools, back) = (Mutex::default(), Notify::new());
+        Self { inner: Arc::new(Inner { hostname, resolver, clock, keepers, pools, back }) }
     }
 
     /// For tests: these keepers, addresses instead of names.
@@ -146,6 +153,16 @@ impl Servers {
     /// How long a server that is in trouble is left alone from now on.
     pub fn pause(&self, server: &Server) -> Duration {
         self.pool(server).state().trouble.as_ref().map_or(TROUBLE_PAUSE[0], |trouble| trouble.pause)
+    }
+
+    /// Waits until a server is back from trouble.
+    pub async fn back(&self) {
+        self.inner.back.notified().await;
+    }
+
+    /// The last trouble of this server that is over: from when to when, in milliseconds since 1970.
+    pub fn overcome(&self, server: &Server) -> Option<(i64, i64)> {
+        self.pool(server).state().overcome
     }
 
     /// Connects, or takes a connection that was kept, and waits for a place. An error is why there is none; it is
@@ -206,13 +223,7 @@ impl Servers {
             }
         }
         match self.connect(&pool.server).await {
-            Ok(attempt) => {
-                if let Some(trouble) = pool.state().trouble.take() {
-                    let since = rfc3339(trouble.since_unix_s);
-                    tracing::info!(server = %pool.server, since, "the server of the mailboxes is back");
-                }
-                Ok((attempt, false))
-            }
+            Ok(attempt) => Ok((attempt, false)),
             Err(why) => {
                 pool.failed(&why, &self.inner.clock);
                 Err(why)
@@ -292,6 +303,17 @@ impl Pool {
         }
     }
 
+    /// It does its work: whatever trouble it had is over. True if it had any.
+    fn works(&self, clock: &Clock) -> bool {
+        let mut state = self.state();
+        let Some(trouble) = state.trouble.take() else { return false };
+        let now = i64::try_from(clock.unix().as_millis()).unwrap_or(i64::MAX);
+        state.overcome = Some((trouble.since_unix_s.saturating_mul(1000), now));
+        let since = rfc3339(trouble.since_unix_s);
+        tracing::info!(server = %self.server, since, "the server of the mailboxes is back");
+        true
+    }
+
     /// It is left alone for a while, twice as long each time.
     fn failed(&self, why: &Reply, clock: &Clock) {
         let mut state = self.state();
@@ -342,20 +364,27 @@ impl Visit {
 
     /// The final dot, if the message was wanted, and an answer for each recipient.
     pub async fn finish(mut self) -> Vec<Answer> {
-        let outcomes = match self.over.take() {
-            Some(outcomes) => outcomes,
-            None => self.attempt.finish().await,
+        let (outcomes, dotted) = match self.over.take() {
+            Some(outcomes) => (outcomes, false),
+            None => (self.attempt.finish().await, true),
         };
-        let doubt = self.attempt.doubt().map(Outcome::Deferred);
-        let answers: Vec<Answer> = outcomes
-            .into_iter()
-            .map(|outcome| Answer { in_doubt: doubt.as_ref() == Some(&outcome), outcome })
-            .collect();
-        if doubt.is_none() && !self.attempt.is_over() {
+        let lost = self.attempt.doubt().map(Outcome::Deferred);
+        // One that is told to stop while it stores a message answers so, whether it has stored it or not, as
+        // Dovecot does: that is no word about the message.
+        let is_doubtful =
+            |outcome: &Outcome| lost.as_ref() == Some(outcome) || (dotted && outcome.reply().code() == CLOSING);
+        let answers: Vec<Answer> =
+            outcomes.into_iter().map(|outcome| Answer { in_doubt: is_doubtful(&outcome), outcome }).collect();
+        let clock = &self.servers.inner.clock;
+        let is_closing = answers.iter().any(|answer| answer.outcome.reply().code() == CLOSING);
+        if lost.is_none() && !is_closing && !self.attempt.is_over() {
+            if self.pool.works(clock) {
+                self.servers.inner.back.notify_one();
+            }
             self.keep();
         } else if answers.iter().all(|answer| matches!(answer.outcome, Outcome::Deferred(_))) {
             let why = answers.first().map_or_else(Reply::local_error, |answer| answer.outcome.reply().clone());
-            self.pool.failed(&why, &self.servers.inner.clock);
+            self.pool.failed(&why, clock);
         }
         answers
     }

@@ -122,7 +122,7 @@ impl Handing {
                 Outcome::Accepted(_) => tracing::info!(%trace, %recipient, %remote, %reply, "delivered"),
                 _ if answer.in_doubt => tracing::warn!(
                     %trace, %recipient, %remote, %reply,
-                    "the server of the mailbox gave no answer to the final dot: the next try may deliver twice"
+                    "the server of the mailbox did not say what became of it: the next try may deliver twice"
                 ),
                 Outcome::Deferred(_) | Outcome::Refused(_) => {
                     tracing::info!(%trace, %recipient, %remote, %reply, "not taken by the server of the mailbox");

@@ -2,6 +2,7 @@
 
 pub mod crash_point;
 pub mod lying_edge;
+pub mod lying_lmtp;
 pub mod network;
 pub mod proxy;
 pub mod small_disk;

@@ -26,6 +26,8 @@ pub enum Mood {
     AnswersOne,
     /// Answers the final dot with what is no reply.
     Garbage,
+    /// Stores the message and answers that it is shutting down, as Dovecot does when it is stopped.
+    ClosesAfterDot,
 }
 
 /// A message as it was stored.
@@ -143,6 +145,9 @@ impl Shared {
                     if mood == Mood::DiesAfterDot {
                         continue;
                     }
+                    if mood == Mood::ClosesAfterDot {
+                        return out.write_all(b"421 4.3.2 shutting down\r\n");
+                    }
                     out.write_all(reply)?;
                     if mood == Mood::AnswersOne {
                         return Ok(());
@@ -197,6 +202,7 @@ async fn each_recipient_has_its_answer_whatever_the_servers_mood() {
         (Mood::DiesAfterDot, "?r??"),
         (Mood::AnswersOne, "ar??"),
         (Mood::Garbage, "?r??"),
+        (Mood::ClosesAfterDot, "?r??"),
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         let lmtp = LmtpServer::start(folder.path(), mood);
@@ -244,9 +250,14 @@ async fn a_server_in_trouble_is_left_alone_for_a_while_and_then_looked_at_again(
     assert_eq!(lmtp.connections(), 1);
     assert!(servers.status()[0]["trouble"].as_str().is_some_and(|why| why.contains("421")));
     clock.turn(TROUBLE_PAUSE[0]);
-    servers.visit_soon(&lmtp.server()).await.expect("it is back");
+    servers.visit_soon(&lmtp.server()).await.expect("it is looked at again");
+    assert!(!servers.status()[0]["trouble"].is_null(), "one that only greets is not back");
+    assert_eq!(deliver(&servers, &lmtp.server(), &FOUR[..1]).await, "a");
+    servers.back().await;
     assert_eq!(servers.trouble(&lmtp.server()), None);
     assert!(servers.status()[0]["trouble"].is_null());
+    let (since, until) = servers.overcome(&lmtp.server()).expect("known");
+    assert_eq!(until - since, i64::try_from(TROUBLE_PAUSE[0].as_millis()).expect("small"));
 }
 
 #[tokio::test]

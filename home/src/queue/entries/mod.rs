@@ -198,6 +198,33 @@ impl Entries {
         self.changed.notify_one();
     }
 
+    /// A server of mailboxes is back: what waits for it is due, or as its entry says once its turn comes.
+    pub fn hurry_to(&self, is_back: impl Fn(&Lane) -> bool) {
+        let now = self.now_unix_ms();
+        let mut table = self.table();
+        let waits = |slot: &Slot| {
+            slot.local && slot.try_unix_ms.is_some() && slot.lanes.as_slice().iter().any(|lane| is_back(lane))
+        };
+        let waiting: Vec<(QueueId, Slot)> =
+            table.ids().filter(|(_, slot)| waits(slot)).map(|(id, slot)| (id, slot.clone())).collect();
+        for (id, slot) in waiting {
+            table.put(id, Slot { try_unix_ms: Some(now), ..slot });
+        }
+        drop(table);
+        self.changed.notify_one();
+    }
+
+    /// What was filed, and found not to be due, is due when its entry says.
+    pub fn file_later(&self, id: QueueId) {
+        let Some(entry) = self.entry(id) else { return };
+        let mut table = self.table();
+        if let Some(slot) = table.slot(id).filter(|slot| slot.try_unix_ms.is_none()).cloned() {
+            table.put(id, Slot { try_unix_ms: schedule::try_unix_ms(&entry), ..slot });
+        }
+        drop(table);
+        self.changed.notify_one();
+    }
+
     /// The rules now.
     pub fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.lock().unwrap_or_else(PoisonError::into_inner))
@@ -248,7 +275,7 @@ impl Entries {
             recipients = entry.recipients.len(),
             octets = entry.octets,
             "{}",
-            if entry.local { "waits for the server of its mailboxes" } else { "queued" }
+            if entry.local { "waits for its mailboxes" } else { "queued" }
         );
         self.put(row, Arc::new(entry));
         self.changed.notify_one();

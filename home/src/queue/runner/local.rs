@@ -14,9 +14,9 @@ use super::body::{Reader, Unfit};
 use super::{Context, notice};
 use crate::delivery::config::Server;
 use crate::delivery::lmtp::{Answer, Visit};
-use crate::queue::entry::{Entry, Final, OpenAttempt, Place, State};
+use crate::queue::entry::{Addressee, Entry, Final, OpenAttempt, Place, State, Waiting};
 use crate::queue::schedule::{self, Ended};
-use crate::queue::{Errand, QueueId};
+use crate::queue::{Errand, QueueId, StoreError};
 
 /// An attempt that was begun: the entry says so, durably.
 struct Begun {
@@ -34,16 +34,24 @@ struct Begun {
 async fn begin(context: &Context, id: QueueId, server: Option<Server>) -> Option<Begun> {
     let keepers = context.servers.keepers();
     let attempt = AttemptId(random::bytes());
+    // What was put off because of a trouble that is over need not wait for its time.
+    let overcome = server.as_ref().and_then(|server| context.servers.overcome(server));
+    let is_hurried = move |addressee: &Addressee| match (&addressee.state, overcome) {
+        (State::Waiting(Waiting { last: Some(last), .. }), Some((since, until))) => {
+            (since..=until).contains(&last.at_unix_ms)
+        }
+        _ => false,
+    };
     let begun = context
         .blocking(move |entries| {
             let now = entries.now_unix_ms();
-            entries.update(id, |entry: &mut Entry| {
+            let begun = entries.update(id, |entry: &mut Entry| {
                 let is_kept_there = |place: &usize| {
                     let mailbox = entry.recipients[*place].recipient.address.lookup_key();
                     keepers.of(&mailbox) == server.as_ref()
                 };
                 let recipients: Vec<usize> =
-                    schedule::ready(entry, now).into_iter().filter(is_kept_there).take(RECIPIENTS_MAX).collect();
+                    schedule::ready_or(entry, now, &is_hurried).into_iter().filter(is_kept_there).take(RECIPIENTS_MAX).collect();
                 if recipients.is_empty() {
                     return None;
                 }
@@ -68,7 +76,11 @@ async fn begin(context: &Context, id: QueueId, server: Option<Server>) -> Option
                     ask_unix_ms: None,
                 });
                 Some(begun)
-            })
+            })?;
+            if begun.as_ref().is_some_and(Option::is_none) {
+                entries.file_later(id);
+            }
+            Ok::<_, StoreError>(begun)
         })
         .await;
     match begun {
@@ -94,7 +106,7 @@ pub async fn attempt(context: &Context, id: QueueId, server: &Server) {
     };
     let Some(begun) = begin(context, id, Some(server.clone())).await else { return };
     if begun.in_doubt {
-        tracing::warn!(trace = %begun.trace, queue = %id, remote = %server, "tried again, may deliver twice: no answer came to the last final dot");
+        tracing::warn!(trace = %begun.trace, queue = %id, remote = %server, "tried again, may deliver twice: nobody knows what became of the last try");
     }
     let (attempt, trace) = (begun.id, begun.trace);
     match offer(context, id, begun, visit).await {
@@ -125,7 +137,7 @@ async fn offer(context: &Context, id: QueueId, begun: Begun, mut visit: Visit) -
 async fn put_off(context: &Context, id: QueueId, server: &Server, why: Reply) {
     let rules = context.entries.rules();
     let pause = i64::try_from(context.servers.pause(server).as_millis()).unwrap_or(i64::MAX);
-    let spread = i64::from(u16::from_be_bytes(random::bytes())) * pause / i64::from(u16::MAX);
+    let spread = i64::from(u16::from_be_bytes(random::bytes())) * pause / i64::from(u16::MAX) / 4;
     let late = move |entry: &Entry, now: i64| now >= rules.schedule.expires_unix_ms(entry);
     let rules = context.entries.rules();
     let given_up = context

@@ -123,6 +123,7 @@ impl Runner {
         self.context.blocking(Entries::sweep_unfinished).await;
         let servers = self.context.servers.clone();
         self.context.blocking(move |entries| entries.know_servers(servers)).await;
+        let mailboxes = self.context.servers.clone();
         let clock = self.context.entries.clock().clone();
         let mut house_kept = clock.now();
         let mut edges_told = true;
@@ -142,6 +143,7 @@ impl Runner {
                 Some((task, told)) = self.tellings.recv() => self.told(task, told),
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
                 () = entries.changed.notified() => {}
+                () = mailboxes.back() => self.servers_back(),
                 changed = self.edges.changed(), if edges_told => {
                     edges_told = changed.is_ok();
                     self.edges_changed();
@@ -251,6 +253,18 @@ impl Runner {
             // It came while the question was put off for want of it.
             self.ask_now(vec![id], BTreeSet::from([edge]));
         }
+    }
+
+    /// What could not be delivered while a server of mailboxes was in trouble is offered to it now.
+    fn servers_back(&mut self) {
+        let context = Arc::clone(&self.context);
+        self.tasks.spawn(async move {
+            let servers = context.servers.clone();
+            let is_back = move |lane: &Lane| {
+                matches!(lane, Lane::Mailboxes(Some(server)) if servers.overcome(server).is_some() && servers.trouble(server).is_none())
+            };
+            context.blocking(move |entries| entries.hurry_to(is_back)).await;
+        });
     }
 
     /// An edge that is back is asked at once what became of its attempts, and told what to forget.

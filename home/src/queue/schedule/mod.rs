@@ -118,12 +118,19 @@ fn is_at_rest(entry: &Entry) -> bool {
 
 /// The recipients to be tried now, as places in the entry's list.
 pub fn ready(entry: &Entry, now_unix_ms: i64) -> Vec<usize> {
+    ready_or(entry, now_unix_ms, |_| false)
+}
+
+/// The same, and those that are to be tried before their time.
+pub fn ready_or(entry: &Entry, now_unix_ms: i64, is_hurried: impl Fn(&Addressee) -> bool) -> Vec<usize> {
     if is_at_rest(entry) {
         return Vec::new();
     }
-    let is_ready = |place: &usize| match &entry.recipients[*place].state {
-        State::Waiting(waiting) => waiting.next_unix_ms <= now_unix_ms && !entry.is_being_tried(*place),
-        State::Delivered { .. } | State::Failed { .. } => false,
+    let is_ready = |place: &usize| match &entry.recipients[*place] {
+        addressee @ Addressee { state: State::Waiting(waiting), .. } => {
+            (waiting.next_unix_ms <= now_unix_ms || is_hurried(addressee)) && !entry.is_being_tried(*place)
+        }
+        Addressee { state: State::Delivered { .. } | State::Failed { .. }, .. } => false,
     };
     (0..entry.recipients.len()).filter(is_ready).collect()
 }
