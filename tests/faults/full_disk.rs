@@ -9,6 +9,7 @@ use gatepost_tests::world::message;
 
 use super::{ALICE, STRANGER, started};
 
+const BOB: &str = "bob@example.org";
 const MEBIBYTE: u64 = 1024 * 1024;
 
 #[test]
@@ -66,10 +67,44 @@ fn a_full_spool_is_like_a_full_disk() {
     observe::until_delivered(&pair.maildir(ALICE), &taken);
 }
 
+#[test]
+fn a_full_disk_under_one_mailbox_defers_nobody_elses_mail() {
+    let disk = SmallDisk::mount(MEBIBYTE).expect("a small disk");
+    let mut options = Options::story().home_set("queue.retry=[\"200 ms\"]");
+    options.accounts =
+        [ALICE, BOB].map(|address| (address.to_owned(), "a password of some length".to_owned())).to_vec();
+    let mut pair = started(&options);
+    let mailbox = pair.maildir(BOB);
+    std::fs::remove_dir_all(&mailbox).expect("removed");
+    std::os::unix::fs::symlink(disk.path(), &mailbox).expect("linked");
+    assert_eq!(deliver_to(&pair, 1, &[ALICE, BOB]), 250);
+    let filler = disk.fill().expect("filled");
+    assert_eq!(deliver_to(&pair, 2, &[ALICE, BOB]), 250, "Alice has room");
+    assert_eq!(deliver_to(&pair, 3, &[BOB]), 452, "nobody has");
+    observe::until_delivered(&pair.maildir(ALICE), &[1, 2]);
+    let queue = pair.home.program.ask(&["queue", "list"]).expect("listed");
+    assert!(queue.contains(BOB) && !queue.contains(ALICE), "{queue}");
+    // What waits is durable.
+    pair.home.program.kill();
+    pair.home.program.start().expect("started");
+    pair.wait_until_up();
+    std::fs::remove_file(filler).expect("removed");
+    observe::until("nothing to wait any more", || pair.queued().ok(), |queued| *queued == Some(0));
+    observe::until_delivered(&mailbox, &[1, 2]);
+    observe::until_delivered(&pair.maildir(ALICE), &[1, 2]);
+}
+
 /// The first reply that settles it.
 fn deliver(pair: &Pair, number: u64) -> u16 {
+    deliver_to(pair, number, &[ALICE])
+}
+
+fn deliver_to(pair: &Pair, number: u64, recipients: &[&str]) -> u16 {
     let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
-    for command in [format!("MAIL FROM:<{STRANGER}>"), format!("RCPT TO:<{ALICE}>"), "DATA".to_owned()] {
+    let mut commands = vec![format!("MAIL FROM:<{STRANGER}>")];
+    commands.extend(recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>")));
+    commands.push("DATA".to_owned());
+    for command in commands {
         let answer = client.ask(&command).expect("answered");
         if answer.code >= 400 {
             return answer.code;

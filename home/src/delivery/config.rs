@@ -77,6 +77,12 @@ impl Keepers {
         Self { default: Some(server), domains: HashMap::new() }
     }
 
+    /// The mailboxes of one domain with this server.
+    #[cfg(test)]
+    pub fn domain_at(domain: &str, server: Server) -> Self {
+        Self { default: None, domains: HashMap::from([(domain.to_owned(), Some(server))]) }
+    }
+
     /// The server that keeps the mailbox of this lookup key; `None`: it is a Maildir of ours.
     pub fn of(&self, mailbox: &str) -> Option<&Server> {
         let domain = mailbox.rsplit_once('@').map_or("", |(_, domain)| domain);

@@ -196,14 +196,14 @@ impl Maildirs {
 
     /// Looks for a copy. Blocking.
     pub fn find(&self, place: &Place) -> Result<Found, io::Error> {
-        if self.new_path(place).try_exists()? {
+        if is_there(&self.new_path(place))? {
             return Ok(Found::Delivered);
         }
         if self.in_cur(place)? {
             return Ok(Found::Delivered);
         }
         // Last, so that one that is moved meanwhile is not missed: it only ever moves onwards.
-        Ok(if self.tmp(place).try_exists()? { Found::Written } else { Found::Nowhere })
+        Ok(if is_there(&self.tmp(place))? { Found::Written } else { Found::Nowhere })
     }
 
     /// Removes a copy that was written and never delivered. Blocking.
@@ -241,7 +241,7 @@ impl Maildirs {
     fn in_cur(&self, place: &Place) -> Result<bool, io::Error> {
         let entries = match fs::read_dir(self.path(&place.folder).join("cur")) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if is_nowhere(&error) => return Ok(false),
             Err(error) => return Err(error),
         };
         for entry in entries {
@@ -265,6 +265,15 @@ impl Maildirs {
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<Folder>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_there(path: &Path) -> Result<bool, io::Error> {
+    path.try_exists().or_else(|error| if is_nowhere(&error) { Ok(false) } else { Err(error) })
+}
+
+/// Nothing is there, nor can be.
+fn is_nowhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn directories(path: &Path) -> Vec<PathBuf> {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::reply::{Class, Reply};
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::TransferId;
@@ -10,6 +11,7 @@ use gatepost_runtime::random;
 
 use super::ledger::HandOver;
 use super::{Arrival, Router, refused, report};
+use crate::accounts::addresses::Leads;
 
 impl Router {
     pub(super) async fn accept_submission(
@@ -43,13 +45,15 @@ impl Router {
                     }
                     Err(over) => return refused(&arrival, over.reply()),
                 };
-                let wanted = report::wanted(&arrival, &destinations, &self.inner.servers.keepers());
+                let mut wanted = report::wanted(&arrival, &destinations, &self.inner.servers.keepers());
                 let subject = (!wanted.is_empty()).then(|| arrival.clone());
                 let (reply, news) = self.keep_once(hand_over, arrival, destinations).await;
-                if let Some(reserved) = reserved.filter(|_| news) {
+                if let Some(reserved) = reserved.filter(|_| news.is_some()) {
                     reserved.spend();
                 }
-                if let Some(subject) = subject.filter(|_| reply.is_positive()) {
+                let held = news.unwrap_or_default();
+                wanted.retain(|recipient| !self.leads_to(&recipient.address, &held));
+                if let Some(subject) = subject.filter(|_| reply.is_positive() && !wanted.is_empty()) {
                     self.tell_delivered(report::name(edge), subject, wanted, reply.clone()).await;
                 }
                 reply
@@ -61,6 +65,14 @@ impl Router {
                 }
                 None => refused(&arrival, reply),
             },
+        }
+    }
+
+    /// Whether one of these mailboxes is behind this address.
+    fn leads_to(&self, address: &Address, mailboxes: &[String]) -> bool {
+        match self.inner.accounts.lead(address) {
+            Leads::Here(ends) => ends.mailboxes.iter().any(|mailbox| mailboxes.contains(mailbox)),
+            Leads::Nowhere | Leads::Remote => false,
         }
     }
 

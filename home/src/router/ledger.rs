@@ -41,7 +41,7 @@ pub struct Plan {
     pub places: Vec<Place>,
     /// Its entry in the queue.
     pub queue: Option<QueueId>,
-    /// Copies for mailboxes that a server keeps, and how far those are.
+    /// Copies for mailboxes that a server keeps, or that could not be written with the others, and how far those are.
     pub handed: Option<HandedOver>,
 }
 
@@ -50,6 +50,8 @@ pub struct Plan {
 pub enum HandedOver {
     /// The final dot may have been sent. What is not taken will be held by the queue under this id.
     Open(QueueId),
+    /// No server gets anything; what could not be written here will be held by the queue under this id.
+    Held(QueueId),
     /// Every answer is known, and what was not taken is held.
     Answered,
 }
@@ -206,6 +208,7 @@ impl Plan {
         match self.handed {
             None => {}
             Some(HandedOver::Open(id)) => text += &["mailboxes\t", &id.to_string(), "\n"].concat(),
+            Some(HandedOver::Held(id)) => text += &["held\t", &id.to_string(), "\n"].concat(),
             Some(HandedOver::Answered) => text += "mailboxes\tanswered\n",
         }
         text
@@ -223,6 +226,7 @@ impl Plan {
                 (Some(place), _) => plan.places.push(place),
                 (None, Some(("queue", Some(id)))) => plan.queue = Some(id),
                 (None, Some(("mailboxes", Some(id)))) => plan.handed = Some(HandedOver::Open(id)),
+                (None, Some(("held", Some(id)))) => plan.handed = Some(HandedOver::Held(id)),
                 (None, Some(("mailboxes", None))) => plan.handed = Some(HandedOver::Answered),
                 (None, _) => tracing::error!(line, "a line of the ledger can't be read"),
             }
@@ -254,7 +258,8 @@ mod tests {
 
     #[test]
     fn plans_survive_their_text() {
-        for handed in [None, Some(HandedOver::Open(QueueId([7; 16]))), Some(HandedOver::Answered)] {
+        let id = QueueId([7; 16]);
+        for handed in [None, Some(HandedOver::Open(id)), Some(HandedOver::Held(id)), Some(HandedOver::Answered)] {
             let plan = Plan { handed, ..plan("1") };
             assert_eq!(Plan::from_text(&plan.to_text()), plan);
         }

@@ -274,15 +274,20 @@ impl Router {
         self.keep_once(hand_over, arrival, destinations).await.0
     }
 
-    /// And whether it was kept now, and not before.
-    async fn keep_once(&self, hand_over: HandOver, arrival: Arrival, destinations: Destinations) -> (Reply, bool) {
+    /// And, if it was kept now and not before, the mailboxes whose copies wait in the queue.
+    async fn keep_once(
+        &self,
+        hand_over: HandOver,
+        arrival: Arrival,
+        destinations: Destinations,
+    ) -> (Reply, Option<Vec<String>>) {
         let inner = &self.inner;
         let begun = inner.clock.now();
         let sender = match inner.forwarded_sender(&arrival.envelope.reverse_path, &destinations.forwards).await {
             Ok(sender) => sender,
-            Err(reply) => return (refused(&arrival, reply), false),
+            Err(reply) => return (refused(&arrival, reply), None),
         };
-        let facts = Facts::of(&arrival, &destinations, &inner.servers.keepers());
+        let mut facts = Facts::of(&arrival, &destinations, &inner.servers.keepers());
         // One at a time: an edge may bring the same hand-over again while we are still busy with it.
         let turn = inner.flights.enter(hand_over).await;
         let message = arrival.message.clone();
@@ -296,21 +301,22 @@ impl Router {
             let _ = sender.send((kept, message.message_id()));
         });
         let took_ms = || inner.clock.now().saturating_duration_since(begun).as_millis();
-        let Ok((kept, message_id)) = receiver.await else { return (Reply::local_error(), false) };
+        let Ok((kept, message_id)) = receiver.await else { return (Reply::local_error(), None) };
         match kept {
-            Ok(Kept::Now) => {
+            Ok(Kept::Now(held)) => {
+                facts.leave_out(&held);
                 facts.log_kept(message_id.as_deref(), took_ms());
-                (Reply::accepted(&facts.trace.to_string()), true)
+                (Reply::accepted(&facts.trace.to_string()), Some(held))
             }
             Ok(Kept::Before(trace)) => {
                 tracing::info!(trace = %facts.trace, before = %trace, "already here: the same hand-over again");
-                (Reply::accepted(&trace.to_string()), false)
+                (Reply::accepted(&trace.to_string()), None)
             }
             Ok(Kept::Refused(reply)) => {
                 tracing::info!(trace = %facts.trace, sender = facts.sender, %reply, "refused by the server of the mailbox");
-                (reply, false)
+                (reply, None)
             }
-            Err(error) => (facts.log_failed(&error), false),
+            Err(error) => (facts.log_failed(&error), None),
         }
     }
 }
@@ -480,6 +486,14 @@ impl Facts {
             to,
             octets: arrival.message.octets(),
             queued: destinations.remote.len() + destinations.forwards.len(),
+        }
+    }
+
+    /// These wait in the queue, and have lines of their own.
+    fn leave_out(&mut self, held: &[String]) {
+        if !held.is_empty() {
+            let is_kept = |name: &&str| !held.iter().any(|held| name.trim_end_matches("/Junk") == held);
+            self.to = self.to.split(' ').filter(is_kept).collect::<Vec<_>>().join(" ");
         }
     }
 

@@ -4,6 +4,9 @@
 //! intent ─┐ (group commit, beside the writing)
 //! write ──┴─> rename into new/ ─> sync directories ─> commit to the queue ─> 250, settle lazily
 //! ```
+//! A copy that can't be written (its Maildir is broken, or on a disk that is full) costs the others nothing: the plan
+//! is noted anew without it, and it is held by the queue before the first rename.
+//!
 //! A server that keeps mailboxes is offered its copies up to the final dot while the intent is committed, and
 //! gets the dot before the first rename. What it does not take is held by the queue before anybody hears 250; its
 //! answers are noted durably, at once: a stop between them and the note is the one moment after which a copy may
@@ -25,9 +28,11 @@ use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::{Draft, DurableError};
 use thiserror::Error;
 
-use super::handing::{Handed, Handing};
+use super::handing::{self, Handed, Handing};
 use super::ledger::{Begun, HandOver, HandedOver, Known, Ledger, Plan};
+use super::recipients::LocalCopy;
 use crate::database::DatabaseError;
+use crate::delivery::lmtp::Answer;
 use crate::delivery::maildir::{Folder, Found, Maildirs, Place};
 use crate::message::Message;
 use crate::queue::{NewEntry, Prepared, Queue, StoreError};
@@ -76,20 +81,32 @@ pub struct Work {
     pub hand_over: HandOver,
     /// The message's trace id.
     pub trace: TraceId,
-    /// Copies for mailboxes: the place, and the fields that go in front there.
-    pub copies: Vec<(Place, Vec<u8>)>,
+    /// Copies for Maildirs of ours.
+    pub copies: Vec<PlacedCopy>,
     /// What goes to other hosts.
     pub queued: Option<NewEntry>,
     /// The fields that go in front there.
     pub queued_fields: Vec<u8>,
     /// Copies for mailboxes that servers keep.
     pub handings: Vec<Handing>,
-    /// What the queue holds of those, if they are not taken; its recipients are put in then.
+    /// What the queue holds of those that are not taken, and of copies that can't be written; its recipients are put
+    /// in then. Always there if there is more than one part.
     pub held: Option<NewEntry>,
     /// What a refusal of all of them means.
     pub refusal: Refusal,
     /// The bytes.
     pub message: Message,
+}
+
+/// One copy for a Maildir of ours.
+#[derive(Debug)]
+pub struct PlacedCopy {
+    /// Where it will lie.
+    pub place: Place,
+    /// The fields that go in front there.
+    pub fields: Vec<u8>,
+    /// Whose it is.
+    pub to: LocalCopy,
 }
 
 /// What it means that every mailbox is refused for good by its server, and nobody else gets the message.
@@ -106,8 +123,8 @@ pub enum Refusal {
 /// How a promise came to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// Now.
-    Now,
+    /// Now, but for the copies of these mailboxes: the queue holds them, and tries again.
+    Now(Vec<String>),
     /// Before, under this trace id: this was a repeat.
     Before(TraceId),
     /// Not at all: the server of every mailbox refused it, in these words.
@@ -156,6 +173,15 @@ impl Carried {
 pub(super) struct Written {
     drafts: Vec<Draft>,
     prepared: Option<Prepared>,
+    unwritten: Vec<Unwritten>,
+}
+
+/// A copy that could not be written.
+#[derive(Debug)]
+struct Unwritten {
+    // Among the copies of its message.
+    nth: usize,
+    handed: Handed,
 }
 
 impl Promises {
@@ -200,13 +226,19 @@ impl Promises {
     pub fn settle_all(&self) -> Result<(usize, usize), PromiseError> {
         let (mut done, mut forgotten) = (0, 0);
         for known in self.ledger.open_intents()? {
-            if self.is_doubtful(&known) {
+            if self.is_doubtful(&known)? {
                 // Whether it comes again is up to who brought it; if it does, the doubt is worth a word.
                 continue;
             }
-            match self.settle(&known)? {
-                Settled::Done => done += 1,
-                Settled::Forgotten => forgotten += 1,
+            match self.settle(&known) {
+                Ok(Settled::Done) => done += 1,
+                Ok(Settled::Forgotten) => forgotten += 1,
+                // One broken Maildir must not keep the whole home from starting.
+                Err(error @ (PromiseError::Durable(_) | PromiseError::Look { .. })) => {
+                    tracing::error!(trace = %known.trace, %error, "remaining copies still can't be delivered");
+                    self.unfinished().push(known);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok((done, forgotten))
@@ -226,17 +258,39 @@ impl Promises {
         }
     }
 
-    /// Step: all copies, written and synced, unseen.
+    /// Step: all copies, written and synced, unseen. Those that can't be are left to the queue, unless nobody else
+    /// gets the message either.
     pub(super) fn write(&self, work: &mut Work) -> Result<Written, PromiseError> {
-        let mut drafts = Vec::with_capacity(work.copies.len());
-        for (place, fields) in &mut work.copies {
-            drafts.push(self.maildirs.write(place, std::mem::take(fields), &work.message)?);
+        let (mut drafts, mut unwritten) = (Vec::with_capacity(work.copies.len()), Vec::new());
+        let is_alone = work.held.is_none() || (work.queued.is_none() && work.handings.is_empty());
+        for (nth, PlacedCopy { place, fields, to }) in work.copies.iter_mut().enumerate() {
+            match self.maildirs.write(place, std::mem::take(fields), &work.message) {
+                Ok(draft) => drafts.push(draft),
+                Err(error) => unwritten.push((nth, handing::recipient(to), error)),
+            }
+        }
+        if is_alone
+            && drafts.is_empty()
+            && let Some((.., error)) = unwritten.pop()
+        {
+            return Err(error.into());
         }
         let prepared = match work.queued.take() {
             Some(entry) => Some(self.queue.prepare(entry, &work.message.with_fields(&work.queued_fields))?),
             None => None,
         };
-        Ok(Written { drafts, prepared })
+        let mut held = Vec::with_capacity(unwritten.len());
+        for (nth, recipient, error) in unwritten {
+            let Some(recipient) = recipient.filter(|_| work.held.is_some()) else { return Err(error.into()) };
+            tracing::error!(
+                trace = %work.trace, recipient = %recipient.address, %error,
+                "a copy can't be written; it waits while the others are delivered"
+            );
+            let reply = if error.is_full() { Reply::no_room() } else { Reply::local_error() };
+            let answer = Answer::certain(Outcome::Deferred(reply));
+            held.push(Unwritten { nth, handed: Handed { recipient, answer } });
+        }
+        Ok(Written { drafts, prepared, unwritten: held })
     }
 
     /// Steps after the intent is durable: rename, sync, queue. From the first rename on there is no way
@@ -253,12 +307,16 @@ impl Promises {
             // Nothing was renamed, so nothing was promised.
             Err(error) => return self.forget(&known, &plan).and(Err(error)),
         };
-        if let Err(error) = self.release(&plan, written.drafts) {
+        let Written { drafts, prepared, unwritten } = written;
+        let mailbox = |unwritten: &Unwritten| unwritten.handed.recipient.address.lookup_key();
+        let held = unwritten.iter().map(mailbox).collect();
+        let planned = self.plan_without(&unwritten, known.id, &mut plan, &work);
+        if let Err(error) = planned.and_then(|()| self.release(&plan, drafts)) {
             return self.forget(&known, &plan).and(Err(error));
         }
         let handed = plan.handed.is_some();
         if handed {
-            match self.hand_over(&known, &plan, work) {
+            match self.hand_over(&known, &plan, work, unwritten) {
                 Ok(None) => {}
                 Ok(Some(refused)) => {
                     self.ledger.forget(known.id).wait()?;
@@ -268,7 +326,8 @@ impl Promises {
             }
             plan.handed = Some(HandedOver::Answered);
             if plan.parts() == 1 {
-                return Ok(self.answered(&known));
+                self.answered(&known);
+                return Ok(Kept::Now(held));
             }
             known.plan = Some(plan.clone());
             // Only worth a word in the log after a stop: the copies are with their server, or held.
@@ -276,10 +335,10 @@ impl Promises {
                 tracing::warn!(trace = %known.trace, %error, "what a server of mailboxes answered could not be noted");
             }
         }
-        let Carried { durable, seen, failed } = self.carry_out(&plan, written.prepared, handed);
+        let Carried { durable, seen, failed } = self.carry_out(&plan, prepared, handed);
         let Some(error) = failed else {
             self.ledger.settle_lazily(known.id);
-            return Ok(Kept::Now);
+            return Ok(Kept::Now(held));
         };
         if durable {
             tracing::error!(
@@ -287,7 +346,7 @@ impl Promises {
                 "some copies could not be kept with the others; they will be tried again"
             );
             self.unfinished().push(known);
-            return Ok(Kept::Now);
+            return Ok(Kept::Now(held));
         }
         if seen {
             return self.leave_unfinished(known, error);
@@ -298,11 +357,33 @@ impl Promises {
         }
     }
 
-    /// Step: the final dots, then what was not taken is held. Gives the refusal, if all is refused, nobody else
+    /// Step: what could not be written is the queue's to hold, and no file is looked for; durable before anything of
+    /// the message is seen.
+    fn plan_without(&self, unwritten: &[Unwritten], id: i64, plan: &mut Plan, work: &Work) -> Result<(), PromiseError> {
+        if unwritten.is_empty() {
+            return Ok(());
+        }
+        let mut nth = 0;
+        plan.places.retain(|_| {
+            nth += 1;
+            unwritten.iter().all(|copy| copy.nth + 1 != nth)
+        });
+        plan.handed = plan.handed.or(work.held.as_ref().map(|entry| HandedOver::Held(entry.id)));
+        Ok(self.ledger.note(id, plan).wait()?)
+    }
+
+    /// Step: the final dots, then what was not taken or could not be written is held. Gives the refusal, if all is refused, nobody else
     /// gets it, and who brought it can still be told. An error: something could not be held, and no 250 is due.
-    fn hand_over(&self, known: &Known, plan: &Plan, work: Work) -> Result<Option<Reply>, PromiseError> {
+    fn hand_over(
+        &self,
+        known: &Known,
+        plan: &Plan,
+        work: Work,
+        unwritten: Vec<Unwritten>,
+    ) -> Result<Option<Reply>, PromiseError> {
         let Work { handings, held, refusal, message, .. } = work;
-        let handed: Vec<Handed> = handings.into_iter().flat_map(|handing| handing.finish(known.trace)).collect();
+        let handed = handings.into_iter().flat_map(|handing| handing.finish(known.trace));
+        let handed = handed.chain(unwritten.into_iter().map(|copy| copy.handed));
         let is_taken = |handed: &Handed| matches!(handed.answer.outcome, Outcome::Accepted(_));
         let (taken, mut left): (Vec<Handed>, Vec<Handed>) = handed.into_iter().partition(is_taken);
         let is_refused = |handed: &Handed| matches!(handed.answer.outcome, Outcome::Refused(_));
@@ -349,12 +430,11 @@ impl Promises {
     }
 
     /// Everything is with a server, or held.
-    fn answered(&self, known: &Known) -> Kept {
+    fn answered(&self, known: &Known) {
         if let Err(error) = self.ledger.settle(known.id).wait() {
             // It is kept all the same, and a repeat finds it open.
             tracing::warn!(trace = %known.trace, %error, "what a server of mailboxes answered could not be noted");
         }
-        Kept::Now
     }
 
     /// Step: what was written outlives this call from here on, under its temporary names.
@@ -431,10 +511,13 @@ impl Promises {
         Err(error)
     }
 
-    /// True if all there is of a hand-over is a final dot that may have been sent.
-    fn is_doubtful(&self, known: &Known) -> bool {
-        let Some(Plan { places, queue: None, handed: Some(HandedOver::Open(id)) }) = &known.plan else { return false };
-        places.is_empty() && !self.queue.has(*id)
+    /// True if all there is of a hand-over is a final dot that may have been sent. If what was not taken is there to
+    /// be held, every answer was, too.
+    fn is_doubtful(&self, known: &Known) -> Result<bool, PromiseError> {
+        let Some(Plan { places, queue: None, handed: Some(HandedOver::Open(id)) }) = &known.plan else {
+            return Ok(false);
+        };
+        Ok(places.is_empty() && !self.queue.settle(*id)?)
     }
 
     /// Finds out how far a hand-over had come, and finishes or forgets it.
@@ -445,12 +528,12 @@ impl Promises {
             None => false,
             Some(HandedOver::Answered) => true,
             // What was not taken is prepared only after every answer was there.
-            Some(HandedOver::Open(id)) => self.queue.settle(id)?,
+            Some(HandedOver::Open(id) | HandedOver::Held(id)) => self.queue.settle(id)?,
         };
         let seen = answered || found.contains(&Found::Delivered) || plan.queue.is_some_and(|id| self.queue.has(id));
         let only_queued = plan.places.is_empty() && plan.handed.is_none();
         if !seen && !only_queued {
-            if plan.handed.is_some() {
+            if matches!(plan.handed, Some(HandedOver::Open(_))) {
                 tracing::warn!(
                     trace = %known.trace,
                     "a stop cut off the answers of a server of mailboxes: the next try may deliver twice"
@@ -485,7 +568,10 @@ impl Promises {
 
     fn forget(&self, known: &Known, plan: &Plan) -> Result<Settled, PromiseError> {
         for place in &plan.places {
-            self.maildirs.forget(place)?;
+            if let Err(error) = self.maildirs.forget(place) {
+                // Nobody sees it there, and it is swept some day.
+                tracing::warn!(%error, "what was written of a message that is not kept could not be removed");
+            }
         }
         self.ledger.forget(known.id).wait()?;
         tracing::info!(trace = %known.trace, "forgot a delivery that was cut short before it was promised");
@@ -508,9 +594,9 @@ fn for_each_folder(plan: &Plan, mut sync: impl FnMut(&Folder) -> Result<(), Dura
 impl Work {
     pub(super) fn plan(&self) -> Plan {
         Plan {
-            places: self.copies.iter().map(|(place, _)| place.clone()).collect(),
+            places: self.copies.iter().map(|copy| copy.place.clone()).collect(),
             queue: self.queued.as_ref().map(|entry| entry.id),
-            handed: self.held.as_ref().map(|entry| HandedOver::Open(entry.id)),
+            handed: self.held.as_ref().filter(|_| !self.handings.is_empty()).map(|entry| HandedOver::Open(entry.id)),
         }
     }
 }

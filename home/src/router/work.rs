@@ -12,11 +12,11 @@ use super::forward;
 use super::handing::{self, Handing};
 use super::ledger::HandOver;
 use super::loops::Past;
-use super::promise::{Refusal, Work};
+use super::promise::{PlacedCopy, Refusal, Work};
 use super::recipients::{Forward, LocalCopy};
 use super::{Arrival, Destinations, Inner, Origin};
 use crate::delivery::config::Server;
-use crate::delivery::maildir::{Folder, Place};
+use crate::delivery::maildir::Folder;
 use crate::queue::{NewEntry, QueueId};
 
 impl Inner {
@@ -70,13 +70,15 @@ impl Inner {
         };
         let handings = self.handings(&arrival.envelope, &mut destinations).await;
         let octets = arrival.message.octets();
-        let copy = |folder: Folder, copy: &LocalCopy| -> (Place, Vec<u8>) {
-            let fields = fields(&arrival.envelope.reverse_path, copy);
-            (self.promises.maildirs().place(folder, octets + fields.len() as u64), fields)
+        let copy = |folder: Folder, to: LocalCopy| -> PlacedCopy {
+            let fields = fields(&arrival.envelope.reverse_path, &to);
+            let place = self.promises.maildirs().place(folder, octets + fields.len() as u64);
+            PlacedCopy { place, fields, to }
         };
-        let inbox = destinations.inbox.iter().map(|to| copy(Folder::inbox(&to.mailbox), to));
-        let junk = destinations.junk.iter().map(|to| copy(Folder::junk(&to.mailbox), to));
-        let copies = inbox.chain(junk).collect();
+        let inbox = std::mem::take(&mut destinations.inbox).into_iter();
+        let junk = std::mem::take(&mut destinations.junk).into_iter();
+        let inbox = inbox.map(|to| copy(Folder::inbox(&to.mailbox), to));
+        let copies: Vec<PlacedCopy> = inbox.chain(junk.map(|to| copy(Folder::junk(&to.mailbox), to))).collect();
         let entry = |reverse_path, recipients| NewEntry {
             id: QueueId(random::bytes()),
             trace: arrival.trace,
@@ -92,7 +94,9 @@ impl Inner {
         let queued_fields = forward::fields(&forwards);
         remote.extend(forwards.into_iter().map(|forward| forward.recipient));
         let queued = (!remote.is_empty()).then(|| NewEntry { held: reason, ..entry(sender, remote) });
-        let held = (!handings.is_empty()).then(|| entry(arrival.envelope.reverse_path.clone(), Vec::new()));
+        // What is for one mailbox only is kept or not.
+        let is_divisible = !handings.is_empty() || copies.len() + usize::from(queued.is_some()) > 1;
+        let held = is_divisible.then(|| entry(arrival.envelope.reverse_path.clone(), Vec::new()));
         Work {
             hand_over,
             trace: arrival.trace,

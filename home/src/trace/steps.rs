@@ -63,10 +63,10 @@ fn at_mailboxes(f: &Facts<'_>) -> Option<String> {
     Some(match f.0.what.as_str() {
         "delivered" => f.at_mailbox("delivered it for"),
         "not taken by the server of the mailbox" => f.at_mailbox("could not deliver it for"),
-        "the server of the mailbox gave no answer to the final dot: the next try may deliver twice" => {
+        "the server of the mailbox did not say what became of it: the next try may deliver twice" => {
             f.at_mailbox("delivered it, perhaps, for")
         }
-        "tried again, may deliver twice: no answer came to the last final dot" => {
+        "tried again, may deliver twice: nobody knows what became of the last try" => {
             "nobody can tell whether it was delivered: it is tried again and may come twice".to_owned()
         }
         "refused by the server of the mailbox" => {
@@ -74,6 +74,9 @@ fn at_mailboxes(f: &Facts<'_>) -> Option<String> {
         }
         "the server of the mailbox refuses what was promised: it lies in a Maildir here" => {
             format!("put it into {}, for the server of its mailbox refuses it: {}", f.get("path"), f.reply())
+        }
+        "a copy can't be written; it waits while the others are delivered" => {
+            format!("could not write the copy of {}, which waits in the queue: {}", f.get("recipient"), f.get("error"))
         }
         "delivered the remaining copies" => "delivered its remaining copies".to_owned(),
         "remaining copies still can't be delivered" => {
@@ -97,8 +100,8 @@ fn leaving(f: &Facts<'_>) -> Option<String> {
         "queued, finishing what a crash cut short" => {
             "put it into the queue, finishing what a crash cut short".to_owned()
         }
-        "waits for the server of its mailboxes" => {
-            format!("keeps it until the server of its mailboxes takes it{}", f.in_brackets("queue", "queue id "))
+        "waits for its mailboxes" => {
+            format!("keeps it until its mailboxes take it{}", f.in_brackets("queue", "queue id "))
         }
         "sent" => f.tried("handed it for", "took it"),
         "deferred" => f.tried("could not yet hand it over for", "not yet"),

@@ -241,3 +241,60 @@ async fn a_repeat_after_a_stop_before_the_answers_is_delivered() {
     assert_eq!(story.lmtp.count(ALICE), 1);
     assert_eq!(story.house.router.inner.promises.ledger().open_intents().expect("read"), []);
 }
+
+/// A file where Bob's Maildir should be.
+fn instead_of_bobs(story: &Story) -> std::path::PathBuf {
+    let folder = story.house.state.path().join("mail/example.org/bob");
+    std::fs::create_dir_all(folder.parent().expect("a parent")).expect("made");
+    std::fs::write(&folder, "in the way").expect("written");
+    folder
+}
+
+#[tokio::test]
+async fn one_broken_maildir_costs_the_others_nothing_and_gets_its_copy_once_it_is_mended() {
+    for origin in [world(1, false), world(1, true), account(1, false)] {
+        let story = story(Mood::Good).restarted(Keepers::default());
+        let folder = instead_of_bobs(&story);
+        assert_eq!(story.send(origin, &[ALICE, BOB]).await, 250);
+        assert_eq!(story.house.mail("example.org/alice").len(), 1);
+        assert_eq!((story.house.queue.waiting(), story.house.queue.waiting_local()), (1, 1));
+        std::fs::remove_file(folder).expect("mended");
+        assert_eq!(story.drain(Keepers::default()).await, [Errand::Reclaimed]);
+        assert_eq!(story.house.mail("example.org/bob").len(), 1);
+        assert_eq!(story.house.mail("example.org/alice").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_a_maildir_never_takes_is_the_postmasters_in_the_end_and_nobody_is_bounced() {
+    let mut story = story(Mood::Good).restarted(Keepers::default());
+    story.pace = Duration::from_hours(6);
+    instead_of_bobs(&story);
+    assert_eq!(story.send(world(1, false), &[ALICE, BOB]).await, 250);
+    let errands = story.drain(Keepers::default()).await;
+    assert_eq!(errands.last(), Some(&Errand::Stranded));
+    assert!(errands.iter().all(|errand| *errand != Errand::Report), "{errands:?}");
+    assert_eq!(story.house.mail("example.org/alice").len(), 2, "Alice is the postmaster, too");
+}
+
+#[tokio::test]
+async fn a_broken_maildir_and_a_server_in_trouble_are_both_waited_for() {
+    let story = story(Mood::Closed);
+    let folder = instead_of_bobs(&story);
+    let keepers = || {
+        let alone = story.lmtp.server();
+        Keepers::domain_at("example.net", alone)
+    };
+    let carol = "carol@example.net";
+    let mut settings = (*story.house.accounts.settings()).clone();
+    settings.domains.push(gatepost_protocol::mail::address::Domain::parse("example.net").expect("valid"));
+    story.house.accounts.refresh(Some(settings)).expect("taken");
+    story.house.accounts.add_account(carol, None).expect("made");
+    story.house.router.inner.servers.reload(keepers());
+    assert_eq!(story.send(world(1, false), &[carol, BOB]).await, 250);
+    assert_eq!(story.house.queue.waiting_local(), 1, "one entry for both");
+    std::fs::remove_file(folder).expect("mended");
+    story.lmtp.set(Mood::Good);
+    story.drain(keepers()).await;
+    assert_eq!((story.lmtp.count(carol), story.house.mail("example.org/bob").len()), (1, 1));
+}

@@ -52,7 +52,9 @@ fn work(promises: &Promises, mailboxes: &[&str], queue: Option<u8>) -> Work {
     let copy = |mailbox: &&str| {
         let fields = format!("Delivered-To: {mailbox}\r\n").into_bytes();
         let octets = message.octets() + fields.len() as u64;
-        (promises.maildirs().place(Folder::inbox(mailbox), octets), fields)
+        let place = promises.maildirs().place(Folder::inbox(mailbox), octets);
+        let recipient = gatepost_protocol::mail::address::Address::parse(mailbox).expect("valid");
+        PlacedCopy { place, fields, to: LocalCopy { mailbox: (*mailbox).to_owned(), recipient } }
     };
     Work {
         hand_over: hand_over(),
@@ -61,7 +63,8 @@ fn work(promises: &Promises, mailboxes: &[&str], queue: Option<u8>) -> Work {
         queued: queue.map(|n| queued::new_entry(n, &["carol@example.com"])),
         queued_fields: Vec::new(),
         handings: Vec::new(),
-        held: None,
+        held: (mailboxes.len() + usize::from(queue.is_some()) > 1)
+            .then(|| queued::new_entry(queue.unwrap_or_default() + 100, &[])),
         refusal: Refusal::Tell,
         message: message.clone(),
     }
@@ -81,7 +84,7 @@ fn stop_after(state: &Path, last: Step, mailboxes: &[&str], queue: Option<u8>) {
     if last < Step::Write {
         return;
     }
-    let Written { drafts, prepared } = promises.write(&mut work).expect("written");
+    let Written { drafts, prepared, .. } = promises.write(&mut work).expect("written");
     drafts.into_iter().for_each(Draft::release);
     let renames = match last {
         Step::Write => 0,
@@ -168,21 +171,97 @@ fn a_copy_that_was_read_before_the_start_is_not_delivered_again() {
     assert_eq!(count(state.path(), MAILBOXES[0], "new"), 0);
 }
 
-#[test]
-fn what_can_not_be_written_leaves_nothing_and_is_taken_later() {
-    let state = tempfile::tempdir().expect("a folder");
-    let promises = open(state.path());
-    let folder = state.path().join("mail").join(Folder::inbox(MAILBOXES[1]).as_str());
+/// A file where a mailbox should be.
+fn instead_of(state: &Path, mailbox: &str) -> std::path::PathBuf {
+    let folder = state.join("mail").join(Folder::inbox(mailbox).as_str());
     std::fs::create_dir_all(folder.parent().expect("a parent")).expect("made");
     std::fs::write(&folder, "in the way").expect("written");
-    promises.keep(work(&promises, &MAILBOXES, Some(1))).expect_err("a file is in the way");
-    assert_eq!(count(state.path(), MAILBOXES[0], "new"), 0);
-    assert_eq!(count(state.path(), MAILBOXES[0], "tmp"), 0);
-    assert_eq!(promises.queue.waiting(), 0);
-    std::fs::remove_file(&folder).expect("removed");
-    assert_eq!(promises.keep(work(&promises, &MAILBOXES, Some(2))).ok(), Some(Kept::Now));
-    assert_eq!(MAILBOXES.map(|mailbox| count(state.path(), mailbox, "new")), [1, 1]);
-    assert_eq!(promises.queue.waiting(), 1);
+    folder
+}
+
+#[test]
+fn what_can_not_be_written_anywhere_leaves_nothing_and_is_taken_later() {
+    for mailboxes in [&MAILBOXES[..], &MAILBOXES[..1]] {
+        let state = tempfile::tempdir().expect("a folder");
+        let promises = open(state.path());
+        let in_the_way = MAILBOXES.map(|mailbox| instead_of(state.path(), mailbox));
+        promises.keep(work(&promises, mailboxes, None)).expect_err("files are in the way");
+        assert_eq!(promises.queue.waiting(), 0);
+        // Nor does it keep the home from starting.
+        let promises = open(state.path());
+        promises.settle_all().expect("settled");
+        in_the_way.iter().for_each(|folder| std::fs::remove_file(folder).expect("removed"));
+        assert_eq!(promises.keep(work(&promises, mailboxes, None)).ok(), Some(Kept::Now(Vec::new())));
+        assert!(mailboxes.iter().all(|mailbox| count(state.path(), mailbox, "new") == 1));
+    }
+}
+
+#[test]
+fn a_copy_that_can_not_be_written_is_held_while_the_others_are_delivered() {
+    for (mailboxes, queue) in [(&MAILBOXES[..], Some(1)), (&MAILBOXES[..], None), (&MAILBOXES[1..], Some(1))] {
+        let state = tempfile::tempdir().expect("a folder");
+        let promises = open(state.path());
+        instead_of(state.path(), MAILBOXES[1]);
+        let kept = promises.keep(work(&promises, mailboxes, queue)).ok();
+        assert_eq!(kept, Some(Kept::Now(vec![MAILBOXES[1].to_owned()])));
+        drop(promises);
+        let promises = open(state.path());
+        promises.settle_all().expect("settled");
+        let again = promises.keep(work(&promises, mailboxes, queue.map(|n| n + 1)));
+        assert!(matches!(again, Ok(Kept::Before(_))), "{again:?}");
+        assert_eq!(count(state.path(), MAILBOXES[0], "new"), mailboxes.len() - 1);
+        assert_eq!(promises.queue.waiting(), 1 + usize::from(queue.is_some()));
+        assert_eq!(promises.queue.waiting_local(), 1);
+    }
+}
+
+#[test]
+fn what_can_not_be_held_either_is_not_taken() {
+    let state = tempfile::tempdir().expect("a folder");
+    let promises = open(state.path());
+    instead_of(state.path(), MAILBOXES[1]);
+    let in_the_way = state.path().join("queue").join(format!("{}.eml", QueueId([100; 16])));
+    std::fs::create_dir(&in_the_way).expect("made");
+    promises.keep(work(&promises, &MAILBOXES, None)).expect_err("the queue can't hold it");
+    for part in ["new", "tmp"] {
+        assert_eq!(count(state.path(), MAILBOXES[0], part), 0, "nothing was promised, nothing is left in {part}");
+    }
+    std::fs::remove_dir(in_the_way).expect("removed");
+    let again = promises.keep(work(&promises, &MAILBOXES, None)).ok();
+    assert_eq!(again, Some(Kept::Now(vec![MAILBOXES[1].to_owned()])));
+    assert_eq!((count(state.path(), MAILBOXES[0], "new"), promises.queue.waiting()), (1, 1));
+}
+
+#[test]
+fn every_copy_is_there_or_held_once_whatever_step_was_the_last_while_one_can_not_be_written() {
+    // Written; planned without it; held; the other seen.
+    for last in 0..4 {
+        let state = tempfile::tempdir().expect("a folder");
+        let promises = open(state.path());
+        instead_of(state.path(), MAILBOXES[1]);
+        let mut work = work(&promises, &MAILBOXES, None);
+        let mut plan = work.plan();
+        let begun = promises.ledger.begin(work.hand_over, work.trace, &plan, 0).wait().expect("noted");
+        let Begun::New(id) = begun else { panic!("known before it came") };
+        let Written { drafts, unwritten, .. } = promises.write(&mut work).expect("one is written");
+        if last >= 1 {
+            promises.plan_without(&unwritten, id, &mut plan, &work).expect("noted");
+        }
+        drafts.into_iter().for_each(Draft::release);
+        if last >= 2 {
+            let known = Known { id, trace: work.trace, plan: Some(plan.clone()) };
+            assert!(matches!(promises.hand_over(&known, &plan, work, unwritten), Ok(None)));
+        }
+        if last >= 3 {
+            promises.maildirs.deliver(&plan.places[0]).expect("renamed");
+        }
+        drop(promises);
+        let promises = open(state.path());
+        promises.settle_all().expect("settled");
+        promises.keep(self::work(&promises, &MAILBOXES, None)).expect("kept");
+        assert_eq!(count(state.path(), MAILBOXES[0], "new"), 1, "step {last}");
+        assert_eq!(promises.queue.waiting(), 1, "step {last}");
+    }
 }
 
 #[test]
@@ -195,7 +274,7 @@ fn copies_that_can_not_be_delivered_follow_the_others_under_the_same_250() {
         }
         let new = state.path().join("mail").join(Folder::inbox(MAILBOXES[broken]).as_str()).join("new");
         std::fs::remove_dir(&new).expect("removed");
-        assert_eq!(promises.keep(work(&promises, &MAILBOXES, Some(1))).ok(), Some(Kept::Now));
+        assert_eq!(promises.keep(work(&promises, &MAILBOXES, Some(1))).ok(), Some(Kept::Now(Vec::new())));
         assert_eq!(count(state.path(), MAILBOXES[whole], "new"), 1);
         assert_eq!(promises.queue.waiting(), 1);
         // Neither does the home forget it when it stops first.
@@ -224,7 +303,7 @@ fn what_can_not_be_queued_follows_the_mailboxes_under_the_same_250() {
         let state = tempfile::tempdir().expect("a folder");
         let promises = open(state.path());
         let folder = in_the_way(state.path());
-        assert_eq!(promises.keep(work(&promises, &MAILBOXES, Some(1))).ok(), Some(Kept::Now));
+        assert_eq!(promises.keep(work(&promises, &MAILBOXES, Some(1))).ok(), Some(Kept::Now(Vec::new())));
         assert_eq!(MAILBOXES.map(|mailbox| count(state.path(), mailbox, "new")), [1, 1]);
         assert_eq!(promises.queue.waiting(), 0);
         std::fs::remove_dir(folder).expect("removed");
@@ -244,7 +323,7 @@ fn what_only_goes_to_the_queue_and_can_not_leaves_nothing() {
     std::fs::remove_dir(&folder).expect("removed");
     promises.finish_unfinished();
     assert_eq!(promises.queue.waiting(), 0);
-    assert_eq!(promises.keep(work(&promises, &[], Some(2))).ok(), Some(Kept::Now));
+    assert_eq!(promises.keep(work(&promises, &[], Some(2))).ok(), Some(Kept::Now(Vec::new())));
     assert_eq!(promises.queue.waiting(), 1);
 }
 
@@ -254,7 +333,7 @@ fn nothing_is_seen_before_the_names_of_the_rest_are_durable() {
     let promises = open(state.path());
     let mut work = work(&promises, &MAILBOXES, Some(1));
     let plan = work.plan();
-    let Written { drafts, prepared } = promises.write(&mut work).expect("written");
+    let Written { drafts, prepared, .. } = promises.write(&mut work).expect("written");
     let away = state.path().join("away");
     gatepost_runtime::durable::rename(&state.path().join("queue"), &away).expect("moved");
     promises.release(&plan, drafts).expect_err("the queue's folder can't be synced");
@@ -291,4 +370,29 @@ fn the_plan_names_exactly_what_is_kept() {
     assert_eq!(plan.queue, Some(QueueId([1; 16])));
     drop(promises);
     assert_eq!(open(state.path()).ledger.open_intents().expect("read"), [], "settled by then");
+}
+
+#[test]
+fn what_a_server_did_not_take_waits_even_if_a_stop_came_before_it_was_wholly_held() {
+    for is_repeated in [false, true] {
+        let state = tempfile::tempdir().expect("a folder");
+        let promises = open(state.path());
+        let entry = queued::new_entry(100, &MAILBOXES[..1]);
+        let id = entry.id;
+        let plan = Plan { handed: Some(HandedOver::Open(id)), ..Plan::default() };
+        promises.ledger.begin(hand_over(), TraceId::from_random([1; 10]), &plan, 0).wait().expect("noted");
+        let answer = Answer::certain(Outcome::Deferred(Reply::local_error()));
+        let prepared = promises.queue.prepare_local(entry, &[answer], &queued::message()).expect("written");
+        // A stop leaves the files where they are.
+        std::mem::forget(prepared);
+        drop(promises);
+        let promises = open(state.path());
+        assert_eq!(promises.settle_all().expect("settled"), (1, 0));
+        if is_repeated {
+            let again = promises.keep(work(&promises, &MAILBOXES[..1], None));
+            assert!(matches!(again, Ok(Kept::Before(_))), "{again:?}");
+        }
+        assert_eq!((promises.queue.waiting(), promises.queue.waiting_local()), (1, 1));
+        assert_eq!(count(state.path(), MAILBOXES[0], "new"), 0);
+    }
 }
