@@ -51,7 +51,7 @@ async fn begin(context: &Context, id: QueueId, server: Option<Server>) -> Option
                     keepers.of(&mailbox) == server.as_ref()
                 };
                 let recipients: Vec<usize> =
-                    schedule::ready_or(entry, now, &is_hurried).into_iter().filter(is_kept_there).take(RECIPIENTS_MAX).collect();
+                    schedule::ready_or(entry, now, is_hurried).into_iter().filter(is_kept_there).take(RECIPIENTS_MAX).collect();
                 if recipients.is_empty() {
                     return None;
                 }
