@@ -190,7 +190,9 @@ fn what_can_not_be_written_anywhere_leaves_nothing_and_is_taken_later() {
         // Nor does it keep the home from starting.
         let promises = open(state.path());
         promises.settle_all().expect("settled");
-        in_the_way.iter().for_each(|folder| std::fs::remove_file(folder).expect("removed"));
+        for folder in &in_the_way {
+            std::fs::remove_file(folder).expect("removed");
+        }
         assert_eq!(promises.keep(work(&promises, mailboxes, None)).ok(), Some(Kept::Now(Vec::new())));
         assert!(mailboxes.iter().all(|mailbox| count(state.path(), mailbox, "new") == 1));
     }
