@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use gatepost_runtime::attempt::trust;
 use gatepost_runtime::clock::Clock;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
@@ -59,7 +59,7 @@ pub struct Seen {
 pub async fn run(plan: &Plan) -> Result<Seen> {
     let clock = Clock::real();
     let next = Arc::new(AtomicUsize::new(0));
-    let tls = TlsConnector::from(Arc::new(client_config()?));
+    let tls = TlsConnector::from(trust::anybody());
     // Nobody starts before everybody has a message ready: making a large one takes longer than sending it.
     let ready = Arc::new(Barrier::new(plan.sessions + 1));
     let mut clients = JoinSet::new();
@@ -121,7 +121,7 @@ pub struct Idle(Vec<Client>);
 
 /// Opens so many, one after another.
 pub async fn idle(plan: &Plan, count: usize) -> Result<Idle> {
-    let tls = TlsConnector::from(Arc::new(client_config()?));
+    let tls = TlsConnector::from(trust::anybody());
     let mut clients = Vec::new();
     for _ in 0..count {
         clients.push(Client::connect(plan, &tls).await?);
@@ -233,54 +233,4 @@ async fn replies<S: tokio::io::AsyncRead + Unpin>(stream: &mut S, buffer: &mut V
         }
     }
     Ok(())
-}
-
-fn client_config() -> Result<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(config)
-}
-
-/// Opportunistic TLS, as between mail hosts: any certificate will do.
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -49,6 +49,8 @@ pub struct HomeFacts {
     pub submissions: SocketAddr,
     /// The process.
     pub pid: u32,
+    /// What started it, and starts it again.
+    pub command: Vec<String>,
 }
 
 /// One of `accounts` of `pair.json`.
