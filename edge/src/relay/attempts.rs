@@ -227,7 +227,7 @@ impl Attempts {
 
     /// Forgets what no home has asked for in [`KEPT_MAX`]; gives how many.
     pub fn sweep(&self) -> usize {
-        let now = self.0.clock.unix_s();
+        let now = self.0.clock.steady_s();
         let kept = i64::try_from(KEPT_MAX.as_secs()).unwrap_or(i64::MAX);
         let homes: Vec<String> = self.homes().keys().cloned().collect();
         let mut forgotten = 0;
@@ -256,7 +256,7 @@ impl Attempts {
         if known.attempts.len() >= ATTEMPTS_MAX || known.outcomes_octets >= self.0.outcomes_octets_max {
             return Err(AttemptError::TooMany);
         }
-        known.set(attempt, Some(Remembered { runs: true, entry: None, unix_s: self.0.clock.unix_s() }));
+        known.set(attempt, Some(Remembered { runs: true, entry: None, unix_s: self.0.clock.steady_s() }));
         drop(known);
         Ok(Running { attempts: self.clone(), home: of_home, attempt, settled: false })
     }
@@ -288,7 +288,7 @@ impl OfHome {
 impl Running {
     /// The final dot may go out when this has resolved well.
     pub async fn dot(&mut self) -> Result<(), AttemptError> {
-        let now = self.attempts.0.clock.unix_s();
+        let now = self.attempts.0.clock.steady_s();
         let appended = self.home.note(self.attempt, true, now, Entry::DotSent);
         let result = appended.durable().await.map_err(AttemptError::Disk);
         if result.is_err() {
@@ -308,7 +308,7 @@ impl Running {
         }
         self.settled = true;
         let entry = Entry::EndedWith(done.clone(), facts.clone());
-        Some(self.home.note(self.attempt, false, self.attempts.0.clock.unix_s(), entry))
+        Some(self.home.note(self.attempt, false, self.attempts.0.clock.steady_s(), entry))
     }
 }
 
@@ -471,6 +471,17 @@ mod tests {
         std::fs::create_dir(&folder).expect("made");
         end(&attempts).await;
         assert_eq!(open(state.path()).state(HOME, ID), ended());
+    }
+
+    #[tokio::test]
+    async fn a_date_that_jumps_makes_no_home_send_twice() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let clock = Clock::still(Duration::from_hours(24 * 365 * 50)).anchored(1_000_000);
+        let attempts = Attempts::open(state.path(), [HOME], clock.clone()).expect("opened");
+        end(&attempts).await;
+        clock.jump(Duration::from_hours(24 * 365 * 70));
+        assert_eq!(attempts.sweep(), 0);
+        assert_eq!(attempts.state(HOME, ID), ended());
     }
 
     #[tokio::test]

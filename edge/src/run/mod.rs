@@ -21,6 +21,7 @@ use gatepost_runtime::event::Events;
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::program::{Signals, Told};
 use gatepost_runtime::shutdown::Shutdown;
+use gatepost_runtime::steady;
 use gatepost_runtime::tunnel::TunnelError;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -89,6 +90,7 @@ impl Edge {
     pub fn start(config: Config, events: Option<Events>, clock: &Clock) -> anyhow::Result<Self> {
         durable::create_directory(&config.state)?;
         let lock = durable::StateLock::take(&config.state)?;
+        let clock = &steady::resume(&config.state, clock);
         let identity = Arc::new(identity(&config.state)?);
         let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str())?;
         let parts = Arc::new(Parts::open(&config, clock)?);
@@ -133,6 +135,7 @@ impl Edge {
         sender.own_door(open.smtp);
 
         parts.watch(draining.clone());
+        tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), draining.clone()));
         let status = Arc::new(Status {
             hostname: config.hostname.clone(),
             key: identity.key(),

@@ -17,7 +17,7 @@ pub async fn recipient(desk: &Desk, transaction: &mut Transaction, recipient: Rc
         home: transaction.home(),
         size: transaction.size(),
         from_nobody: *transaction.sender() == ReversePath::Null,
-        today: Day::of(desk.clock.unix_s()),
+        today: Day::of(desk.clock.latest_s()),
     };
     let taken = judge_inbound(&desk.homes, path, asked)?;
     transaction.add(desk, taken.home, Recipient { address: taken.address, notify, orcpt }).await

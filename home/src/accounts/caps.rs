@@ -1,6 +1,6 @@
 //! How much an account may send: recipients elsewhere, in an hour and in a day. Whoever has stolen a
 //! password, or the edge it is typed at, can't do worse than this. Counted in slots of five minutes, kept
-//! in the database, so that a restart forgives nothing.
+//! in the database, so that a restart forgives nothing, by the steady time, so that no wrong date does, or forbids.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -54,7 +54,7 @@ impl OverCap {
 struct Usage(VecDeque<(i64, u32)>);
 
 impl Usage {
-    /// Recipients since `window` seconds before `now`. What lies ahead (a clock was set back) counts.
+    /// Recipients since `window` seconds before `now`. What lies ahead (a database of before the steady time) counts.
     fn within(&self, now: i64, window: i64) -> u64 {
         self.recent(now, window).map(|(_, count)| u64::from(*count)).sum()
     }
@@ -134,7 +134,7 @@ pub struct Reserved {
 impl Caps {
     /// Reads what was sent in the last day. Blocking.
     pub fn open(database: Database, clock: Clock) -> Result<Self, DatabaseError> {
-        let since = clock.unix_s() - DAY_S - SLOT_S;
+        let since = clock.steady_s() - DAY_S - SLOT_S;
         let rows = database.read(|connection| {
             let mut statement = connection
                 .prepare_cached("SELECT login, slot, recipients FROM sent WHERE slot > ?1 ORDER BY login, slot")?;
@@ -151,12 +151,13 @@ impl Caps {
 
     /// Room for so many recipients elsewhere, if the account may still write to them.
     pub fn reserve(&self, login: &str, recipients: usize, cap: Cap) -> Result<Reserved, OverCap> {
-        let now = self.0.clock.unix_s();
+        let now = self.0.clock.steady_s();
         let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
         let mut usage = self.usage();
         let one = usage.entry(login.to_owned()).or_default();
         for (window, name, limit) in [(HOUR_S, "an hour", cap.hourly), (DAY_S, "a day", cap.daily)] {
-            if let Some(again_unix_s) = one.room(now, window, u64::from(recipients), limit) {
+            if let Some(again_s) = one.room(now, window, u64::from(recipients), limit) {
+                let again_unix_s = again_s.map(|at| at.saturating_add(self.0.clock.date_ahead_ms() / 1000));
                 let over = OverCap { login: login.to_owned(), window: name, limit, again_unix_s };
                 drop(usage);
                 self.0.hits.send_replace(Some(over.clone()));
@@ -169,7 +170,7 @@ impl Caps {
 
     /// Recipients elsewhere in the last hour and in the last day.
     pub fn used(&self, login: &str) -> (u64, u64) {
-        let now = self.0.clock.unix_s();
+        let now = self.0.clock.steady_s();
         let usage = self.usage();
         let used = |window| usage.get(login).map_or(0, |one| one.within(now, window));
         (used(HOUR_S), used(DAY_S))
@@ -283,6 +284,23 @@ mod tests {
         let back = Clock::still(Duration::from_secs(NOON - 86_400 * 3));
         let back = Caps::open(Database::open(state.path()).expect("opened"), back).expect("read");
         assert_eq!(back.used("alice"), (7, 7));
+    }
+
+    #[test]
+    fn a_date_that_jumps_forgives_nothing_and_blocks_nobody() {
+        let (state, clock, _) = caps();
+        let noon_ms = i64::try_from(NOON).expect("small") * 1000;
+        let clock = clock.anchored(noon_ms);
+        let caps = Caps::open(Database::open(state.path()).expect("opened"), clock.clone()).expect("read");
+        send(&caps, 10).expect("up to the limit");
+        let year = Duration::from_hours(365 * 24);
+        for wrong in [Duration::from_secs(NOON) + 30 * year, Duration::ZERO] {
+            clock.jump(wrong);
+            let again = send(&caps, 1).expect_err("forgives nothing").again_unix_s.expect("some time");
+            assert!((0..=3600 + SLOT_S).contains(&(again - clock.unix_s())), "told by the date they see");
+        }
+        clock.turn(Duration::from_mins(65));
+        send(&caps, 10).expect("an hour has passed");
     }
 
     #[test]

@@ -102,9 +102,9 @@ impl Accounts {
         let fake_secret = fake_secret(&database)?;
         let caps = Caps::open(database.clone(), clock.clone())?;
         let book = Arc::new(database.read(|connection| Book::read(connection, &settings))?);
-        let return_paths = Keys::open(&database, clock.unix_s())?;
+        let return_paths = Keys::open(&database, clock.steady_s())?;
         let version = next_version(&database, &clock)?;
-        let verifier = return_paths.verifier(clock.unix_s());
+        let verifier = return_paths.verifier(clock.steady_s());
         let directory =
             WireDirectory2::from(&snapshot::directory(&book, &settings, version, verifier, &HashSet::new()));
         Ok(Self {
@@ -201,7 +201,7 @@ impl Accounts {
         let settings = settings.map_or_else(|| self.settings(), Arc::new);
         let book = Arc::new(inner.database.read(|connection| Book::read(connection, &settings))?);
         let held = inner.directory.borrow().version();
-        let verifier = inner.return_paths.verifier(inner.clock.unix_s());
+        let verifier = inner.return_paths.verifier(inner.clock.steady_s());
         let full = self.full();
         let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held, verifier, &full));
         let changed = seen != **inner.directory.borrow();

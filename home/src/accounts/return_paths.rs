@@ -88,11 +88,12 @@ impl Accounts {
 
     /// The return path at `domain` for mail of this sender that is forwarded. Durable when this returns. Blocking.
     pub fn rewrite(&self, sender: &Address, domain: &Domain) -> Result<Address, DatabaseError> {
-        let now = self.inner.clock.unix_s();
+        let now = self.inner.clock.steady_s();
         let Some(keys) = self.inner.return_paths.all().into_iter().next() else {
             return Ok(sender.clone());
         };
-        let written = |origin| ReturnPath::new(origin, Day::of(now), &keys.edge, &keys.home).local_part();
+        let written =
+            |origin| ReturnPath::new(origin, Day::of(self.inner.clock.latest_s()), &keys.edge, &keys.home).local_part();
         let local = match written(Origin::of(sender)) {
             Some(local) => Some(local),
             None => written(Origin::Kept { id: self.keep_sender(&keys.home, sender, now)? }),
@@ -103,10 +104,11 @@ impl Accounts {
 
     /// The sender this return path was made from; `None` if it is forged, expired, or not one of ours. Blocking.
     pub fn reverse(&self, address: &Address) -> Result<Option<Address>, DatabaseError> {
-        let now = self.inner.clock.unix_s();
+        let now = self.inner.clock.steady_s();
         let Some(path) = ReturnPath::parse(address.local()) else { return Ok(None) };
         let generations = live(self.inner.return_paths.all(), now);
-        let good = |good, keys: &Generation| good | path.is_good(&keys.edge, &keys.home, Day::of(now));
+        let good =
+            |good, keys: &Generation| good | path.is_good(&keys.edge, &keys.home, Day::of(self.inner.clock.latest_s()));
         if !generations.iter().fold(false, good) {
             return Ok(None);
         }
@@ -123,7 +125,7 @@ impl Accounts {
 
     /// New keys from now on; what was made with the old ones stays good until it expires. Blocking.
     pub fn rotate_return_path_keys(&self) -> Result<(), AdministrationError> {
-        let now = self.inner.clock.unix_s();
+        let now = self.inner.clock.steady_s();
         let mut generations = live(self.inner.return_paths.all(), now);
         if generations.len() >= KEYS_MAX {
             return Err(AdministrationError::KeysChangedOften);

@@ -343,6 +343,24 @@ fn an_import_is_made_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_return_path_made_before_the_date_was_known_comes_back_after_it_is() {
+    let state = tempfile::tempdir().expect("a folder");
+    let today = Duration::from_hours(500_000);
+    let database = Database::open(state.path()).expect("opened");
+    // Woken in 1970, a day after it was switched off.
+    let clock = Clock::still(Duration::ZERO).anchored(i64::try_from(today.as_millis()).expect("small"));
+    let accounts = Accounts::open(database, settings(), clock.clone()).expect("read");
+    let domain = Domain::parse("example.org").expect("valid");
+    for sender in ["bob@world.example", "\"odd one\"@world.example"] {
+        let path = accounts.rewrite(&address(sender), &domain).expect("kept");
+        clock.jump(today + Duration::from_hours(24));
+        assert_eq!(accounts.reverse(&path).expect("read"), Some(address(sender)), "{path}");
+        clock.jump(Duration::ZERO);
+        assert_eq!(accounts.reverse(&path).expect("read"), Some(address(sender)), "{path}");
+    }
+}
+
+#[test]
 fn return_paths_come_back_until_they_expire_whatever_their_length() {
     let state = tempfile::tempdir().expect("a folder");
     let database = Database::open(state.path()).expect("opened");

@@ -25,7 +25,7 @@ use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::config::ConfigError;
 use gatepost_runtime::control::{self, ControlError};
-use gatepost_runtime::{listen, log, program};
+use gatepost_runtime::{listen, log, program, steady};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -205,7 +205,7 @@ impl Context<'_> {
         match control::ask(&config.state, &wire) {
             Ok(answer) => Ok(answer),
             Err(ControlError::NotRunning(_)) => {
-                let store = Store::open(&config, &Clock::real())?;
+                let store = Store::open(&config, &steady::resume(&config.state, &Clock::real()))?;
                 store.administer(request).map_err(|error| anyhow::Error::msg(error).into())
             }
             Err(error) => Err(anyhow::Error::from(error).into()),

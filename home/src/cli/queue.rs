@@ -11,6 +11,7 @@ use comfy_table::{ContentArrangement, Table};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::control::{self, ControlError};
 use gatepost_runtime::durable::StateLock;
+use gatepost_runtime::steady;
 use serde_json::{Value, json};
 
 use crate::database::Database;
@@ -151,7 +152,8 @@ pub(super) fn perform(command: Command, state: &Path, settings: Settings) -> any
         Err(ControlError::NotRunning(_)) => {
             let _lock = StateLock::take(state)?;
             let database = Database::open(state)?;
-            let (queue, set_aside) = Queue::open(state, database, settings, Routes::default(), Clock::real())?;
+            let clock = steady::resume(state, &Clock::real());
+            let (queue, set_aside) = Queue::open(state, database, settings, Routes::default(), clock)?;
             for file in set_aside {
                 eprintln!("set aside in queue/damaged: {}: {}", file.name, file.why);
             }

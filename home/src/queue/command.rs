@@ -266,11 +266,11 @@ fn gone(id: QueueId) -> String {
 }
 
 fn list(entries: &Entries, which: &Which, skip: usize, limit: usize) -> Result<Value, String> {
-    let ids = chosen(entries, which)?;
+    let (ids, ahead_ms) = (chosen(entries, which)?, entries.date_ahead_ms());
     let mut messages = Vec::new();
     for id in ids.iter().skip(skip).take(limit) {
         if let Some(entry) = read(entries, *id)? {
-            messages.push(listed(&entry));
+            messages.push(listed(&entry.dated(ahead_ms)));
         }
     }
     let mut destinations = entries.ready().all_shown(entries.now_ms());
@@ -279,7 +279,7 @@ fn list(entries: &Entries, which: &Which, skip: usize, limit: usize) -> Result<V
         .iter()
         .take(LISTED_DESTINATIONS_MAX)
         .filter(|(_, shown)| shown.paused_ms.is_some() || shown.throttled.is_some())
-        .map(|(to, shown)| destination(to, shown))
+        .map(|(to, shown)| destination(to, shown, ahead_ms))
         .collect();
     Ok(json!({
         "messages": messages,
@@ -291,7 +291,7 @@ fn list(entries: &Entries, which: &Which, skip: usize, limit: usize) -> Result<V
     }))
 }
 
-fn destination(to: &str, shown: &Shown) -> Value {
+fn destination(to: &str, shown: &Shown, ahead_ms: i64) -> Value {
     json!({
         "to": to,
         "waiting": shown.waiting,
@@ -299,13 +299,13 @@ fn destination(to: &str, shown: &Shown) -> Value {
         "left_alone_s": shown.paused_ms.map(|ms| ms.div_ceil(1000)),
         "per_minute": shown.throttled.map(|(per_minute, _)| per_minute),
         "at_once": shown.throttled.map(|(_, at_once)| at_once),
-        "last": shown.last.as_ref().map(last_words),
+        "last": shown.last.as_ref().map(|last| last_words(last, ahead_ms)),
     })
 }
 
-fn last_words(last: &Final) -> Value {
+fn last_words(last: &Final, ahead_ms: i64) -> Value {
     json!({
-        "at": record::time_text(last.at_unix_ms),
+        "at": record::time_text(last.at_unix_ms.saturating_add(ahead_ms)),
         "remote": last.remote,
         "reply": last.reply.to_string(),
         "means": explain::meaning(&last.reply, last.remote.as_deref()).map(means),
@@ -354,6 +354,8 @@ fn listed(entry: &Entry) -> Value {
 
 /// Everything that is known of an entry, with what it means.
 fn shown(entries: &Entries, entry: &Entry) -> Value {
+    let ahead_ms = entries.date_ahead_ms();
+    let entry = &entry.dated(ahead_ms);
     let mut value = record::view(entry);
     let rules = entries.rules();
     value["expires"] = record::time_text(rules.schedule.expires_unix_ms(entry)).into();
@@ -370,7 +372,7 @@ fn shown(entries: &Entries, entry: &Entry) -> Value {
         shown["means"] = meaning.map_or(Value::Null, means);
         if matches!(addressee.state, State::Waiting(_)) {
             let to = rules.routes.hop(&addressee.recipient.address).to_string();
-            shown["destination"] = of_lane.as_ref().map_or(Value::Null, |lane| destination(&to, lane));
+            shown["destination"] = of_lane.as_ref().map_or(Value::Null, |lane| destination(&to, lane, ahead_ms));
         }
     }
     value

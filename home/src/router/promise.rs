@@ -205,7 +205,7 @@ impl Promises {
     /// Keeps a message, or finds that it was kept before. One hand-over at a time: the caller sees to it.
     pub fn keep(&self, mut work: Work) -> Result<Kept, PromiseError> {
         let plan = work.plan();
-        let mut intent = self.ledger.begin(work.hand_over, work.trace, &plan, self.clock.unix_s());
+        let mut intent = self.ledger.begin(work.hand_over, work.trace, &plan, self.clock.steady_s());
         let written = self.write(&mut work);
         if written.is_ok() {
             work.handings.iter_mut().for_each(|handing| handing.offer(&work.message));
@@ -218,7 +218,7 @@ impl Promises {
             if self.settle(&known)? == Settled::Done {
                 return Ok(Kept::Before(known.trace));
             }
-            intent = self.ledger.begin(work.hand_over, work.trace, &plan, self.clock.unix_s());
+            intent = self.ledger.begin(work.hand_over, work.trace, &plan, self.clock.steady_s());
         }
         Err(PromiseError::Unsettled)
     }

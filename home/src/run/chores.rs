@@ -73,7 +73,7 @@ fn count_full(accounts: &Accounts, usage: &Usage, keepers: &Keepers, all: bool) 
 pub(super) async fn maintain(promises: Arc<Promises>, clock: Clock, mut signal: Signal) {
     let mut round = 0u32;
     loop {
-        let (promises, now) = (Arc::clone(&promises), clock.unix_s());
+        let (promises, now) = (Arc::clone(&promises), clock.steady_s());
         let chores = tokio::task::spawn_blocking(move || {
             if round == 0 {
                 let swept = promises.maildirs().sweep();

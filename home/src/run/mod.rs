@@ -23,6 +23,7 @@ use gatepost_runtime::event::Events;
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::program::{Signals, Told};
 use gatepost_runtime::shutdown::Shutdown;
+use gatepost_runtime::steady;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -95,7 +96,7 @@ impl Home {
     /// Opens state and doors; everything runs when this returns. `events` are what the program says of itself,
     /// kept for `trace`.
     pub async fn start(config: Config, events: Option<Events>, clock: Clock) -> anyhow::Result<Self> {
-        let (store, config) = open_store(config, &clock).await?;
+        let (store, config, clock) = open_store(config, &clock).await?;
         let identity = Arc::new(identity(&config.state)?);
         let incoming: Arc<Path> = config.state.join("incoming").into();
         durable::create_directory(&incoming)?;
@@ -155,6 +156,7 @@ impl Home {
         tokio::spawn(exchanges::deliver_bounces(returning, router, work_signal.clone()));
         let (accounts, promises) = (store.accounts.clone(), Arc::clone(&store.promises));
         tokio::spawn(chores::watch_quotas(accounts, promises, store.servers.clone(), work_signal.clone()));
+        tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), work_signal.clone()));
         tokio::spawn(chores::maintain(Arc::clone(&store.promises), clock.clone(), work_signal));
 
         let (state, hostname, prometheus) = (config.state.clone(), config.hostname.clone(), config.metrics);
@@ -227,17 +229,20 @@ impl Home {
 }
 
 /// Off the async threads: a long queue takes its time.
-async fn open_store(config: Config, clock: &Clock) -> anyhow::Result<(Arc<Store>, Config)> {
+async fn open_store(config: Config, clock: &Clock) -> anyhow::Result<(Arc<Store>, Config, Clock)> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
     let clock = clock.clone();
-    let opening = tokio::task::spawn_blocking(move || Store::open(&config, &clock).map(|store| (store, config)));
-    let (store, config) = opening.await??;
+    let opening = tokio::task::spawn_blocking(move || {
+        let clock = steady::resume(&config.state, &clock);
+        Store::open(&config, &clock).map(|store| (store, config, clock))
+    });
+    let (store, config, clock) = opening.await??;
     if store.accounts.lead(&config.postmaster) == Leads::Nowhere {
         warn!(postmaster = %config.postmaster, "the postmaster has no account yet; make it, or nobody reads its mail");
     }
-    Ok((Arc::new(store), config))
+    Ok((Arc::new(store), config, clock))
 }
 
 impl std::fmt::Debug for Home {

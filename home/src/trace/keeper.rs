@@ -19,6 +19,8 @@ use super::store::{self, Store};
 
 /// How long our own events gather before they are written.
 const GATHER: Duration = Duration::from_millis(500);
+/// A line that is older than this was written by a wrong date: lines wait for seconds.
+const BEHIND_MAX_MS: i64 = 3_600_000;
 /// Orders that wait for the thread: a batch of ours or of an edge each.
 const ORDERS_MAX: usize = 64;
 /// Orders of one commit.
@@ -134,9 +136,10 @@ pub async fn collect(
         }
         events.take(&mut batch);
         batch.iter().for_each(&mut seen);
+        date(&mut batch, clock.steady_ms());
         let lost = events.take_lost();
         if lost > 0 {
-            let at = i64::try_from(clock.unix().as_millis()).unwrap_or(i64::MAX);
+            let at = clock.unix_ms().max(clock.steady_ms());
             batch.push(Event::lost(at, lost));
         }
         let mut orders = Vec::new();
@@ -163,6 +166,13 @@ pub async fn collect(
 }
 
 /// Waits for room; our own events wait in their channel meanwhile, which counts what it loses.
+/// Lines of before the date was known are of now, or the next pruning would take them for old.
+fn date(batch: &mut [Event], steady_ms: i64) {
+    for event in batch.iter_mut().filter(|event| event.at_unix_ms.saturating_add(BEHIND_MAX_MS) < steady_ms) {
+        event.at_unix_ms = steady_ms;
+    }
+}
+
 async fn give(orders: &SyncSender<Order>, mut order: Order, clock: &Clock) -> bool {
     loop {
         match orders.try_send(order) {
@@ -235,7 +245,9 @@ impl Keeper {
         if group.iter().all(|order| matches!(order, Order::Flush(_))) {
             return Ok(Vec::new());
         }
-        let now_unix_ms = i64::try_from(self.clock.unix().as_millis()).unwrap_or(i64::MAX);
+        // A date that is years ahead by mistake makes nothing old, and one that is years behind nothing early.
+        let (date, steady) = (self.clock.unix_ms(), self.clock.steady_ms());
+        let (earliest, latest) = (date.min(steady), date.max(steady));
         let rules = *self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         self.commits = self.commits.wrapping_add(1);
         let prune = self.commits % PRUNE_EVERY == 1;
@@ -247,14 +259,14 @@ impl Keeper {
                 match order {
                     Order::Own(events) => store.keep(events)?,
                     Order::Told { edge, journal, events, .. } => {
-                        numbers.push(store.keep_told(edge, *journal, events, now_unix_ms)?);
+                        numbers.push(store.keep_told(edge, *journal, events, latest)?);
                     }
                     Order::Last { edge, journal, .. } => numbers.push(store.last(edge, *journal)?),
                     Order::Flush(_) => {}
                 }
             }
             if prune {
-                while store.prune(rules, now_unix_ms)? {}
+                while store.prune(rules, earliest)? {}
             }
             store.commit()
         };
@@ -289,5 +301,20 @@ impl Keeper {
             }
             Err(error) => tracing::error!(%why, %error, "trace.db is damaged and can't be moved aside"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_before_the_date_was_known_are_not_old() {
+        const NOW: i64 = 1_795_176_000_000;
+        let event = |at_unix_ms| Event { at_unix_ms, trace: None, what: "accepted".to_owned(), facts: Vec::new() };
+        let mut batch: Vec<Event> = [5, NOW - 1000, NOW, NOW + 1000].map(event).into();
+        date(&mut batch, NOW);
+        let dates: Vec<i64> = batch.iter().map(|event| event.at_unix_ms).collect();
+        assert_eq!(dates, [NOW, NOW - 1000, NOW, NOW + 1000]);
     }
 }

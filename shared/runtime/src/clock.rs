@@ -1,4 +1,6 @@
-//! The only reader of time. Given at construction; tests turn their own.
+//! The only reader of time. Given at construction; tests turn their own. Three times: [`Clock::now`] for deadlines,
+//! [`Clock::unix`] for dates that people and others see, [`Clock::steady_ms`] for the ages of what is kept: a date
+//! that is corrected makes nothing older or younger.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -6,17 +8,23 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
-/// Where time comes from. Cheap to clone.
+/// Where time comes from. Cheap to clone, and no larger than a pointer: every task holds some.
 #[derive(Clone, Debug, Default)]
-pub struct Clock {
+pub struct Clock(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
     // None is the real one. A channel, so that whoever sleeps by a still clock is woken when it is turned.
     turned: Option<Arc<watch::Sender<Turned>>>,
+    // How far the steady time is ahead of what has passed, in milliseconds.
+    anchor_ms: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Turned {
     instant: Instant,
     unix: Duration,
+    passed: Duration,
 }
 
 impl Clock {
@@ -29,15 +37,17 @@ impl Clock {
     pub fn still(unix: Duration) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
         let instant = Instant::now();
-        Self { turned: Some(Arc::new(watch::Sender::new(Turned { instant, unix }))) }
+        let turned = Turned { instant, unix, passed: Duration::ZERO };
+        Self(Some(Arc::new(Inner { turned: Some(Arc::new(watch::Sender::new(turned))), anchor_ms: None })))
     }
 
     /// Turns a still clock on; does nothing to the real one.
     pub fn turn(&self, by: Duration) {
-        if let Some(turned) = &self.turned {
+        if let Some(turned) = self.sender() {
             turned.send_modify(|turned| {
                 turned.instant += by;
                 turned.unix += by;
+                turned.passed += by;
             });
         }
     }
@@ -45,7 +55,7 @@ impl Clock {
     /// Sets what a still clock says of the date, as somebody who corrects it would: no time passes. Does nothing
     /// to the real one.
     pub fn jump(&self, unix: Duration) {
-        if let Some(turned) = &self.turned {
+        if let Some(turned) = self.sender() {
             turned.send_modify(|turned| turned.unix = unix);
         }
     }
@@ -73,9 +83,53 @@ impl Clock {
         i64::try_from(self.unix().as_secs()).unwrap_or(i64::MAX)
     }
 
+    /// Now, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> i64 {
+        milliseconds(self.unix())
+    }
+
+    /// The same clock, whose steady time is `steady_ms` now and goes on from there.
+    #[must_use]
+    pub fn anchored(&self, steady_ms: i64) -> Self {
+        let anchor_ms = Some(steady_ms.saturating_sub(milliseconds(self.passed())));
+        Self(Some(Arc::new(Inner { turned: self.sender().cloned(), anchor_ms })))
+    }
+
+    /// Now, in milliseconds, by a count that began as the date and that no correction of the date touches. It counts
+    /// while the machine sleeps. What is kept has its age from it. Without an anchor it is the date.
+    pub fn steady_ms(&self) -> i64 {
+        let anchor_ms = self.0.as_ref().and_then(|inner| inner.anchor_ms);
+        anchor_ms.map_or_else(|| self.unix_ms(), |ahead| ahead.saturating_add(milliseconds(self.passed())))
+    }
+
+    /// The same in whole seconds.
+    pub fn steady_s(&self) -> i64 {
+        self.steady_ms().div_euclid(1000)
+    }
+
+    /// How far the date is ahead of the steady time, in milliseconds: what makes a moment of that one a date.
+    pub fn date_ahead_ms(&self) -> i64 {
+        self.unix_ms().saturating_sub(self.steady_ms())
+    }
+
+    /// The date in seconds since 1970, or the steady time where the date is behind it: a machine without a clock of
+    /// its own begins in the past, and what others judge by its date should not.
+    pub fn latest_s(&self) -> i64 {
+        self.unix_s().max(self.steady_s())
+    }
+
+    /// Since some moment that stays the same, whatever is done to the date.
+    fn passed(&self) -> Duration {
+        if let Some(turned) = self.turned() {
+            return turned.passed;
+        }
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(u64::try_from(since.tv_sec).unwrap_or(0), u32::try_from(since.tv_nsec).unwrap_or(0))
+    }
+
     /// Resolves when this clock shows `until` or later.
     pub async fn sleep_until(&self, until: Instant) {
-        match &self.turned {
+        match self.sender() {
             None => tokio::time::sleep_until(until.into()).await,
             Some(turned) => {
                 // We hold a sender, so the channel never closes.
@@ -100,8 +154,16 @@ impl Clock {
     }
 
     fn turned(&self) -> Option<Turned> {
-        self.turned.as_ref().map(|turned| *turned.borrow())
+        self.sender().map(|turned| *turned.borrow())
     }
+
+    fn sender(&self) -> Option<&Arc<watch::Sender<Turned>>> {
+        self.0.as_ref()?.turned.as_ref()
+    }
+}
+
+fn milliseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A moment as RFC 5322 §3.3 writes it, in UTC: `Fri, 20 Nov 2026 12:00:00 +0000`.
@@ -132,6 +194,19 @@ mod tests {
         clock.turn(Duration::from_secs(5));
         assert_eq!(clock.now() - before, Duration::from_secs(5));
         assert_eq!(clock.unix_s(), 1005);
+    }
+
+    #[test]
+    fn the_steady_time_goes_on_whatever_the_date_does() {
+        let clock = Clock::still(Duration::from_secs(1000)).anchored(5_000_000);
+        clock.turn(Duration::from_secs(5));
+        assert_eq!((clock.steady_s(), clock.unix_s(), clock.latest_s()), (5005, 1005, 5005));
+        clock.jump(Duration::from_mins(150));
+        assert_eq!((clock.steady_s(), clock.unix_s(), clock.latest_s()), (5005, 9000, 9000));
+        assert_eq!(clock.steady_ms() + clock.date_ahead_ms(), clock.unix_ms());
+        assert_eq!(Clock::still(Duration::from_secs(7)).steady_ms(), 7000, "without an anchor it is the date");
+        let real = Clock::real().anchored(0);
+        assert!((0..60_000).contains(&real.steady_ms()), "{}", real.steady_ms());
     }
 
     #[tokio::test]

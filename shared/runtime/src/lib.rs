@@ -21,4 +21,5 @@ pub mod random;
 pub mod resolver;
 pub mod sendmail;
 pub mod shutdown;
+pub mod steady;
 pub mod tunnel;

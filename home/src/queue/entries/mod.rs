@@ -3,11 +3,11 @@
 //! an entry's turn comes. Methods that read or write are blocking.
 
 mod local;
+mod start;
 mod table;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::{Draft, DurableError};
 use tokio::sync::Notify;
 
-use self::table::{Lanes, Slot, Table};
+use self::table::{Slot, Table};
 use super::config::Settings;
 use super::entry::{Entry, Final};
 use super::given_up::Teller;
@@ -24,10 +24,9 @@ use super::next_hop::Routes;
 use super::pace::Limits;
 use super::ready::{Bounds, Lane, Ready, Shown};
 use super::schedule::{self, Schedule};
-use super::store::{Cleared, Outline, Store, StoreError};
+use super::store::{Cleared, Store, StoreError};
 use super::summary::{self, Summary};
-use super::{NewEntry, QueueId, SetAside};
-use crate::database::Database;
+use super::{NewEntry, QueueId};
 use crate::delivery::lmtp::Servers;
 use crate::message::Message;
 
@@ -82,39 +81,6 @@ impl Rules {
 }
 
 impl Entries {
-    /// Reads what is needed to choose.
-    pub fn open(
-        state: &Path,
-        database: Database,
-        settings: Settings,
-        routes: Routes,
-        clock: Clock,
-    ) -> Result<(Self, Vec<SetAside>), StoreError> {
-        let entries = Self {
-            store: Store::open(state, database)?,
-            started: clock.now(),
-            clock,
-            rules: Mutex::new(Arc::new(Rules::new(settings, routes))),
-            table: Mutex::default(),
-            ready: Mutex::default(),
-            servers: OnceLock::new(),
-            changing: (0..STRIPES).map(|_| Mutex::default()).collect(),
-            changed: Notify::new(),
-            given_up: Teller::default(),
-        };
-        let rules = entries.rules();
-        let mut unknown = Vec::new();
-        let loaded = {
-            let mut table = entries.table();
-            let loaded = entries.store.load(|outline| put_outline(&mut table, &outline, &rules, &mut unknown))?;
-            table.finished = loaded.finished;
-            table.unfinished = loaded.unfinished;
-            loaded.set_aside
-        };
-        entries.read_lanes(&unknown, &rules)?;
-        Ok((entries, loaded))
-    }
-
     /// The lanes that the recipients of an entry wait for. Until it is known who keeps mailboxes, none for those.
     fn lanes_of(&self, entry: &Entry, rules: &Rules) -> Vec<Lane> {
         let servers = self.servers.get();
@@ -202,9 +168,14 @@ impl Entries {
         &self.clock
     }
 
-    /// Now, in milliseconds since 1970.
+    /// Now, by the steady time: what every moment in an entry is of, but when it was received.
     pub fn now_unix_ms(&self) -> i64 {
-        i64::try_from(self.clock.unix().as_millis()).unwrap_or(i64::MAX)
+        self.clock.steady_ms()
+    }
+
+    /// How far the date is ahead of that: what makes dates of such moments, for people and reports.
+    pub fn date_ahead_ms(&self) -> i64 {
+        self.clock.date_ahead_ms()
     }
 
     /// Now, by a clock that is never set back: milliseconds since the queue was opened.
@@ -414,6 +385,7 @@ impl Entries {
             let last = self.entry(id).and_then(|entry| entry.last_words()).unwrap_or_default();
             summary.destinations.push((lane.to_string(), count, last));
         }
+        summary.oldest_unix_ms = summary.oldest_unix_ms.map(|at| at.saturating_add(self.date_ahead_ms()));
         summary
     }
 
@@ -553,33 +525,6 @@ impl Entries {
         // No holder of this lock can leave it half changed: a poisoned one is as good.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Files an entry by what its row says beside the text. Where a route is for single addresses, that does
-/// not tell its lanes: they are to be read.
-fn put_outline(table: &mut Table, outline: &Outline, rules: &Rules, unknown: &mut Vec<QueueId>) {
-    let domains: Vec<Domain> = outline.domains.split(' ').filter_map(|name| Domain::parse(name).ok()).collect();
-    let is_to_be_read = domains.iter().any(|domain| rules.routes.is_by_address(domain));
-    let lanes = if is_to_be_read || outline.local {
-        if !outline.local {
-            unknown.push(outline.id);
-        }
-        Lanes::None
-    } else {
-        table.lanes(domains.iter().map(|domain| rules.routes.hop_of_domain(domain).lane()))
-    };
-    let slot = Slot {
-        row: outline.row,
-        try_unix_ms: outline.try_unix_ms,
-        look_unix_ms: if outline.held { None } else { Some(rules.schedule.look_of_outline(outline)) },
-        lanes,
-        queued_unix_ms: outline.queued_unix_ms,
-        deferred: outline.deferred,
-        untried: outline.waiting.saturating_sub(outline.deferred),
-        held: outline.held,
-        local: outline.local,
-    };
-    table.put(outline.id, slot);
 }
 
 fn count(number: usize) -> u32 {

@@ -1,5 +1,6 @@
 //! One message of the queue and the state of each of its recipients. As kept on disk: [`record`].
-//! Times are milliseconds since 1970. Pure.
+//! Times are milliseconds since 1970 by the steady time, which a wrong date does not touch; [`Entry::dated`] makes
+//! dates of them. Pure.
 
 pub mod record;
 
@@ -147,6 +148,15 @@ pub enum Place {
     Home,
 }
 
+/// What a moment in an entry is.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// Something happened then.
+    Past,
+    /// Something is to be tried then.
+    NextTry,
+}
+
 /// What a report to the sender is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
@@ -228,6 +238,55 @@ impl Entry {
             held: new.held,
             finished_unix_ms: None,
         }
+    }
+
+    /// The same with its moments as dates, which are so far ahead of the steady time: for people.
+    #[must_use]
+    pub fn dated(&self, ahead_ms: i64) -> Self {
+        let mut dated = self.clone();
+        dated.for_each_moment(|_, at| *at = at.saturating_add(ahead_ms));
+        dated
+    }
+
+    /// Every moment of the steady time, and whether it is to come.
+    fn for_each_moment(&mut self, mut change: impl FnMut(Moment, &mut i64)) {
+        change(Moment::Past, &mut self.queued_unix_ms);
+        for addressee in &mut self.recipients {
+            match &mut addressee.state {
+                State::Waiting(waiting) => {
+                    change(Moment::NextTry, &mut waiting.next_unix_ms);
+                    if let Some(last) = &mut waiting.last {
+                        change(Moment::Past, &mut last.at_unix_ms);
+                    }
+                }
+                State::Delivered { last, .. } | State::Failed { last, .. } => {
+                    change(Moment::Past, &mut last.at_unix_ms);
+                }
+            }
+        }
+        for attempt in &mut self.attempts {
+            change(Moment::Past, &mut attempt.since_unix_ms);
+            if let Some(lost) = &mut attempt.lost_unix_ms {
+                change(Moment::Past, lost);
+            }
+        }
+        if let Some(bounce) = &mut self.bounce {
+            change(Moment::NextTry, &mut bounce.next_unix_ms);
+        }
+        if let Some(finished) = &mut self.finished_unix_ms {
+            change(Moment::Past, finished);
+        }
+    }
+
+    /// Brings moments that can't be right within reason: nothing has happened after `now`, and nothing waits longer
+    /// than the longest pause. A date that was wrong while an older build wrote it would hold a message for years.
+    pub fn mend_moments(&mut self, now_unix_ms: i64, pause_max_ms: i64) {
+        self.for_each_moment(|moment, at| {
+            *at = match moment {
+                Moment::Past => now_unix_ms.min(*at),
+                Moment::NextTry => now_unix_ms.saturating_add(pause_max_ms).min(*at),
+            };
+        });
     }
 
     /// The envelope for some of the recipients.

@@ -41,7 +41,7 @@ pub async fn hand_over(context: &Context, id: QueueId) {
                     about,
                     id: name,
                     trace,
-                    made_unix_s: now.div_euclid(1000),
+                    made_unix_s: entries.clock().unix_s(),
                     recipients,
                     attempts: 0,
                     next_unix_ms: now,
@@ -139,8 +139,9 @@ async fn offer(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
             });
             let reporter =
                 Reporter { hostname: &rules.settings.hostname, postmaster: &rules.settings.postmaster };
-            let retried_until_unix_ms = rules.schedule.expires_unix_ms(&entry);
-            bounce::report(&entry, &report, reporter, start.ok().as_deref(), retried_until_unix_ms)
+            let dated = entry.dated(entries.date_ahead_ms());
+            let retried_until_unix_ms = rules.schedule.expires_unix_ms(&dated);
+            bounce::report(&dated, &report, reporter, start.ok().as_deref(), retried_until_unix_ms)
         })
         .await;
     let (accepted, answer) = oneshot::channel();

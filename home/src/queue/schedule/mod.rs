@@ -181,6 +181,13 @@ impl Schedule {
         queued_unix_ms.saturating_add(milliseconds(self.expire)).saturating_add(milliseconds(self.grace()))
     }
 
+    /// The longest pause between two tries of anything.
+    pub fn pause_max(&self) -> Duration {
+        let longest = self.retry.iter().copied().max().unwrap_or(self.expire).max(BOUNCE_AGAIN_MAX);
+        // A tenth more or less, as jitter says.
+        longest + longest / 10
+    }
+
     /// How long an entry past its time still waits for an attempt to become possible.
     pub fn grace(&self) -> Duration {
         GRACE_MAX.min(self.expire / 10)

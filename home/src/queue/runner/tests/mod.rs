@@ -1,5 +1,6 @@
 //! The runner against a real server machine over TCP, and against an edge behind a real tunnel.
 
+mod dates;
 mod direct;
 mod relayed;
 mod sink;
