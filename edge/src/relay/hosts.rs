@@ -67,7 +67,7 @@ pub(super) struct Finder {
     clock: Clock,
     ipv6: AtomicBool,
     homes: Homes,
-    door: Mutex<Option<SocketAddr>>,
+    doors: Mutex<OwnDoors>,
     last: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
@@ -90,19 +90,32 @@ impl Route {
     }
 }
 
+/// Where mail comes to this edge, of the doors that are open.
+#[derive(Clone, Copy, Debug, Default)]
+struct OwnDoors {
+    smtp: Option<SocketAddr>,
+    submissions: Option<SocketAddr>,
+}
+
+impl OwnDoors {
+    fn has(self, port: u16) -> bool {
+        [self.smtp, self.submissions].into_iter().flatten().any(|door| door.port() == port)
+    }
+}
+
 impl Finder {
     pub(super) fn new(hostname: Domain, resolver: Resolver, clock: Clock, ipv6: bool, homes: Homes) -> Self {
-        let (door, last) = (Mutex::default(), Mutex::default());
-        Self { hostname, resolver, clock, ipv6: AtomicBool::new(ipv6), homes, door, last }
+        let (doors, last) = (Mutex::default(), Mutex::default());
+        Self { hostname, resolver, clock, ipv6: AtomicBool::new(ipv6), homes, doors, last }
     }
 
-    /// Where our own door 25 is, if it is open.
-    pub(super) fn own_door(&self, bound: Option<SocketAddr>) {
-        *self.door.lock().unwrap_or_else(PoisonError::into_inner) = bound;
+    /// Where our own doors are, of those that are open.
+    pub(super) fn own_doors(&self, smtp: Option<SocketAddr>, submissions: Option<SocketAddr>) {
+        *self.doors.lock().unwrap_or_else(PoisonError::into_inner) = OwnDoors { smtp, submissions };
     }
 
-    fn own(&self) -> Option<SocketAddr> {
-        *self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    fn own(&self) -> OwnDoors {
+        *self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn ipv6(&self) -> bool {
@@ -150,7 +163,7 @@ impl Finder {
 
     /// Where our own door is reached.
     fn door(&self, domain: &Domain) -> Result<Vec<exchangers::Target>, Reply> {
-        let bound = self.own().ok_or_else(|| Reply::own_door_shut(domain.as_str()))?;
+        let bound = self.own().smtp.ok_or_else(|| Reply::own_door_shut(domain.as_str()))?;
         let ip = if bound.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { bound.ip() };
         let address = SocketAddr::new(ip, bound.port());
         Ok(vec![exchangers::Target { host: self.hostname.to_string(), address }])
@@ -191,7 +204,7 @@ impl Finder {
                 return Err(Reply::private_route(host));
             }
         }
-        if self.own().is_some_and(|door| door.port() == port) {
+        if self.own().has(port) {
             let own = exchangers::own_addresses(&self.resolver, &self.hostname).await;
             if addresses.iter().any(|ip| own.contains(ip)) {
                 return Err(Reply::loops_back(host, self.hostname.as_str()));
@@ -280,7 +293,7 @@ impl Finder {
     /// named may be another program on this machine.
     fn is_ourselves(&self, route: &Route, attempt: &Attempt) -> bool {
         if route.is_named() {
-            attempt.is_local() && self.own().is_some_and(|door| door.port() == route.port)
+            attempt.is_local() && self.own().has(route.port)
         } else {
             attempt.is_local() || attempt.server_name().eq_ignore_ascii_case(self.hostname.as_str())
         }

@@ -135,9 +135,10 @@ impl Sender {
         rooms.of.entry(home.to_owned()).or_insert_with(new).clone()
     }
 
-    /// Where our own door 25 is, if it is open: it takes what one of our homes sends to another.
-    pub fn own_door(&self, bound: Option<SocketAddr>) {
-        self.0.finder.own_door(bound);
+    /// Where our own doors are, of those that are open: 25 takes what one of our homes sends to another, and no route
+    /// leads to either.
+    pub fn own_doors(&self, smtp: Option<SocketAddr>, submissions: Option<SocketAddr>) {
+        self.0.finder.own_doors(smtp, submissions);
     }
 
     /// Says goodbye on every connection that is kept. What is under way is left alone.

@@ -132,7 +132,7 @@ impl Edge {
         let open = doors.carry_out(plan, &config.limits);
         parts.local.start(work.signal()).context("the drop for local programs")?;
         let sender = parts.sender.clone();
-        sender.own_door(open.smtp);
+        sender.own_doors(open.smtp, open.submissions);
 
         parts.watch(draining.clone());
         tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), draining.clone()));

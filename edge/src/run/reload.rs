@@ -98,7 +98,7 @@ impl Reloader {
 
     /// Where the doors are is known to who asks, and to who sends between neighbours.
     fn show(&self, open: status::Doors) {
-        self.parts.sender.own_door(open.smtp);
+        self.parts.sender.own_doors(open.smtp, open.submissions);
         self.status.set_doors(open);
     }
 }

@@ -255,11 +255,14 @@ async fn hosts_that_never_answer_keep_no_other_message_from_going_out() {
 async fn a_route_to_our_own_door_is_refused_as_a_loop() {
     let world = World::start("60 s");
     let home = Home::connect(&world).await;
-    let mut stream = begin(&home, world.smtp(), &["good@world.example"]).await;
-    let RelayStep::Ended(done, _) = stream.record().await.expect("a step") else { panic!("it was connected") };
-    let [WireOutcome::Refused(reply)] = done.outcomes.as_slice() else { panic!("{done:?}") };
-    assert_eq!(Reply::from(reply.clone()), Reply::loops_back("127.0.0.1", "mail.example.org"));
-    assert!(Reply::from(reply.clone()).to_string().starts_with("554 5.4.6 Mail for 127.0.0.1 loops back to myself"));
+    for (number, door) in [(31, world.smtp()), (32, world.submissions())] {
+        let mut stream = begin_as(AttemptId([number; 16]), &home, door, &["good@world.example"]).await;
+        let RelayStep::Ended(done, _) = stream.record().await.expect("a step") else { panic!("it was connected") };
+        let [WireOutcome::Refused(reply)] = done.outcomes.as_slice() else { panic!("{door}: {done:?}") };
+        assert_eq!(Reply::from(reply.clone()), Reply::loops_back("127.0.0.1", "mail.example.org"));
+        let told = Reply::from(reply.clone()).to_string();
+        assert!(told.starts_with("554 5.4.6 Mail for 127.0.0.1 loops back to myself"), "{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

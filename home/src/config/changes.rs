@@ -117,6 +117,7 @@ fn queue_changes(changes: &mut Changes, old: &queue::config::Settings, new: &que
         // Told of as settings of their own.
         hostname: _,
         postmaster: _,
+        own_doors: _,
         expire,
         retry,
         in_doubt,

@@ -283,8 +283,10 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
     };
     let relay = relay(&raw, source, &mut warnings)?;
     let keepers = Keepers::check(&raw.delivery, &domains, source)?;
-    let routes = Routes::check(raw.route, &ourselves(&hostname, submissions, &edges), source)?;
-    let queue = queue::config::Settings::check(raw.queue, &hostname, postmaster.clone(), source)?;
+    let doors: Vec<SocketAddr> = submissions.into_iter().chain(relay.as_ref().map(|relay| relay.address)).collect();
+    let routes = Routes::check(raw.route, &ourselves(&hostname, &doors, &edges), source)?;
+    let mut queue = queue::config::Settings::check(raw.queue, &hostname, postmaster.clone(), source)?;
+    queue.own_doors = doors;
     let alarm = alarm::Settings::check(&raw.alarm, |address| domains.contains(address.domain()), source)?;
     Ok(Config {
         file,
@@ -432,17 +434,21 @@ fn check_dial_address(written: &Placed<String>, source: &Source) -> Result<(), C
 }
 
 /// Hosts and ports at which mail comes back to us, as far as the config tells.
-fn ourselves(hostname: &str, submissions: Option<SocketAddr>, edges: &[EdgeSettings]) -> Ourselves {
-    let home_ports = submissions.map(|at| at.port()).into_iter().collect();
-    let mut home = vec![hostname.to_owned()];
-    match submissions.map(|at| at.ip()) {
-        Some(ip) if ip.is_unspecified() => home.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned)),
-        Some(ip) => home.push(ip.to_string()),
-        None => {}
+fn ourselves(hostname: &str, doors: &[SocketAddr], edges: &[EdgeSettings]) -> Ourselves {
+    let mut ours = Vec::new();
+    for door in doors {
+        ours.push((hostname.to_owned(), door.port()));
+        if door.ip().is_unspecified() {
+            ours.extend(["localhost", "127.0.0.1", "::1"].map(|name| (name.to_owned(), door.port())));
+        } else {
+            ours.push((door.ip().to_string(), door.port()));
+        }
     }
-    let edges =
-        edges.iter().filter_map(|edge| Some(edge.address.rsplit_once(':')?.0.trim_matches(['[', ']']).to_owned()));
-    Ourselves { home, home_ports, edges: edges.collect(), edge_ports: vec![25, 465] }
+    for edge in edges {
+        let Some((host, _)) = edge.address.rsplit_once(':') else { continue };
+        ours.extend([25, 465].map(|port| (host.trim_matches(['[', ']']).to_owned(), port)));
+    }
+    Ourselves(ours)
 }
 
 fn listener(written: &Placed<String>, source: &Source) -> Result<Option<SocketAddr>, ConfigError> {

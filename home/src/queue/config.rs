@@ -1,5 +1,6 @@
 //! The `[queue]` table: how long and how often to try, and how much at once.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use gatepost_protocol::mail::address::Address;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub warn: Option<Duration>,
     /// Messages held at most.
     pub messages_max: usize,
+    /// Our own doors, as the config has them: no route leads there.
+    pub own_doors: Vec<SocketAddr>,
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -82,6 +85,7 @@ impl Settings {
             per_minute_per_destination_max: 100_000,
             warn: Some(Duration::from_hours(4)),
             messages_max: 100_000,
+            own_doors: Vec::new(),
         }
     }
 

@@ -52,24 +52,13 @@ pub struct RawLogin {
     pub password_file: Option<PathBuf>,
 }
 
-/// Where mail would come back to us.
+/// Where mail would come back to us: hosts and ports of our own doors, and of our edges'.
 #[derive(Clone, Debug, Default)]
-pub struct Ourselves {
-    /// Names and addresses of the home.
-    pub home: Vec<String>,
-    /// Ports at which it takes mail.
-    pub home_ports: Vec<u16>,
-    /// Names and addresses of its edges.
-    pub edges: Vec<String>,
-    /// Ports at which they take mail.
-    pub edge_ports: Vec<u16>,
-}
+pub struct Ourselves(pub Vec<(String, u16)>);
 
 impl Ourselves {
     fn are(&self, host: &str, port: u16) -> bool {
-        let named = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case(host));
-        (named(&self.home) && self.home_ports.contains(&port))
-            || (named(&self.edges) && self.edge_ports.contains(&port))
+        self.0.iter().any(|(name, door)| *door == port && name.eq_ignore_ascii_case(host))
     }
 }
 

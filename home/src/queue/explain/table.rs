@@ -61,6 +61,12 @@ pub const RULES: &[Rule] = &[
         "See what `gatepost-home status` says of the edge: whether it runs and can be reached.",
     ),
     ours(
+        "own-door",
+        &["loops back to myself"],
+        "The message would come back to Gatepost itself, again and again.",
+        "Let the [[route]], or the domain's MX record, lead to another host than your own home or edge.",
+    ),
+    ours(
         "eight-bit",
         &["5.6.3"],
         "The receiving mail host takes only plain 7-bit text, and the message holds other characters.",

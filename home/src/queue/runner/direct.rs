@@ -130,9 +130,18 @@ async fn connect(context: &Context, host: &Host) -> Result<Attempt, Reply> {
             limits: ClientLimits::default(),
         };
         match Attempt::connect(&target, config, context.entries.clock().clone()).await {
+            Ok(connection) if connection.is_local() && is_own(&rules.settings.own_doors, target.address) => {
+                last = Reply::loops_back(&host.host, &connection.remote());
+                connection.quit().await;
+            }
             Ok(connection) => return Ok(connection),
             Err(failure) => last = failure.reply,
         }
     }
     Err(last)
+}
+
+/// True if an address of this machine is one of our own doors, by whatever name it was found.
+fn is_own(doors: &[SocketAddr], address: SocketAddr) -> bool {
+    doors.iter().any(|door| door.port() == address.port() && (door.ip().is_unspecified() || door.ip() == address.ip()))
 }

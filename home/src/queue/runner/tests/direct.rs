@@ -32,6 +32,23 @@ async fn recipients_of_one_host_get_one_transaction() {
 }
 
 #[tokio::test]
+async fn a_route_to_a_door_of_our_own_waits_and_says_so() {
+    let (state, sink) = (tempfile::tempdir().expect("a folder"), Sink::takes_all().await);
+    let running =
+        Running::start(state.path(), Settings { own_doors: vec![sink.address], ..settings() }, sink.routes(), clock());
+    running.put(1, &["bob@example.com"]);
+    running.until_deferred(1).await;
+    let words = running.entry(ID).and_then(|entry| entry.last_words()).expect("said");
+    assert!(words.starts_with("554 5.4.6") && words.contains("loops back to myself"), "{words}");
+    // The owner mends the route.
+    running.queue.reload(settings(), sink.routes());
+    running.clock.turn(2 * MINUTE);
+    running.until_gone().await;
+    assert_eq!(sink.taken.borrow().len(), 1);
+    running.kill().await;
+}
+
+#[tokio::test]
 async fn messages_one_after_another_share_a_connection() {
     let (state, sink) = (tempfile::tempdir().expect("a folder"), Sink::takes_all().await);
     let running = Running::start(state.path(), settings(), sink.routes(), clock());
