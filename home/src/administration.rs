@@ -17,6 +17,9 @@ use crate::delivery::maildir::{Folder, Maildirs};
 /// The key under which a request travels.
 pub const KEY: &str = "administration";
 
+/// Aliases named with an account.
+const ALIASES_SHOWN_MAX: usize = 100;
+
 /// One request.
 #[derive(Serialize, Deserialize)]
 #[expect(missing_debug_implementations, reason = "may hold a password")]
@@ -31,6 +34,11 @@ pub enum Request {
     },
     /// List accounts.
     AccountList,
+    /// One account, its addresses and bounds.
+    AccountShow {
+        /// Its address.
+        address: String,
+    },
     /// Remove an account; its mail stays.
     AccountRemove {
         /// Its address.
@@ -158,6 +166,7 @@ fn answer(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<
             });
             json!({ "accounts": accounts.collect::<Vec<_>>() })
         }
+        Request::AccountShow { address } => show(accounts, maildirs, &address)?,
         Request::AccountRemove { address } => {
             let login = accounts.remove_account(&address)?;
             json!({ "login": login, "maildir": maildirs.path(&Folder::inbox(&login)) })
@@ -186,16 +195,7 @@ fn answer(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<
             json!({ "login": address.to_lowercase(), "name": name, "scope": scope.name(), "password": password })
         }
         Request::AppPasswordList { address } => {
-            let list = accounts.list_app_passwords(address.as_deref())?.into_iter().map(|password| {
-                json!({
-                    "login": password.login,
-                    "name": password.name,
-                    "scope": password.scope,
-                    "created": rfc3339(password.created_unix_s),
-                    "last_used": time(password.last_used_unix_s),
-                })
-            });
-            json!({ "app_passwords": list.collect::<Vec<_>>() })
+            json!({ "app_passwords": app_passwords(accounts, address.as_deref())? })
         }
         Request::AppPasswordRemove { address, name } => {
             json!({ "login": accounts.remove_app_password(&address, &name)?, "name": name })
@@ -229,6 +229,43 @@ fn answer(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<
             json!({ "source": accounts.remove_alias(&source, target.as_deref())?, "target": target })
         }
     })
+}
+
+fn app_passwords(accounts: &Accounts, address: Option<&str>) -> Result<Vec<Value>, AdministrationError> {
+    let list = accounts.list_app_passwords(address)?.into_iter().map(|password| {
+        json!({
+            "login": password.login,
+            "name": password.name,
+            "scope": password.scope,
+            "created": rfc3339(password.created_unix_s),
+            "last_used": password.last_used_unix_s.map(rfc3339),
+        })
+    });
+    Ok(list.collect())
+}
+
+/// All that is known of an account, and no secret.
+fn show(accounts: &Accounts, maildirs: &Maildirs, address: &str) -> Result<Value, AdministrationError> {
+    let account = accounts.show_account(address)?;
+    let login = account.login;
+    let (aliases, aliases_total) = accounts.aliases_of(&login, ALIASES_SHOWN_MAX);
+    let (Cap { hourly, daily }, (hour, day)) = (accounts.cap(&login), accounts.caps().used(&login));
+    Ok(json!({
+        "created": rfc3339(account.created_unix_s),
+        "has_password": account.has_password,
+        "last_used": account.last_used_unix_s.map(rfc3339),
+        "maildir": maildirs.path(&Folder::inbox(&login)),
+        "used_octets": maildirs.usage().count(&login).ok(),
+        "quota_octets": accounts.quota(&login),
+        "hourly": hourly,
+        "daily": daily,
+        "used_hour": hour,
+        "used_day": day,
+        "aliases": aliases,
+        "aliases_total": aliases_total,
+        "app_passwords": app_passwords(accounts, Some(&login))?,
+        "login": login,
+    }))
 }
 
 fn secret(text: String) -> Secret {

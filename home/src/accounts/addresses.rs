@@ -164,6 +164,12 @@ impl Addresses {
         targets.iter().any(at_once) || !self.follow(Step { mailbox: None, row: None, targets }).is_empty()
     }
 
+    /// Where an alias leads in the end, by its source as it is listed.
+    pub fn ends_of(&self, source: &str) -> Ends {
+        self.row(source)
+            .map_or_else(Ends::default, |(row, targets)| self.follow(Step { mailbox: None, row: Some(row), targets }))
+    }
+
     /// True if there is an account or alias of this very key.
     pub fn has(&self, key: &str) -> bool {
         self.mailboxes.contains(key) || self.aliases.contains_key(key)
@@ -282,6 +288,12 @@ impl Addresses {
 
     fn is_remote(&self, key: &str) -> bool {
         key.rsplit_once('@').is_some_and(|(_, domain)| !self.domains.contains(domain))
+    }
+
+    /// The local name that stands for this address, if it is of the main domain.
+    pub fn local_name<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let (local, domain) = key.rsplit_once('@')?;
+        self.main.as_ref().is_some_and(|main| main.as_str() == domain).then_some(local)
     }
 
     /// The address without its subaddress, if it has one.

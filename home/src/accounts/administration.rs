@@ -51,6 +51,14 @@ pub enum AdministrationError {
     /// Taken by an account.
     #[error("{0} is an account: its mail goes to its own mailbox; an alias needs an address of its own")]
     IsAccount(String),
+    /// A local name that an account goes by.
+    #[error("{name} is the account {account}: its mail goes to its own mailbox; an alias needs a name of its own")]
+    IsAccountsName {
+        /// The name.
+        name: String,
+        /// Whose.
+        account: String,
+    },
     /// It is not there.
     #[error("there is no account {0}; `gatepost-home account list` shows those there are")]
     NoAccount(String),
@@ -179,8 +187,13 @@ impl Accounts {
     pub fn add_account(&self, address: &str, password: Option<&Secret>) -> Result<Address, AdministrationError> {
         let address = self.own_address(address)?;
         let login = address.lookup_key();
-        if self.book().addresses.aliases.contains_key(login.as_str()) {
+        let book = self.book();
+        let is_alias = |name: &str| book.addresses.aliases.contains_key(name);
+        if is_alias(&login) {
             return Err(AdministrationError::IsAlias(login));
+        }
+        if let Some(name) = book.addresses.local_name(&login).filter(|name| is_alias(name)) {
+            return Err(AdministrationError::IsAlias(name.to_owned()));
         }
         let salt = random::bytes::<SALT_OCTETS>();
         let keys = match password {
@@ -337,6 +350,13 @@ impl Accounts {
             })?;
             rows.collect()
         })
+    }
+
+    /// One account.
+    pub fn show_account(&self, address: &str) -> Result<ListedAccount, AdministrationError> {
+        let login = lookup_key(address)?;
+        let found = self.list_accounts()?.into_iter().find(|account| account.login == login);
+        found.ok_or(AdministrationError::NoAccount(login))
     }
 
     /// App passwords of one account, or of all.

@@ -291,6 +291,19 @@ impl Accounts {
         all.map(|(source, targets)| ListedAlias { source, targets: listed(targets) }).collect()
     }
 
+    /// The aliases that lead to this account, by whatever way, as they are listed; at most so many, and how many
+    /// there are.
+    pub fn aliases_of(&self, login: &str, max: usize) -> (Vec<String>, usize) {
+        let book = self.book();
+        let leads_there =
+            |alias: &ListedAlias| book.addresses.ends_of(&alias.source).mailboxes.iter().any(|to| to == login);
+        let mut found: Vec<String> =
+            self.list_aliases().into_iter().filter(leads_there).map(|alias| alias.source).collect();
+        let total = found.len();
+        found.truncate(max);
+        (found, total)
+    }
+
     /// One alias.
     pub fn show_alias(&self, source: &str) -> Result<ListedAlias, AdministrationError> {
         let source = Source::parse(source)?;
@@ -350,6 +363,12 @@ fn merge(candidate: &mut Addresses, alias: &ListedAlias, settings: &Settings) ->
         }
         if candidate.mailboxes.contains(key) {
             return Err(AdministrationError::IsAccount(key.clone()));
+        }
+    }
+    if let (Source::LocalName(name), Some(main)) = (&source, &candidate.main) {
+        let account = format!("{name}@{main}");
+        if candidate.mailboxes.contains(&account) {
+            return Err(AdministrationError::IsAccountsName { name: name.clone(), account });
         }
     }
     let mut targets: Vec<Arc<str>> = existing(candidate, &source).map(|old| old.to_vec()).unwrap_or_default();

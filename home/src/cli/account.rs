@@ -34,6 +34,14 @@ enum AccountCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show one account: its addresses, its mailbox, what it may send, its app passwords.
+    Show {
+        /// Its address.
+        address: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove an account. Its mail stays where it is.
     Remove {
         /// Its address.
@@ -141,6 +149,10 @@ pub(super) fn run(context: &Context<'_>, args: AccountArgs) -> Result<(), Failur
             let answer = context.administer(Request::AccountPassword { address, password: password.clone() })?;
             how.show(&format!("Changed the password of {}.", text(&answer, "login")), answer, password)
         }
+        AccountCommand::Show { address, json } => {
+            let answer = context.administer(Request::AccountShow { address })?;
+            print(&if json { pretty(&answer) } else { shown(&answer) })
+        }
         AccountCommand::Remove { address } => {
             let answer = context.administer(Request::AccountRemove { address })?;
             print(&format!("Removed {}. Its mail stays in {}\n", text(&answer, "login"), text(&answer, "maildir")))
@@ -186,6 +198,41 @@ fn for_people(answer: &Value) -> String {
     )
 }
 
+/// A line for each thing there is to know.
+fn shown(answer: &Value) -> String {
+    let field = |name| text(answer, name);
+    let aliases = list(answer, "aliases");
+    let more = answer["aliases_total"].as_u64().unwrap_or(0).saturating_sub(aliases.len() as u64);
+    let mut addresses: Vec<String> = vec![field("login")];
+    addresses.extend(aliases.iter().filter_map(Value::as_str).map(|alias| format!("{alias} (alias)")));
+    addresses.extend((more > 0).then(|| format!("and {more} more (gatepost-home alias list)")));
+    let password = if answer["has_password"] == true { "yes" } else { "none: only app passwords log in" };
+    let mut lines = vec![("addresses", addresses.join(", "))];
+    lines.push(("mailbox", format!("holds {} of {}, in {}", used(answer), bound(answer), field("maildir"))));
+    for (name, most, span, so_far) in
+        [("may write to", "hourly", "an hour", "used_hour"), ("", "daily", "a day", "used_day")]
+    {
+        lines.push((name, format!("{} recipients elsewhere in {span} ({} so far)", field(most), field(so_far))));
+    }
+    lines.push(("password", password.to_owned()));
+    let passwords = list(answer, "app_passwords");
+    if passwords.is_empty() {
+        lines.push(("app passwords", "none".to_owned()));
+    }
+    for (nth, password) in passwords.iter().enumerate() {
+        let what = if password["scope"] == "submission" { "only sends mail" } else { "opens and sends mail" };
+        let last =
+            password["last_used"].as_str().map_or_else(|| "never used".to_owned(), |at| format!("last used {at}"));
+        let name = if nth == 0 { "app passwords" } else { "" };
+        lines.push((name, format!("{:?}: {what}, {last}", text(password, "name"))));
+    }
+    lines.push(("made", field("created")));
+    lines.push(("last login", answer["last_used"].as_str().unwrap_or("never").to_owned()));
+    lines
+        .into_iter()
+        .fold(format!("{}\n", field("login")), |shown, (name, what)| shown + &format!("  {name:<14} {what}\n"))
+}
+
 fn used(account: &Value) -> String {
     account["used_octets"].as_u64().map_or_else(|| "-".to_owned(), about)
 }
@@ -211,6 +258,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn one_account_is_shown_with_its_addresses_and_bounds_and_no_more_than_is_there() {
+        let phone = json!({ "name": "phone", "scope": "submission", "last_used": null });
+        let shown = shown(&json!({
+            "login": "alice@example.org", "created": "2026-11-20T12:00:00Z", "has_password": true, "last_used": null,
+            "maildir": "/var/mail", "used_octets": 1024, "quota_octets": 2048, "hourly": 5, "daily": 9, "used_hour": 1,
+            "used_day": 2, "aliases": ["sales@example.org"], "aliases_total": 3, "app_passwords": [phone],
+        }));
+        for part in [
+            "sales@example.org (alias), and 2 more",
+            "holds 1 KiB of 2 KiB, in /var/mail",
+            "5 recipients elsewhere in an hour (1 so far)",
+            "9 recipients elsewhere in a day (2 so far)",
+            "\"phone\": only sends mail, never used",
+            "last login     never",
+        ] {
+            assert!(shown.contains(part), "{shown}");
+        }
+    }
 
     #[test]
     fn the_table_shows_each_account() {
