@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gatepost_tests::client::Client;
 use gatepost_tests::observe;
@@ -60,6 +61,18 @@ fn a_fetch_waits_for_what_was_sealed_while_the_tunnel_stood() {
     assert!(fetched["failed"].as_array().is_some_and(Vec::is_empty), "{fetched:#}");
     assert_eq!(pair.spooled().expect("status"), 0, "the command returns when nothing is left");
     expect_delivered(&pair, ALICE, &[1, 2]);
+}
+
+#[test]
+fn what_is_sealed_while_the_tunnel_stands_comes_at_once_and_not_at_the_next_round() {
+    let pair = super::started(&gatepost_tests::pair::options::Options::story().edge_set("limits.home_wait=1 s"));
+    pair.home.program.signal(rustix::process::Signal::STOP).expect("stopped");
+    deliver(&pair, 1);
+    pair.home.program.signal(rustix::process::Signal::CONT).expect("running again");
+    // Far less than the half minute after which every edge is asked.
+    let spooled = || pair.spooled().ok();
+    observe::until_within(Duration::from_secs(12), "the edge's word to be heard", spooled, |left| *left == Some(0));
+    expect_delivered(&pair, ALICE, &[1]);
 }
 
 /// The sealed files, oldest first.

@@ -3,6 +3,7 @@
 //! delivered, or, if it can't be opened, set aside as it is.
 
 pub mod ask;
+pub mod rounds;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use gatepost_runtime::tunnel::StreamError;
 use thiserror::Error;
 use tokio::task::{JoinError, JoinSet};
 
+use self::rounds::{Nudges, Pause, Rounds};
 use super::Router;
 use super::intake::{self, Brought, Gathered, Gathering, IntakeError, Taken};
 use crate::accounts::Accounts;
@@ -31,8 +33,6 @@ use crate::unseal::{SealKey, UnsealError};
 
 /// Entries fetched at once.
 const FETCHES_MAX: usize = 4;
-/// How often an edge is asked: it may seal a message while the home is connected but slow.
-const ASK_EVERY: Duration = Duration::from_secs(30);
 /// Between two pages of which nothing was taken.
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
 /// Largest sealed message taken. What the edge sealed was within a limit of ours, perhaps an older and larger one.
@@ -61,6 +61,8 @@ pub struct Fetcher {
     pub clock: Clock,
     /// Who fetches from which edge now.
     pub turns: Turns,
+    /// What edges say they have sealed.
+    pub nudges: Nudges,
     /// Once draining begins nothing more is fetched.
     pub work: Arc<Shutdown>,
 }
@@ -179,26 +181,32 @@ impl Fetcher {
     pub async fn run(self, edge: ConnectedEdge) {
         let mut signal = self.work.signal();
         let mut after = String::new();
+        let (sealed, mut rounds) = (self.nudges.of(&edge.name), Rounds::default());
         while edge.session.is_alive() && signal.phase() == Phase::Running {
-            let pause = match self.step(&edge, &after).await {
+            let step = self.step(&edge, &after).await;
+            if step.as_ref().map_or(true, |step| !step.failed.is_empty()) {
+                rounds.failed();
+            }
+            let pause = match step {
                 Ok(Step { next: Some(next), taken, .. }) => {
                     after = next;
-                    if taken.is_empty() { IDLE_PAUSE } else { Duration::ZERO }
+                    Pause { at_most: if taken.is_empty() { IDLE_PAUSE } else { Duration::ZERO }, ends_early: false }
                 }
                 Ok(_) => {
                     after.clear();
-                    ASK_EVERY
+                    rounds.over()
                 }
                 Err(error) => {
                     if edge.session.is_alive() {
                         tracing::warn!(edge = edge.name, %error, "the edge's spool can't be listed");
                     }
                     after.clear();
-                    ASK_EVERY
+                    rounds.over()
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause.at_most) => {}
+                () = sealed.notified(), if pause.ends_early => {}
                 _ = edge.session.ended() => return,
                 () = signal.draining() => return,
             }

@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use super::Router;
 use super::intake::{self, Brought, Gathered, Gathering, IntakeError};
+use super::spool::rounds::Nudges;
 use crate::accounts::Accounts;
 use crate::accounts::grant::LIFETIME;
 use crate::accounts::login::{Login, Place, Step};
@@ -35,6 +36,8 @@ use crate::trace::Traces;
 const FRAME_WAIT_MAX: Duration = Duration::from_mins(5);
 /// Octets of a message over the limit that are read and dropped, so that its sender hears the reply.
 const DROPPED_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+/// What an edge says when it has sealed a message.
+const SEALED: &str = "sealed";
 /// Turns of one login; no mechanism needs more than three.
 const TURNS_MAX: usize = 8;
 
@@ -71,8 +74,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves a session until it ends.
-    pub async fn serve(self, connected: Connected) {
+    /// Serves a session until it ends. Whoever fetches what the edge has sealed is nudged when it says so.
+    pub async fn serve(self, connected: Connected, nudges: Nudges) {
         let Connected { edge, mut incoming } = connected;
         let mut signal = self.signal.clone();
         loop {
@@ -83,9 +86,9 @@ impl Server {
             let Some(incoming) = next else { return };
             if let Request::Events(open) = incoming.request {
                 // It lasts as long as the session, and holds up no drain.
-                let (traces, edge) = (self.traces.clone(), edge.name.clone());
+                let (traces, nudges, edge) = (self.traces.clone(), nudges.clone(), edge.name.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = take_events(&traces, &edge, open, incoming.stream).await {
+                    if let Err(error) = take_events(&traces, &nudges, &edge, open, incoming.stream).await {
                         tracing::debug!(edge, %error, "an edge stopped telling its events");
                     }
                 });
@@ -190,7 +193,13 @@ impl Server {
 }
 
 /// `Events`: each batch is answered once it is durable here; an edge that can't be answered keeps it.
-async fn take_events(traces: &Traces, edge: &str, open: EventsOpen, mut stream: Stream) -> Result<(), StreamError> {
+async fn take_events(
+    traces: &Traces,
+    nudges: &Nudges,
+    edge: &str,
+    open: EventsOpen,
+    mut stream: Stream,
+) -> Result<(), StreamError> {
     let unkept = || StreamError::Broken("events can't be kept now".to_owned());
     let mut last = traces.last(edge, open.journal).await.ok_or_else(unkept)?;
     loop {
@@ -203,7 +212,11 @@ async fn take_events(traces: &Traces, edge: &str, open: EventsOpen, mut stream: 
         if batch.events.len() > BATCH_MAX {
             return Err(StreamError::Broken(format!("a batch of {} events", batch.events.len())));
         }
+        let sealed = batch.events.iter().any(|event| event.what == SEALED);
         last = traces.keep_told(edge, open.journal, batch.events).await.ok_or_else(unkept)?;
+        if sealed {
+            nudges.nudge(edge);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) async fn serve_edges(mut sessions: mpsc::Receiver<Connected>, server:
         };
         let Some(connected) = connected else { return };
         tokio::spawn(fetcher.clone().run(connected.edge.clone()));
-        tokio::spawn(server.clone().serve(connected));
+        tokio::spawn(server.clone().serve(connected, fetcher.nudges.clone()));
     }
 }
 

@@ -38,6 +38,7 @@ use self::watching::Watching;
 use crate::accounts::addresses::Leads;
 use crate::config::Config;
 use crate::edges::{Dialling, Edges};
+use crate::router::spool::rounds::Nudges;
 use crate::router::spool::{Fetcher, Turns};
 use crate::router::streams::Server;
 use crate::submission::Submission;
@@ -145,6 +146,7 @@ impl Home {
             incoming,
             clock: clock.clone(),
             turns: Turns::default(),
+            nudges: Nudges::default(),
             work: Arc::clone(&work),
         };
         tokio::spawn(exchanges::serve_edges(sessions, exchanges, fetcher.clone()));
