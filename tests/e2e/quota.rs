@@ -52,6 +52,33 @@ fn a_full_mailbox_is_refused_at_rcpt_until_there_is_room_and_postmaster_never_is
 }
 
 #[test]
+fn what_is_announced_as_larger_than_a_mailbox_has_room_for_is_refused_at_rcpt_also_while_the_home_is_away() {
+    let mut pair = pair();
+    set_quota(&pair, "40 KiB");
+    assert_eq!(send(&pair, 1, &[BOB], 15_000), 250);
+    let announced = |pair: &Pair, octets: u64| {
+        let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
+        client.ask(&format!("MAIL FROM:<{STRANGER}> SIZE={octets}")).expect("answered");
+        let answer = client.ask(&format!("RCPT TO:<{BOB}>")).expect("answered");
+        format!("{} {}", answer.code, answer.text())
+    };
+    let known = |reply: &String| reply.starts_with("452 4.2.2");
+    observe::until("the edge to know", || announced(&pair, 35_000), known);
+    pair.home.program.kill();
+    pair.wait_until_down();
+    for (octets, says) in [(20_000, "250"), (35_000, "452 4.2.2"), (50_000, "552 5.2.2")] {
+        let said = announced(&pair, octets);
+        assert!(said.starts_with(says), "{octets}: {said}");
+    }
+    let shown = pair.home.program.ask(&["account", "show", BOB]).expect("shown, also while nothing runs");
+    assert!(shown.contains("of 40 KiB") && shown.contains("only sends mail"), "{shown}");
+    for secret in [&pair.account(BOB).password, &pair.account(BOB).submission_password] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    pair.home.program.start().expect("started");
+}
+
+#[test]
 fn what_was_sealed_for_a_mailbox_that_is_full_by_then_is_stored_all_the_same() {
     let mut pair = pair();
     assert_eq!(send(&pair, 1, &[BOB], 15_000), 250);

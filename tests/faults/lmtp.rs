@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use gatepost_runtime::durable;
 use gatepost_tests::client::Client;
 use gatepost_tests::client::load::{Control, Load};
 use gatepost_tests::fault::lying_lmtp::{LyingLmtp, Mood};
@@ -144,7 +145,7 @@ fn a_socket_that_is_gone_is_waited_for() {
     let mut pair = kept_by(&keeper.setting());
     assert!(send(&pair, 1));
     let aside = keeper.lmtp.with_extension("aside");
-    std::fs::rename(&keeper.lmtp, &aside).expect("moved");
+    durable::rename(&keeper.lmtp, &aside).expect("moved");
     // The connection that is kept still stands; without it there is no way.
     pair.home.program.kill();
     pair.home.program.start().expect("started");
@@ -152,7 +153,7 @@ fn a_socket_that_is_gone_is_waited_for() {
     assert!(send(&pair, 2));
     let status = pair.home.program.ask(&["status"]).expect("a status");
     assert!(status.contains("in trouble") && status.contains("1 message(s) wait for delivery"), "{status}");
-    std::fs::rename(&aside, &keeper.lmtp).expect("moved back");
+    durable::rename(&aside, &keeper.lmtp).expect("moved back");
     expect_kept(&mut pair, &keeper.maildir(ALICE), &[1, 2]);
 }
 

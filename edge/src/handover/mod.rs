@@ -105,6 +105,18 @@ impl Handover {
         })
     }
 
+    /// The same for a message whose home is not known yet: whether any of these could take it.
+    pub async fn room_at_any(&self, homes: &[Arc<Home>], octets: u64) -> Result<(), Reply> {
+        let mut room = Ok(());
+        for home in homes {
+            room = self.room(home, octets).await;
+            if room.is_ok() {
+                break;
+            }
+        }
+        room
+    }
+
     /// Begins a message. An error is the reply to DATA: it could be taken neither by the home nor
     /// by the spool now.
     pub async fn begin(&self, home: Arc<Home>, cargo: Cargo, open: TransferOpen) -> Result<Transfer, Reply> {

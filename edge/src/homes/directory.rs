@@ -128,7 +128,7 @@ fn admit(wire: WireDirectory2, domains: &[Domain]) -> Result<Directory, ShelfErr
     directory.domains.retain(|domain, _| domains.contains(domain));
     directory.addresses.retain(|key| in_domains(key, domains));
     directory.patterns.retain(|pattern| domains.contains(&pattern.domain));
-    directory.full.retain(|key| in_domains(key, domains));
+    directory.tight.retain(|key, _| in_domains(key, domains));
     directory.verifiers.retain(|login, verifier| {
         in_domains(login, domains) && verifier.iterations <= ITERATIONS_MAX && verifier.iterations > 0
     });
@@ -161,7 +161,7 @@ mod tests {
             seal_key: vec![1; 10],
             message_octets_max: 1000,
             patterns: Vec::new(),
-            full: std::collections::HashSet::new(),
+            tight: std::collections::HashMap::new(),
             srs: None,
         })
     }

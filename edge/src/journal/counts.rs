@@ -59,10 +59,12 @@ impl Counts {
                     self.message_seconds.took_ms(ms);
                 }
             }
-            "message refused before its data" => match event.fact("reply").and_then(|reply| reply.bytes().next()) {
-                Some(b'4') => self.defer(at),
-                _ => self.refuse(at),
-            },
+            "message refused before its data" | "sender refused" => {
+                match event.fact("reply").and_then(|reply| reply.bytes().next()) {
+                    Some(b'4') => self.defer(at),
+                    _ => self.refuse(at),
+                }
+            }
             "recipient refused" => {
                 self.recipients_refused.one();
                 self.hour_refused.one(at);
@@ -155,6 +157,7 @@ mod tests {
             ("answered", vec![("reply", "451 later")]),
             ("answered", vec![("reply", "550 never")]),
             ("message refused before its data", vec![("reply", "452 full")]),
+            ("sender refused", vec![("reply", "452 full")]),
             ("recipient refused", vec![("reply", "550 5.1.1")]),
             ("sealed", vec![]),
             ("relayed", vec![("accepted", "2"), ("deferred", "1"), ("refused", "0"), ("took_ms", "30")]),
@@ -165,11 +168,11 @@ mod tests {
             let facts = facts.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
             counts.count(&Event { at_unix_ms: 0, trace: None, what: what.to_owned(), facts });
         }
-        assert_eq!(counts.rates(0), Rates { taken: 1, refused: 4, sent: 1, sealed: 1 });
+        assert_eq!(counts.rates(0), Rates { taken: 1, refused: 5, sent: 1, sealed: 1 });
         let page = text(counts.metrics());
         for line in [
             "gatepost_edge_messages_total{outcome=\"accepted\"} 1\n",
-            "gatepost_edge_messages_total{outcome=\"deferred\"} 2\n",
+            "gatepost_edge_messages_total{outcome=\"deferred\"} 3\n",
             "gatepost_edge_messages_total{outcome=\"refused\"} 1\n",
             "gatepost_edge_octets_total 100\n",
             "gatepost_edge_sealed_total 1\n",

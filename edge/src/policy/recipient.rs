@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use gatepost_protocol::mail::address::{Address, ForwardPath, LocalPart};
-use gatepost_protocol::mail::directory::{Lookup, ReturnLookup};
+use gatepost_protocol::mail::directory::{Lookup, ReturnLookup, Room};
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::srs::Day;
 
@@ -68,10 +68,18 @@ pub fn judge_inbound(homes: &Homes, path: ForwardPath, asked: Asked<'_>) -> Resu
         return Err(Reply::too_big(directory.message_octets_max));
     }
     // Postmaster always has room (RFC 5321 §4.5.1).
-    if directory.is_full(&address) && !is_postmaster(&address) {
-        return Err(Reply::mailbox_full());
+    if let Some(room) = directory.room(&address).filter(|_| !is_postmaster(&address)) {
+        fits(asked.size.unwrap_or(1).max(1), room)?;
     }
     Ok(Taken { home: owner, address })
+}
+
+/// Whether a message of about so many octets may find room.
+fn fits(octets: u64, room: Room) -> Result<(), Reply> {
+    if octets > room.whole && room.whole > 0 {
+        return Err(Reply::mailbox_too_small(room.whole));
+    }
+    if octets > room.left { Err(Reply::mailbox_full()) } else { Ok(()) }
 }
 
 /// Judges a recipient of an account's mail: what is local must exist, the rest is the home's to say.
@@ -132,7 +140,7 @@ mod tests {
         let directory = Directory {
             version: 1,
             domains: HashMap::from([(domain("example.org"), DomainPolicy::default())]),
-            addresses: ["alice@example.org", "full@example.org"].into(),
+            addresses: ["alice@example.org", "full@example.org", "tight@example.org"].into(),
             subaddress_separator: Some('+'),
             verifiers: HashMap::new(),
             seal_key: Vec::new(),
@@ -141,7 +149,9 @@ mod tests {
                 domain: domain("example.org"),
                 pattern: LocalPattern::parse("shop-.*").expect("good"),
             }],
-            full: ["full@example.org".to_owned(), "postmaster@example.org".to_owned()].into(),
+            tight: [("full", 0), ("postmaster", 0), ("tight", 300)]
+                .map(|(name, left)| (format!("{name}@example.org"), Room { left, whole: 500 }))
+                .into(),
             srs: Some(SrsVerifier { keys: vec![SrsKey::new([1; 32])] }),
         };
         for name in ["cottage", "cabin"] {
@@ -249,6 +259,25 @@ mod tests {
         assert!(judge_inbound(&homes, path("alice@example.org"), announced(1000)).is_ok());
         let over = judge_inbound(&homes, path("alice@example.org"), announced(1001)).expect_err("too big");
         assert_eq!(over, Reply::too_big(1000));
+    }
+
+    #[test]
+    fn what_does_not_fit_a_mailbox_is_refused_before_it_is_sent() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = homes(state.path());
+        for (recipient, size, refusal) in [
+            ("tight@example.org", None, None),
+            ("tight@example.org", Some(300), None),
+            ("Tight+x@example.org", Some(301), Some(Reply::mailbox_full())),
+            ("tight@example.org", Some(500), Some(Reply::mailbox_full())),
+            ("tight@example.org", Some(501), Some(Reply::mailbox_too_small(500))),
+            ("full@example.org", Some(0), Some(Reply::mailbox_full())),
+            ("alice@example.org", Some(999), None),
+            ("postmaster@example.org", Some(999), None),
+        ] {
+            let judged = judge_inbound(&homes, path(recipient), Asked { size, ..asked() });
+            assert_eq!(judged.err(), refusal, "{recipient} {size:?}");
+        }
     }
 
     #[test]

@@ -7,13 +7,14 @@ pub mod submission;
 pub mod transaction;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatepost_protocol::mail::address::{Domain, ForwardPath};
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::sasl::Mechanism;
 use gatepost_protocol::smtp::server::limits::Limits;
-use gatepost_protocol::smtp::server::{Ending, Event, Profile, RcptTo, Server};
+use gatepost_protocol::smtp::server::{Ending, Event, MailFrom, Profile, RcptTo, Server};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::drive::{Connection, DriveError};
 use gatepost_runtime::random;
@@ -169,8 +170,8 @@ impl Session<'_> {
                 machine.answer_auth(self.desk.clock.now(), answer);
             }
             Event::Sender(mail) => {
-                self.transaction = Some(Transaction::new(mail));
-                self.answer(machine, Reply::sender_ok());
+                let reply = self.sender(mail).await;
+                self.answer(machine, reply);
             }
             Event::Recipient(recipient) => {
                 let reply = self.recipient(recipient).await;
@@ -207,6 +208,24 @@ impl Session<'_> {
 
     fn answer(&self, machine: &mut Server, reply: Reply) {
         machine.answer(self.desk.clock.now(), reply);
+    }
+
+    /// What is announced as larger than any home it may be for has room for is better refused now than after it came.
+    async fn sender(&mut self, mail: MailFrom) -> Reply {
+        let transaction = Transaction::new(mail);
+        let homes = match self.submitter.home() {
+            Some(home) => vec![Arc::clone(home)],
+            None => self.desk.homes.all(),
+        };
+        if let Some(size) = transaction.size()
+            && let Err(reply) = self.desk.handover.room_at_any(&homes, size).await
+        {
+            let home = if homes.len() == 1 { homes.first() } else { None }.map(|home| home.name());
+            info!(trace = %transaction.trace(), home, client = %self.client, sender = %transaction.sender(), size, %reply, "sender refused");
+            return reply;
+        }
+        self.transaction = Some(transaction);
+        Reply::sender_ok()
     }
 
     async fn recipient(&mut self, recipient: RcptTo) -> Reply {

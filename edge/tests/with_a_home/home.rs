@@ -88,7 +88,7 @@ impl Home {
             seal_key: self.public.clone(),
             message_octets_max: 60_000_000,
             patterns: Vec::new(),
-            full: std::collections::HashSet::new(),
+            tight: std::collections::HashMap::new(),
             srs: None,
         };
         let request = Request::Directory(Box::new(WireDirectory::from(&directory)));

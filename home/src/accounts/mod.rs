@@ -15,11 +15,12 @@ pub mod return_paths;
 pub mod snapshot;
 pub mod trust;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use gatepost_protocol::mail::address::{Address, Domain};
+use gatepost_protocol::mail::directory::Room;
 use gatepost_protocol::tunnel::verb::directory::WireDirectory2;
 use gatepost_runtime::clock::Clock;
 use rusqlite::OptionalExtension;
@@ -75,8 +76,8 @@ struct Inner {
     book: RwLock<Arc<Book>>,
     directory: watch::Sender<Arc<WireDirectory2>>,
     return_paths: Keys,
-    // Mailboxes over their quota, as was last seen.
-    full: RwLock<Arc<HashSet<String>>>,
+    // Mailboxes with little room, as was last seen.
+    tight: RwLock<Arc<HashMap<String, Room>>>,
     // Held while aliases are changed: each change is checked against all of them.
     changing: Mutex<()>,
     // Held while the book is read anew, so that an older reading never replaces a newer one.
@@ -106,7 +107,7 @@ impl Accounts {
         let version = next_version(&database, &clock)?;
         let verifier = return_paths.verifier(clock.steady_s());
         let directory =
-            WireDirectory2::from(&snapshot::directory(&book, &settings, version, verifier, &HashSet::new()));
+            WireDirectory2::from(&snapshot::directory(&book, &settings, version, verifier, &HashMap::new()));
         Ok(Self {
             inner: Arc::new(Inner {
                 database,
@@ -115,7 +116,7 @@ impl Accounts {
                 book: RwLock::new(book),
                 directory: watch::Sender::new(Arc::new(directory)),
                 return_paths,
-                full: RwLock::default(),
+                tight: RwLock::default(),
                 changing: Mutex::default(),
                 reading: Mutex::default(),
                 derivations: Semaphore::new(DERIVATIONS_MAX),
@@ -180,17 +181,17 @@ impl Accounts {
         }
     }
 
-    /// Mailboxes over their quota, by lookup key, as was last seen.
-    pub fn full(&self) -> Arc<HashSet<String>> {
-        Arc::clone(&self.inner.full.read().unwrap_or_else(PoisonError::into_inner))
+    /// Mailboxes with little room, by lookup key, as was last seen.
+    pub fn tight(&self) -> Arc<HashMap<String, Room>> {
+        Arc::clone(&self.inner.tight.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes what was seen of full mailboxes into account, and tells the edges if they see a difference. Blocking.
-    pub fn set_full(&self, full: HashSet<String>) -> Result<(), DatabaseError> {
-        if *self.full() == full {
+    /// Takes what was seen of such mailboxes into account, and tells the edges if they see a difference. Blocking.
+    pub fn set_tight(&self, tight: HashMap<String, Room>) -> Result<(), DatabaseError> {
+        if *self.tight() == tight {
             return Ok(());
         }
-        *self.inner.full.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(full);
+        *self.inner.tight.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tight);
         self.refresh(None)
     }
 
@@ -202,8 +203,8 @@ impl Accounts {
         let book = Arc::new(inner.database.read(|connection| Book::read(connection, &settings))?);
         let held = inner.directory.borrow().version();
         let verifier = inner.return_paths.verifier(inner.clock.steady_s());
-        let full = self.full();
-        let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held, verifier, &full));
+        let tight = self.tight();
+        let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held, verifier, &tight));
         let changed = seen != **inner.directory.borrow();
         let directory =
             if changed { Some(seen.with_version(next_version(&inner.database, &inner.clock)?)) } else { None };

@@ -1,24 +1,24 @@
 //! The [`Directory`] an edge may see: domains, addresses, verifiers of submission-only app passwords
 //! and nothing else. No name, no other password, no mailbox.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use gatepost_protocol::mail::address::Address;
-use gatepost_protocol::mail::directory::{Directory, DomainPolicy, SrsVerifier};
+use gatepost_protocol::mail::directory::{Directory, DomainPolicy, Room, SrsVerifier};
 
 use super::Settings;
 use super::addresses::{Addresses, Leads};
 use super::book::Book;
 use super::password::Scope;
 
-/// Builds it. `full` are the mailboxes over quota.
+/// Builds it. `tight` are the mailboxes with little room.
 #[expect(clippy::implicit_hasher, reason = "there is one kind of set here")]
 pub fn directory(
     book: &Book,
     settings: &Settings,
     version: u64,
     srs: SrsVerifier,
-    full: &HashSet<String>,
+    tight: &HashMap<String, Room>,
 ) -> Directory {
     let addresses = &book.addresses;
     let domains = settings.domains.iter().map(|domain| {
@@ -40,26 +40,29 @@ pub fn directory(
         seal_key: settings.seal_key.clone(),
         message_octets_max: settings.message_octets_max,
         patterns: patterns.map(|(pattern, _)| pattern.clone()).collect(),
-        full: full_addresses(addresses, full),
+        tight: tight_addresses(addresses, tight),
         srs: Some(srs),
     }
 }
 
-/// Addresses that lead to full mailboxes and nowhere else.
-fn full_addresses(addresses: &Addresses, full: &HashSet<String>) -> HashSet<String> {
-    if full.is_empty() {
-        return HashSet::new();
+/// Addresses that lead to such mailboxes and nowhere else; the one with the most room counts.
+fn tight_addresses(addresses: &Addresses, tight: &HashMap<String, Room>) -> HashMap<String, Room> {
+    if tight.is_empty() {
+        return HashMap::new();
     }
-    let is_full = |key: &str| {
-        let Ok(address) = Address::parse(key) else { return false };
-        match addresses.lead(&address) {
-            Leads::Here(ends) => {
-                ends.forwards.is_empty() && ends.mailboxes.iter().all(|mailbox| full.contains(mailbox))
+    let room = |key: &str| -> Option<Room> {
+        match addresses.lead(&Address::parse(key).ok()?) {
+            Leads::Here(ends) if ends.forwards.is_empty() => {
+                let rooms: Option<Vec<Room>> =
+                    ends.mailboxes.iter().map(|mailbox| tight.get(mailbox).copied()).collect();
+                let rooms = rooms?;
+                let most = |of: fn(&Room) -> u64| rooms.iter().map(of).max();
+                Some(Room { left: most(|room| room.left)?, whole: most(|room| room.whole)? })
             }
-            Leads::Nowhere | Leads::Remote => false,
+            Leads::Here(_) | Leads::Nowhere | Leads::Remote => None,
         }
     };
-    let mailboxes = full.iter().map(String::as_str);
+    let mailboxes = tight.keys().map(String::as_str);
     let aliases = addresses.aliases.keys().map(AsRef::as_ref);
-    mailboxes.chain(aliases).filter(|key| is_full(key)).map(str::to_owned).collect()
+    mailboxes.chain(aliases).filter_map(|key| Some((key.to_owned(), room(key)?))).collect()
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use gatepost_protocol::mail::directory::{Directory, Lookup};
+use gatepost_protocol::mail::directory::{Directory, Lookup, Room};
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::secret::Secret;
 use gatepost_protocol::smtp::sasl::Mechanism;
@@ -223,6 +223,8 @@ fn what_cannot_be_is_refused_with_the_reason() {
         (alias("x@example.org", "carol@example.org"), "no account or alias"),
         (alias("x@example.com", "alice@example.org"), "not in a domain"),
         (alias("alice@example.org", "bob@example.org"), "is an account"),
+        (alias("Alice@Example.ORG", "bob@example.org"), "is an account"),
+        (alias("alice", "bob@example.org"), "alice is the account alice@example.org"),
         (alias("team@example.org", "team@example.org"), "in a circle: team@example.org → team@example.org"),
         (accounts.add_account("team@example.org", None).expect_err("taken").to_string(), "is an alias"),
         (accounts.remove_alias("x@example.org", None).expect_err("nothing").to_string(), "no such alias"),
@@ -416,16 +418,22 @@ fn an_edge_hears_which_addresses_have_no_room_and_when_they_have_again() {
         let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
         accounts.add_alias(source, &targets).expect("made");
     }
-    assert!(directory(&accounts).full.is_empty());
-    accounts.set_full(["bob@example.org".to_owned()].into()).expect("told");
+    assert!(directory(&accounts).tight.is_empty());
+    let bobs = Room { left: 0, whole: 5000 };
+    let tight = || HashMap::from([("bob@example.org".to_owned(), bobs)]);
+    accounts.set_tight(tight()).expect("told");
     let told = directory(&accounts);
-    let mut full: Vec<_> = told.full.iter().map(String::as_str).collect();
+    let mut full: Vec<_> = told.tight.iter().map(|(key, room)| (key.as_str(), *room)).collect();
     full.sort_unstable();
-    assert_eq!(full, ["b@example.org", "bob@example.org"]);
-    accounts.set_full(["bob@example.org".to_owned()].into()).expect("told");
+    assert_eq!(full, [("b@example.org", bobs), ("bob@example.org", bobs)]);
+    accounts.set_tight(tight()).expect("told");
     assert_eq!(directory(&accounts).version, told.version, "nothing new");
-    accounts.set_full(HashSet::new()).expect("told");
-    assert!(directory(&accounts).full.is_empty() && directory(&accounts).version > told.version);
+    let alices = Room { left: 4096, whole: 4096 };
+    accounts.set_tight(tight().into_iter().chain([("alice@example.org".to_owned(), alices)]).collect()).expect("told");
+    let both = directory(&accounts).tight.get("both@example.org").copied();
+    assert_eq!(both, Some(Room { left: 4096, whole: 5000 }), "who has most room counts");
+    accounts.set_tight(HashMap::new()).expect("told");
+    assert!(directory(&accounts).tight.is_empty() && directory(&accounts).version > told.version);
 }
 
 #[test]
@@ -443,4 +451,38 @@ fn a_quota_is_the_accounts_own_or_that_of_all() {
     assert_eq!(quota(&accounts), Some(5000));
     assert_eq!(accounts.quota("nobody@example.org"), None);
     assert!(accounts.set_quota("nobody@example.org", None).is_err());
+}
+
+#[test]
+fn a_local_name_and_an_account_of_that_name_exclude_each_other() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    accounts.add_alias("root", &["alice@example.org".to_owned()]).expect("made");
+    let taken = accounts.add_account("Root@example.org", None).expect_err("it would never get that mail").to_string();
+    assert!(taken.contains("root is an alias"), "{taken}");
+}
+
+#[test]
+fn an_account_knows_the_aliases_that_lead_to_it_by_whatever_way() {
+    let state = tempfile::tempdir().expect("a folder");
+    let accounts = open(state.path());
+    for (source, target) in [
+        ("b@example.org", "bob@example.org"),
+        ("chain@example.org", "b@example.org"),
+        ("both@example.org", "alice@example.org"),
+        ("both@example.org", "bob@example.org"),
+        ("root", "b@example.org"),
+        ("/shop-.*/@example.org", "bob@example.org"),
+        ("@example.org", "bob@example.org"),
+        ("out@example.org", "bob@elsewhere.example"),
+    ] {
+        accounts.add_alias(source, &[target.to_owned()]).expect("made");
+    }
+    let of = |login| accounts.aliases_of(login, 100).0;
+    assert_eq!(of("alice@example.org"), ["both@example.org"]);
+    let bobs =
+        ["b@example.org", "both@example.org", "chain@example.org", "root", "/shop-.*/@example.org", "@example.org"];
+    assert_eq!(of("bob@example.org"), bobs);
+    let (some, total) = accounts.aliases_of("bob@example.org", 2);
+    assert_eq!((some.len(), total), (2, bobs.len()));
 }

@@ -1,9 +1,10 @@
 //! What the home does by itself from time to time.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatepost_protocol::mail::directory::Room;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::shutdown::Signal;
 use tracing::{error, info, warn};
@@ -21,6 +22,8 @@ const PRUNE_ROUNDS: u32 = 120;
 
 /// How often full mailboxes are counted: their owners make room, and edges should know soon.
 const FULL_EVERY: Duration = Duration::from_secs(2);
+/// Room that is less is told as this much, in octets.
+const ROOM_STEP_OCTETS: u64 = 4096;
 /// In how many of these rounds every mailbox with a quota is counted: mail clients put mail there, too.
 const ALL_ROUNDS: u32 = 30;
 
@@ -42,31 +45,37 @@ pub(super) async fn watch_quotas(accounts: Accounts, promises: Arc<Promises>, se
     }
 }
 
-/// Counts mailboxes (all, or those that are or may be full) and tells which are full.
+/// Counts mailboxes (all, or those that are or may be full) and tells which have little room.
 fn count_full(accounts: &Accounts, usage: &Usage, keepers: &Keepers, all: bool) {
-    let (book, before) = (accounts.book(), accounts.full());
-    let mut full = HashSet::new();
+    let (book, before) = (accounts.book(), accounts.tight());
+    let message_octets_max = accounts.settings().message_octets_max;
+    let mut tight = HashMap::new();
     let mut limited = Vec::new();
     for mailbox in book.accounts.keys().filter(|mailbox| keepers.of(mailbox).is_none()) {
-        let Some(octets_max) = accounts.quota(mailbox) else { continue };
+        let Some(whole) = accounts.quota(mailbox) else { continue };
         limited.push(mailbox.clone());
         let known = usage.known(mailbox);
-        let due = all || known.is_none_or(|octets| octets >= octets_max) || before.contains(mailbox);
+        let was_full = before.get(mailbox).is_some_and(|room| room.left == 0);
+        let due = all || known.is_none_or(|octets| octets >= whole) || was_full;
         let octets =
             if due { usage.count(mailbox).or_else(|_| known.ok_or(())).unwrap_or(0) } else { known.unwrap_or(0) };
-        if octets >= octets_max {
-            full.insert(mailbox.clone());
+        let left = about(whole.saturating_sub(octets));
+        if left < message_octets_max {
+            tight.insert(mailbox.clone(), Room { left, whole });
+        }
+        if (left == 0) != was_full {
+            info!(mailbox, is_full = left == 0, "a mailbox became full, or has room again");
         }
     }
-    for (mailbox, is_full) in
-        before.difference(&full).map(|m| (m, false)).chain(full.difference(&before).map(|m| (m, true)))
-    {
-        info!(mailbox, is_full, "a mailbox became full, or has room again");
-    }
     usage.keep_only(limited.into_iter());
-    if let Err(error) = accounts.set_full(full) {
+    if let Err(error) = accounts.set_tight(tight) {
         warn!(%error, "the edges can't be told which mailboxes are full");
     }
+}
+
+/// Never less, and in so few steps that the edges need not be told of each message.
+fn about(octets: u64) -> u64 {
+    if octets == 0 { 0 } else { octets.checked_next_power_of_two().unwrap_or(u64::MAX).max(ROOM_STEP_OCTETS) }
 }
 
 /// Finishes what could not be finished at first; forgets old outcomes; clears old leftovers once.
@@ -95,6 +104,19 @@ pub(super) async fn maintain(promises: Arc<Promises>, clock: Clock, mut signal: 
         tokio::select! {
             () = tokio::time::sleep(FINISH_EVERY) => {}
             () = signal.draining() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_told_as_no_less_than_there_is_and_as_none_only_if_there_is_none() {
+        for (octets, told) in [(0, 0), (1, 4096), (4096, 4096), (4097, 8192), (5 << 20, 8 << 20), (u64::MAX, u64::MAX)]
+        {
+            assert_eq!(about(octets), told, "{octets}");
         }
     }
 }

@@ -19,6 +19,9 @@ fn arriving(f: &Facts<'_>) -> Option<String> {
     Some(match f.0.what.as_str() {
         "answered" => f.answered(),
         "message refused before its data" => format!("refused before its text was sent: {}", f.reply()),
+        "sender refused" => {
+            format!("refused it{} at its announced size, {} octets: {}", f.client(), f.get("size"), f.reply())
+        }
         "recipient refused" => format!("refused the recipient {}{}: {}", f.get("recipient"), f.client(), f.reply()),
         "sealed" => format!("sealed it to the home's key and kept it, because {}", f.or("why", "the home was away")),
         "neither handed over nor sealed" => {

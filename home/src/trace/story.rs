@@ -114,7 +114,8 @@ fn abroad(steps: &[Kept], queue: Option<&Value>) -> Vec<String> {
 /// Nothing was delivered, sent or kept.
 fn untaken(steps: &[Kept]) -> String {
     let answer = |step: &&Kept| {
-        ["answered", "message refused before its data", "refused", "recipient refused"].contains(&step.what.as_str())
+        ["answered", "message refused before its data", "refused", "sender refused", "recipient refused"]
+            .contains(&step.what.as_str())
     };
     match steps.iter().rfind(answer).and_then(|step| step.fact("reply")) {
         Some(reply) if reply.starts_with('2') => {

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use bytes::BytesMut;
 use gatepost_protocol::mail::address::{Address, Domain, ReversePath};
-use gatepost_protocol::mail::directory::{Directory, DomainPolicy, LoginVerifier, ScramKeys, SrsVerifier};
+use gatepost_protocol::mail::directory::{Directory, DomainPolicy, LoginVerifier, Room, ScramKeys, SrsVerifier};
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::pattern::{DomainPattern, LocalPattern};
@@ -268,7 +268,7 @@ fn logins(golden: &mut Golden) {
         seal_key: vec![6; 8],
         message_octets_max: 52_428_800,
         patterns: Vec::new(),
-        full: std::collections::HashSet::new(),
+        tight: std::collections::HashMap::new(),
         srs: None,
     };
     golden.record("request-directory", &Request::Directory(Box::new((&directory).into())));
@@ -277,7 +277,7 @@ fn logins(golden: &mut Golden) {
             domain: Domain::parse("example.org").expect("valid"),
             pattern: LocalPattern::parse("sales-.*").expect("good"),
         }],
-        full: ["bob@example.org".to_owned()].into(),
+        tight: [("bob@example.org".to_owned(), Room { left: 4096, whole: 1 << 20 })].into(),
         srs: Some(SrsVerifier { keys: vec![SrsKey::new([4; 32])] }),
         ..directory
     };

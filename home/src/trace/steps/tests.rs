@@ -26,6 +26,11 @@ fn each_step_is_one_sentence() {
              TLS_AES_256_GCM_SHA384 X25519MLKEM768, 5000 octets, and answered 250 2.0.0 Accepted (1.2 s)",
         ),
         (
+            "sender refused",
+            with(&[("size", "5000"), ("reply", "452 4.3.1 No room")]),
+            "refused it from mx.b.example [192.0.2.1] at its announced size, 5000 octets: 452 4.3.1 No room",
+        ),
+        (
             "recipient refused",
             with(&[("reply", "550 5.1.1 No such mailbox")]),
             "refused the recipient c@d.example from mx.b.example [192.0.2.1]: 550 5.1.1 No such mailbox",

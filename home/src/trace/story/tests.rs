@@ -89,6 +89,7 @@ fn what_was_given_up_does_not_wait_any_more() {
 fn what_was_not_taken_says_what_its_sender_heard() {
     for (what, reply, told) in [
         ("recipient refused", "550 5.1.1 nobody", "refused; its sender was told: 550 5.1.1 nobody"),
+        ("sender refused", "452 4.3.1 no room", "not taken; its sender tries again: 452 4.3.1 no room"),
         ("answered", "451 4.3.0 later", "not taken; its sender tries again: 451 4.3.0 later"),
         ("answered", "250 ok", "taken; what became of it at home is not known here (any more)"),
     ] {

@@ -1,7 +1,7 @@
 //! What the home tells its edges, so that they can answer for it while it is away: its domains,
 //! its addresses, the verifiers of submission-only app passwords, its sealing key, its limits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::address::{Address, Domain};
 use super::address_set::AddressSet;
@@ -27,8 +27,8 @@ pub struct Directory {
     pub message_octets_max: u64,
     /// Addresses that exist by pattern, in the order they are tried.
     pub patterns: Vec<DomainPattern>,
-    /// Addresses, by [`Address::lookup_key`], all of whose mailboxes are over quota.
-    pub full: HashSet<String>,
+    /// Addresses, by [`Address::lookup_key`], all of whose mailboxes have less room than the largest message may take.
+    pub tight: HashMap<String, Room>,
     /// What checks the return path of forwarded mail; none is forwarded without.
     pub srs: Option<SrsVerifier>,
 }
@@ -38,6 +38,15 @@ pub struct Directory {
 pub struct SrsVerifier {
     /// The key in use, and those before it that still count: [`KEYS_MAX`](super::srs::KEYS_MAX) at most.
     pub keys: Vec<SrsKey>,
+}
+
+/// What a mailbox with a quota can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Room {
+    /// Octets now, about: never less than there are, and 0 only if it is full.
+    pub left: u64,
+    /// Octets if it were empty.
+    pub whole: u64,
 }
 
 /// What one domain does.
@@ -111,14 +120,17 @@ impl Directory {
         if known { Lookup::Known } else { Lookup::Unknown }
     }
 
-    /// Whether all mailboxes behind this address are over quota. The most specific counts, as in
+    /// What the mailboxes behind this address can take, if that is little. The most specific counts, as in
     /// [`Directory::lookup`]; of patterns and whole domains only the home knows.
-    pub fn is_full(&self, address: &Address) -> bool {
-        let key = address.lookup_key();
-        if self.full.is_empty() || self.addresses.contains(&key) {
-            return self.full.contains(&key);
+    pub fn room(&self, address: &Address) -> Option<Room> {
+        if self.tight.is_empty() {
+            return None;
         }
-        self.base(address).is_some_and(|base| self.full.contains(&base))
+        let key = address.lookup_key();
+        if self.addresses.contains(&key) {
+            return self.tight.get(&key).copied();
+        }
+        self.base(address).and_then(|base| self.tight.get(&base).copied())
     }
 
     /// What is to be said of a recipient that looks like a return path; `None` if this is none, or if nobody here
@@ -173,7 +185,7 @@ mod tests {
                 domain: Domain::parse("example.org").expect("valid"),
                 pattern: LocalPattern::parse("shop-[0-9]+").expect("good"),
             }],
-            full: HashSet::new(),
+            tight: HashMap::new(),
             srs: Some(SrsVerifier { keys: vec![SrsKey::new([1; 32])] }),
         }
     }
@@ -198,7 +210,8 @@ mod tests {
     #[test]
     fn a_full_mailbox_is_full_under_all_its_names_but_those_of_others() {
         let mut directory = directory();
-        directory.full.insert("alice@example.org".to_owned());
+        let room = Room { left: 0, whole: 1000 };
+        directory.tight.insert("alice@example.org".to_owned(), room);
         directory.addresses.insert("alice+lists@example.org");
         for (text, full) in [
             ("Alice@example.org", true),
@@ -207,7 +220,7 @@ mod tests {
             ("shop-7@example.org", false),
             ("anyone@all.example", false),
         ] {
-            assert_eq!(directory.is_full(&address(text)), full, "{text}");
+            assert_eq!(directory.room(&address(text)), full.then_some(room), "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::mail::address::Domain;
 use crate::mail::address_set::AddressSet;
-use crate::mail::directory::{Directory, DomainPolicy, LoginVerifier, ScramKeys, SrsVerifier};
+use crate::mail::directory::{Directory, DomainPolicy, LoginVerifier, Room, ScramKeys, SrsVerifier};
 use crate::mail::pattern::{DomainPattern, LocalPattern, PATTERNS_MAX, PatternError};
 use crate::mail::srs::{KEYS_MAX, SrsKey};
 use crate::tunnel::wire::WireError;
@@ -43,7 +43,7 @@ impl fmt::Debug for WireVerifier {
 pub struct WireDirectory2 {
     base: WireDirectory,
     patterns: Vec<(String, String)>,
-    full: Vec<String>,
+    tight: Vec<(String, u64, u64)>,
     srs: Option<WireSrs>,
 }
 
@@ -151,15 +151,16 @@ impl WireDirectory2 {
 
 impl From<WireDirectory> for WireDirectory2 {
     fn from(base: WireDirectory) -> Self {
-        Self { base, patterns: Vec::new(), full: Vec::new(), srs: None }
+        Self { base, patterns: Vec::new(), tight: Vec::new(), srs: None }
     }
 }
 
 impl From<&Directory> for WireDirectory2 {
     /// Sorted, so that equal directories have equal bytes; patterns keep their order.
     fn from(directory: &Directory) -> Self {
-        let mut full: Vec<_> = directory.full.iter().cloned().collect();
-        full.sort();
+        let mut tight: Vec<_> =
+            directory.tight.iter().map(|(key, room)| (key.clone(), room.left, room.whole)).collect();
+        tight.sort();
         Self {
             base: directory.into(),
             patterns: directory
@@ -167,7 +168,7 @@ impl From<&Directory> for WireDirectory2 {
                 .iter()
                 .map(|pattern| (pattern.domain.to_string(), pattern.pattern.as_str().to_owned()))
                 .collect(),
-            full,
+            tight,
             srs: directory.srs.as_ref().map(|srs| WireSrs { keys: srs.keys.iter().map(|key| *key.expose()).collect() }),
         }
     }
@@ -203,7 +204,7 @@ impl WireDirectory2 {
         let keys = |srs: WireSrs| srs.keys.into_iter().take(KEYS_MAX).map(SrsKey::new).collect();
         let directory = Directory {
             patterns,
-            full: self.full.into_iter().collect(),
+            tight: self.tight.into_iter().map(|(key, left, whole)| (key, Room { left, whole })).collect(),
             srs: self.srs.map(|srs| SrsVerifier { keys: keys(srs) }),
             ..self.base.try_into()?
         };
@@ -266,7 +267,7 @@ impl TryFrom<WireDirectory> for Directory {
             seal_key: wire.seal_key,
             message_octets_max: wire.message_octets_max,
             patterns: Vec::new(),
-            full: std::collections::HashSet::new(),
+            tight: std::collections::HashMap::new(),
             srs: None,
         })
     }

@@ -126,7 +126,7 @@ async fn a_whole_directory_fits_and_only_a_directory_may_be_that_big() {
         seal_key: vec![0; 1216],
         message_octets_max: 1,
         patterns: Vec::new(),
-        full: std::collections::HashSet::new(),
+        tight: std::collections::HashMap::new(),
         srs: None,
     };
     let request = Request::Directory(Box::new((&directory).into()));
