@@ -91,7 +91,7 @@ struct PoolState {
     // A task sees to it that idle connections are closed.
     swept: bool,
     trouble: Option<Trouble>,
-    // The last trouble that is over: from when to when, in milliseconds since 1970.
+    // The last trouble that is over: from when to when, by the steady clock, in milliseconds.
     overcome: Option<(i64, i64)>,
 }
 
@@ -99,6 +99,7 @@ struct PoolState {
 struct Trouble {
     why: Reply,
     since_unix_s: i64,
+    since_ms: i64,
     pause: Duration,
     until: Instant,
 }
@@ -160,7 +161,7 @@ impl Servers {
         self.inner.back.notified().await;
     }
 
-    /// The last trouble of this server that is over: from when to when, in milliseconds since 1970.
+    /// The last trouble of this server that is over: from when to when, in [`Clock::steady_ms`].
     pub fn overcome(&self, server: &Server) -> Option<(i64, i64)> {
         self.pool(server).state().overcome
     }
@@ -307,8 +308,7 @@ impl Pool {
     fn works(&self, clock: &Clock) -> bool {
         let mut state = self.state();
         let Some(trouble) = state.trouble.take() else { return false };
-        let now = i64::try_from(clock.unix().as_millis()).unwrap_or(i64::MAX);
-        state.overcome = Some((trouble.since_unix_s.saturating_mul(1000), now));
+        state.overcome = Some((trouble.since_ms, clock.steady_ms()));
         let since = rfc3339(trouble.since_unix_s);
         tracing::info!(server = %self.server, since, "the server of the mailboxes is back");
         true
@@ -319,16 +319,17 @@ impl Pool {
         let mut state = self.state();
         let now = clock.now();
         let [first, most] = TROUBLE_PAUSE;
-        let (since_unix_s, pause) = match &state.trouble {
+        let (since, pause) = match &state.trouble {
             // Others found the same at the same time.
-            Some(trouble) if now < trouble.until => (trouble.since_unix_s, trouble.pause),
-            Some(trouble) => (trouble.since_unix_s, (trouble.pause * 2).min(most)),
+            Some(trouble) if now < trouble.until => ((trouble.since_unix_s, trouble.since_ms), trouble.pause),
+            Some(trouble) => ((trouble.since_unix_s, trouble.since_ms), (trouble.pause * 2).min(most)),
             None => {
                 tracing::error!(server = %self.server, reply = %why, "the server of the mailboxes is in trouble; mail waits for it");
-                (clock.unix_s(), first)
+                ((clock.unix_s(), clock.steady_ms()), first)
             }
         };
-        state.trouble = Some(Trouble { why: why.clone(), since_unix_s, pause, until: now + pause });
+        state.trouble =
+            Some(Trouble { why: why.clone(), since_unix_s: since.0, since_ms: since.1, pause, until: now + pause });
     }
 }
 
