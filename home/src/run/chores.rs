@@ -9,6 +9,7 @@ use gatepost_runtime::clock::Clock;
 use gatepost_runtime::shutdown::Signal;
 use tracing::{error, info, warn};
 
+use super::store::Store;
 use crate::accounts::Accounts;
 use crate::delivery::config::Keepers;
 use crate::delivery::lmtp::Servers;
@@ -27,8 +28,15 @@ const ROOM_STEP_OCTETS: u64 = 4096;
 /// In how many of these rounds every mailbox with a quota is counted: mail clients put mail there, too.
 const ALL_ROUNDS: u32 = 30;
 
+/// Begins all of them.
+pub(super) fn start(store: &Store, clock: &Clock, signal: &Signal) {
+    let (accounts, promises) = (store.accounts.clone(), Arc::clone(&store.promises));
+    tokio::spawn(watch_quotas(accounts, promises, store.servers.clone(), signal.clone()));
+    tokio::spawn(maintain(Arc::clone(&store.promises), clock.clone(), signal.clone()));
+}
+
 /// Keeps the edges' picture of full mailboxes right. Costs nothing where nobody has a quota.
-pub(super) async fn watch_quotas(accounts: Accounts, promises: Arc<Promises>, servers: Servers, mut signal: Signal) {
+async fn watch_quotas(accounts: Accounts, promises: Arc<Promises>, servers: Servers, mut signal: Signal) {
     let mut round = 0u32;
     loop {
         let (accounts, promises, keepers) = (accounts.clone(), Arc::clone(&promises), servers.keepers());
@@ -79,7 +87,7 @@ fn about(octets: u64) -> u64 {
 }
 
 /// Finishes what could not be finished at first; forgets old outcomes; clears old leftovers once.
-pub(super) async fn maintain(promises: Arc<Promises>, clock: Clock, mut signal: Signal) {
+async fn maintain(promises: Arc<Promises>, clock: Clock, mut signal: Signal) {
     let mut round = 0u32;
     loop {
         let (promises, now) = (Arc::clone(&promises), clock.steady_s());

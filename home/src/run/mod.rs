@@ -156,10 +156,8 @@ impl Home {
         let (resolver, servers) = (store.resolver.clone(), store.servers.clone());
         tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, servers, work_signal.clone()));
         tokio::spawn(exchanges::deliver_bounces(returning, router, work_signal.clone()));
-        let (accounts, promises) = (store.accounts.clone(), Arc::clone(&store.promises));
-        tokio::spawn(chores::watch_quotas(accounts, promises, store.servers.clone(), work_signal.clone()));
-        tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), work_signal.clone()));
-        tokio::spawn(chores::maintain(Arc::clone(&store.promises), clock.clone(), work_signal));
+        chores::start(&store, &clock, &work_signal);
+        tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), work_signal));
 
         let (state, hostname, prometheus) = (config.state.clone(), config.hostname.clone(), config.metrics);
         let parts = reload::Parts {
