@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use gatepost_runtime::durable::StateLock;
 use gatepost_tests::observe;
 use gatepost_tests::pair::build;
 use gatepost_tests::pair::facts::Facts;
@@ -84,6 +85,7 @@ fn cargo_pair_runs_shows_mail_and_ends() {
     // Who kills one can start it again by the command in the file.
     let home = facts.home.pid.expect("a pid");
     kill_process(Pid::from_raw(i32::try_from(home).expect("small")).expect("not 0"), Signal::KILL).expect("killed");
+    observe::until_ok("the killed home to let go", || Ok(StateLock::take(&state.join("home")).map(drop)?));
     let again = Command::new(&facts.home.command[0])
         .args(&facts.home.command[1..])
         .stdout(Stdio::null())
