@@ -1,7 +1,7 @@
 //! A config edited while the programs run: taken without dropping a session, or refused with the words of `check`.
 
 use std::fs;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use gatepost_tests::client::Client;
 use gatepost_tests::observe;
@@ -71,6 +71,64 @@ fn a_bad_config_is_refused_with_the_words_of_check_and_the_old_one_stays() {
             Ok(())
         });
         fs::write(&program.config, good).expect("written");
+        assert_eq!(program.ask(&["reload"]).expect("taken"), "nothing has changed\n");
+    }
+    deliver(&pair, 1);
+    expect_delivered(&pair, BOB, &[1]);
+}
+
+/// A setting that is not in any config of the pair, in front.
+fn with_a_change(program: &Program, of_edge: bool) -> (String, &'static str) {
+    let line = if of_edge { "outbound_ipv6 = true\n" } else { "subaddress_separator = \"-\"\n" };
+    let text = fs::read_to_string(&program.config).expect("readable");
+    (line.to_owned() + &text, line.split(' ').next().expect("a name"))
+}
+
+#[test]
+fn a_config_that_is_half_written_is_refused_until_it_is_whole() {
+    let pair = pair();
+    for (program, of_edge) in [(&pair.edge().program, true), (&pair.home.program, false)] {
+        let (whole, name) = with_a_change(program, of_edge);
+        let cuts: Vec<usize> = whole.match_indices('=').map(|(at, _)| at + 1).collect();
+        assert!(cuts.len() > 5);
+        for cut in cuts {
+            fs::write(&program.config, &whole[..cut]).expect("written");
+            let reload = asked(program, &["reload"]);
+            assert_eq!(reload.status.code(), Some(2), "cut at {cut}: {}", said(&reload));
+        }
+        deliver(&pair, if of_edge { 1 } else { 2 });
+        fs::write(&program.config, &whole).expect("written");
+        let told = program.ask(&["reload"]).expect("taken");
+        assert!(told.contains(name), "{told}");
+    }
+    expect_delivered(&pair, BOB, &[1, 2]);
+}
+
+#[test]
+fn of_many_reloads_at_once_one_takes_the_change_and_the_others_find_nothing() {
+    let pair = pair();
+    for (program, of_edge) in [(&pair.edge().program, true), (&pair.home.program, false)] {
+        let (whole, name) = with_a_change(program, of_edge);
+        fs::write(&program.config, &whole).expect("written");
+        let asking: Vec<_> = (0..8)
+            .map(|_| {
+                let mut command = program.cli(&["reload", "--json"]);
+                command.stdout(Stdio::piped()).spawn().expect("it runs")
+            })
+            .collect();
+        // One more by its other road.
+        program.signal(Signal::HUP).expect("told");
+        let mut changes = Vec::new();
+        for asked in asking {
+            let output = asked.wait_with_output().expect("it ends");
+            assert!(output.status.success(), "{}", said(&output));
+            let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            changes.extend(told["changes"].as_array().expect("a list").clone());
+        }
+        // The signal may have been first.
+        assert!(changes.len() <= 1, "{changes:?}");
+        let logged = observe::until("the change in the log", || program.said(), |said| said.contains(name));
+        assert_eq!(logged.matches(&format!("{name}: ")).count(), 1, "{logged}");
         assert_eq!(program.ask(&["reload"]).expect("taken"), "nothing has changed\n");
     }
     deliver(&pair, 1);
