@@ -217,6 +217,10 @@ fn print_json(value: &Value) {
 
 fn print_status(status: &Value) {
     println!("{} ({}), key {}", text(&status["hostname"]), text(&status["software"]), text(&status["key"]));
+    match status["certificate_ends"]["at"].as_str() {
+        Some(ends) => println!("certificate  good until {ends}"),
+        None => println!("certificate  self-signed"),
+    }
     for door in ["smtp", "submissions", "tunnel"] {
         println!("{door:12} {}", text(&status["listen"][door]));
     }

@@ -78,6 +78,7 @@ impl Status {
             "started": rfc3339(self.started_unix_s),
             "draining": self.draining.load(Ordering::Relaxed),
             "self_signed_certificate": self.certificate.is_self_signed(),
+            "certificate_ends": self.certificate.end_json(self.clock.unix_s()),
             "listen": {
                 "smtp": door(doors.smtp),
                 "submissions": door(doors.submissions),
@@ -105,6 +106,7 @@ impl Status {
             "started": rfc3339(self.started_unix_s),
             "draining": self.draining.load(Ordering::Relaxed),
             "self_signed_certificate": self.certificate.is_self_signed(),
+            "certificate_ends": self.certificate.end_json(self.clock.unix_s()),
             "sessions": sessions,
             "home": told,
         })
@@ -127,6 +129,10 @@ impl Status {
                 held.damaged as f64,
             ),
         ];
+        if let Some(ends) = self.certificate.ends_unix_s() {
+            let words = "Until when the edge's certificate is good, since 1970.";
+            metrics.push(gauge("gatepost_edge_certificate_end_time_seconds", words, ends as f64));
+        }
         if self.is_only(home) {
             let sessions = [("smtp", self.smtp.now() as f64), ("submissions", self.submissions.now() as f64)];
             let words = "Sessions open now (told to an only home).";

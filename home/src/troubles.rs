@@ -11,6 +11,9 @@ const STUCK_MIN: u64 = 10;
 /// Silence on the tunnel that is not usual, in seconds: heartbeats come every 20.
 const SILENT_S: f64 = 45.0;
 
+/// Days before a certificate ends at which it should long have been renewed.
+const CERTIFICATE_DAYS_MIN: i64 = 7;
+
 /// The list, for `status`.
 pub fn of(status: &Value) -> Vec<Value> {
     let mut found: Vec<(u8, String, String)> = Vec::new();
@@ -46,6 +49,7 @@ fn here(status: &Value, add: &mut impl FnMut(u8, String, &str)) {
     if status["certificate_self_signed"] == true {
         add(5, "the certificate is self-signed: no mail program can verify it".to_owned(), "name yours in [tls]");
     }
+    certificate("the certificate", "home", &status["certificate_ends"], add);
     for server in list(&status["mailbox_servers"]) {
         if let (Some(name), Some(why)) = (server["server"].as_str(), server["trouble"].as_str()) {
             add(
@@ -121,6 +125,17 @@ fn one_edge(edge: &Value, directory: &Value, add: &mut impl FnMut(u8, String, &s
     if report["self_signed_certificate"] == true {
         add(5, format!("the certificate of edge {name} is self-signed"), "name a real one in [tls] of edge.toml");
     }
+    certificate(&format!("the certificate of edge {name}"), "edge", &report["certificate_ends"], add);
+}
+
+fn certificate(whose: &str, program: &str, ends: &Value, add: &mut impl FnMut(u8, String, &str)) {
+    let (Some(at), Some(days)) = (ends["at"].as_str(), ends["days_left"].as_i64()) else { return };
+    let remedy = format!("renew its files, then gatepost-{program} reload there");
+    if days < 0 {
+        add(1, format!("{whose} has ended on {at}: mail programs refuse it"), &remedy);
+    } else if days < CERTIFICATE_DAYS_MIN {
+        add(3, format!("{whose} ends on {at}"), &remedy);
+    }
 }
 
 fn queue(queue: &Value, add: &mut impl FnMut(u8, String, &str)) {
@@ -156,12 +171,14 @@ mod tests {
     fn well() -> Value {
         json!({
             "disk_free_octets": 50_000_000_000_u64, "database": "good", "trace": "good", "accounts": 1,
+            "certificate_ends": { "at": "2027-01-01T00:00:00Z", "days_left": 7 },
             "certificate_self_signed": false, "directory_version": 5, "damaged": [],
             "queue": { "held": 0, "damaged": [], "worst_destinations": [] },
             "edges": [{
                 "name": "vps1", "connected": true, "directory_held": 5, "session": { "heard_s_ago": 3.0 },
                 "report": {
                     "draining": false, "self_signed_certificate": false,
+                    "certificate_ends": { "at": "2027-01-01T00:00:00Z", "days_left": 90 },
                     "home": { "spool": { "octets": 0, "octets_max": 100, "damaged": 0 } },
                 },
             }],
@@ -183,6 +200,9 @@ mod tests {
             ("/trace", json!("failing"), "trace.db", "log"),
             ("/accounts", json!(0), "no account", "account add"),
             ("/certificate_self_signed", json!(true), "self-signed", "[tls]"),
+            ("/certificate_ends/days_left", json!(6), "the certificate ends on 2027", "gatepost-home reload"),
+            ("/certificate_ends/days_left", json!(-1), "the certificate has ended on 2027", "gatepost-home reload"),
+            ("/edges/0/report/certificate_ends/days_left", json!(-1), "of edge vps1 has ended", "gatepost-edge reload"),
             ("/damaged", json!(["x"]), "set aside", "damaged/"),
             ("/queue/held", json!(2), "2 message(s) are held", "queue list"),
             ("/edges/0/connected", json!(false), "vps1 is not connected", "10025"),

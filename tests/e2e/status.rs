@@ -62,6 +62,14 @@ fn home_and_edge_are_seen_in_one_view_and_counted_in_one_page() {
     assert_eq!(seen["troubles"], serde_json::json!([]), "{seen:#}");
     let text = pair.home.program.ask(&["status"]).expect("status");
     assert!(text.contains("last hour: 2 taken, 0 refused, 0 sealed, 0 sent"), "{text}");
+    // The last day of both certificates, on both machines.
+    let end = "2044-01-01T00:00:00Z";
+    assert_eq!(text.matches(&format!("good until {end}")).count(), 2, "{text}");
+    for ends in [&seen["certificate_ends"], &edge["report"]["certificate_ends"]] {
+        assert!(ends["at"] == end && ends["days_left"].as_i64().is_some_and(|days| days > 1000), "{ends}");
+    }
+    let text = pair.edge().program.ask(&["status"]).expect("status");
+    assert!(text.contains(&format!("certificate  good until {end}")), "{text}");
 
     let page = page(metrics);
     for line in [
@@ -72,6 +80,8 @@ fn home_and_edge_are_seen_in_one_view_and_counted_in_one_page() {
         "gatepost_edge_messages_total{edge=\"edge\",outcome=\"accepted\"} 2\n",
         "gatepost_edge_spool_messages{edge=\"edge\"} 0\n",
         "# TYPE gatepost_edge_message_seconds histogram\n",
+        "gatepost_home_certificate_end_time_seconds 2335219200\n",
+        "gatepost_edge_certificate_end_time_seconds{edge=\"edge\"} 2335219200\n",
     ] {
         assert!(page.contains(line), "{line} in {page}");
     }

@@ -32,6 +32,7 @@ fn for_people(status: &Value) -> String {
         format!("domains      {}", domains.join(", ")),
         format!("accounts     {}", text(status, "accounts")),
         format!("submissions  {}", status["submissions"].as_str().unwrap_or("off")),
+        format!("certificate  {}", certificate(&status["certificate_ends"])),
     ]);
     for server in list(status, "mailbox_servers") {
         let name = text(server, "server");
@@ -71,6 +72,10 @@ fn for_people(status: &Value) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+fn certificate(ends: &Value) -> String {
+    ends["at"].as_str().map_or_else(|| "self-signed".to_owned(), |at| format!("good until {at}"))
 }
 
 fn queue(queue: &Value) -> Vec<String> {
@@ -128,6 +133,10 @@ fn one_edge(edge: &Value, directory: &Value) -> Vec<String> {
         lines.push(format!("             it says no more of itself: {}", text(edge, "report_error")));
         return lines;
     };
+    // An edge older than this home does not say.
+    if report.get("certificate_ends").is_some() {
+        lines.push(format!("             certificate: {}", certificate(&report["certificate_ends"])));
+    }
     let (spool, hour) = (&told["spool"], &told["last_hour"]);
     let oldest = spool["oldest"].as_str().map_or_else(String::new, |oldest| format!(", the oldest since {oldest}"));
     lines.push(format!(

@@ -65,6 +65,7 @@ impl Desk {
             "submissions": open.submissions.map(|address| address.to_string()),
             "relay": open.relay.map(|address| address.to_string()),
             "certificate_self_signed": self.served.is_self_signed(),
+            "certificate_ends": self.served.end_json(self.clock.unix_s()),
             "edges": edges,
             "queue": queue,
             "last_hour": self.counts.rates(self.now_unix_ms()),
@@ -110,6 +111,10 @@ impl Desk {
         if let Some(free) = disk_free {
             page.push(gauge("gatepost_home_disk_free_octets", "Free disk where the state lies.", free as f64));
         }
+        if let Some(ends) = self.served.ends_unix_s() {
+            let words = "Until when the home's certificate is good, since 1970.";
+            page.push(gauge("gatepost_home_certificate_end_time_seconds", words, ends as f64));
+        }
         let connected = self.edges.connected().borrow().clone();
         for name in self.edges.names() {
             let up = connected.iter().find(|edge| edge.name == name);
@@ -139,7 +144,7 @@ impl Desk {
     }
 
     fn now_unix_ms(&self) -> i64 {
-        i64::try_from(self.clock.unix().as_millis()).unwrap_or(i64::MAX)
+        self.clock.unix_ms()
     }
 }
 

@@ -12,7 +12,12 @@ use rustls::{ServerConfig, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use thiserror::Error;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::clock::rfc3339;
 
 /// Most certificates in a chain.
 const CHAIN_MAX: usize = 16;
@@ -55,6 +60,7 @@ struct Current(ArcSwap<Loaded>);
 pub struct Loaded {
     certified: Arc<CertifiedKey>,
     self_signed: bool,
+    ends_unix_s: Option<i64>,
 }
 
 impl Served {
@@ -77,6 +83,19 @@ impl Served {
     /// True while a self-signed one is served.
     pub fn is_self_signed(&self) -> bool {
         self.current.0.load().self_signed
+    }
+
+    /// Until when the one from files is good, seconds since 1970; `None` while a self-signed one is served.
+    pub fn ends_unix_s(&self) -> Option<i64> {
+        self.current.0.load().ends_unix_s
+    }
+
+    /// The same for `status`: when, and in how many whole days from `now_unix_s`; below zero once it has ended.
+    pub fn end_json(&self, now_unix_s: i64) -> Value {
+        self.ends_unix_s().map_or(
+            Value::Null,
+            |ends| json!({ "at": rfc3339(ends), "days_left": ends.saturating_sub(now_unix_s).div_euclid(24 * 3600) }),
+        )
     }
 
     /// Reads files without serving them yet; `None` if what they hold is served already, or would be self-signed as
@@ -124,7 +143,9 @@ fn load(
             "serving a self-signed certificate: mail programs will warn or refuse; give real ones with tls = {{ certificate = …, key = … }}"
         );
     }
-    Ok(Loaded { certified: Arc::new(certified), self_signed: files.is_none() })
+    // Ours is made anew at each start.
+    let ends_unix_s = files.and_then(|_| end_of(certified.cert.first()?));
+    Ok(Loaded { certified: Arc::new(certified), self_signed: files.is_none(), ends_unix_s })
 }
 
 fn from_files(files: &CertificateFiles, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
@@ -144,6 +165,12 @@ fn from_files(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Cer
         }
         error => wrong(&files.certificate, format!("can't be served: {error}")),
     })
+}
+
+/// Until when a certificate is good. One that can't be read so far is served all the same: clients judge it.
+fn end_of(leaf: &CertificateDer<'_>) -> Option<i64> {
+    let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+    Some(parsed.validity().not_after.timestamp())
 }
 
 fn pem_trouble(error: &rustls_pki_types::pem::Error) -> String {
@@ -269,6 +296,24 @@ mod tests {
         let real = files("mail.example.org");
         reload(&served, &real.files).unwrap();
         assert!(!served.is_self_signed());
+    }
+
+    #[test]
+    fn it_is_known_until_when_it_is_good() {
+        let made = files("mail.example.org");
+        let mut params = rcgen::CertificateParams::new(vec!["mail.example.org".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2027, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        fs::write(&made.files.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(&made.files.key, key.serialize_pem()).unwrap();
+        let served = Served::new(Some(&made.files), "mail.example.org").unwrap();
+        let end = 1_798_761_600;
+        assert_eq!(served.ends_unix_s(), Some(end));
+        let day = 24 * 3600;
+        for (now, days_left) in [(end - 3 * day, 3), (end - 3 * day + 1, 2), (end - 1, 0), (end, 0), (end + 1, -1)] {
+            assert_eq!(served.end_json(now), json!({ "at": "2027-01-01T00:00:00Z", "days_left": days_left }), "{now}");
+        }
+        assert_eq!(Served::new(None, "mail.example.org").unwrap().end_json(0), Value::Null);
     }
 
     #[test]
