@@ -105,3 +105,35 @@ fn a_refused_stranger_is_told_of_and_nothing_else_is_invented() {
     let story = told(&pair, "nobody@example.org", &["refused the recipient nobody@example.org", "=> refused"]);
     assert!(story.contains("550"), "{story}");
 }
+
+#[test]
+fn a_message_that_was_cut_off_in_the_middle_is_told_and_nothing_of_it_is_kept() {
+    let pair = pair();
+    let sent = message::stuffed(&message::numbered(1, STRANGER, ALICE, 300_000));
+    let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
+    client.begin(STRANGER, &[ALICE]).expect("MAIL, RCPT, DATA");
+    client.send(&sent[..200_000]).expect("sent");
+    drop(client);
+    let parts = ["heard no more after 200000 octets from client.example", "=> not taken: whoever sent it broke off"];
+    let story = told(&pair, "stranger@", &parts);
+    assert!(!story.contains("answered") && !story.contains("delivered"), "{story}");
+    // Its sender tries again, and that is another story.
+    deliver(&pair, 1);
+    expect_delivered(&pair, ALICE, &[1]);
+    let both = pair.home.program.ask_json(&["trace", "stranger@", "--json"]).expect("json");
+    assert_eq!(both["messages"].as_array().map(Vec::len), Some(2), "{both:#}");
+}
+
+#[test]
+fn a_submission_that_was_cut_off_at_home_is_told_too() {
+    let pair = pair();
+    let tls = pair.tls().expect("a CA");
+    let mut client = Client::greeted_tls(pair.home.submissions, &tls, "127.0.0.1").expect("greeted");
+    assert_eq!(client.login(ALICE, &pair.account(ALICE).password).expect("answered").code, 235);
+    client.begin(ALICE, &["friend@elsewhere.example"]).expect("MAIL, RCPT, DATA");
+    let sent = message::stuffed(&message::numbered(1, ALICE, "friend@elsewhere.example", 300_000));
+    client.send(&sent[..100_000]).expect("sent");
+    drop(client);
+    let story = told(&pair, "friend@", &["heard no more after", "=> not taken: whoever sent it broke off"]);
+    assert!(!story.contains("queue"), "{story}");
+}

@@ -193,9 +193,9 @@ impl Session<'_> {
                 };
                 self.answer(machine, reply);
             }
-            Event::Reset => self.transaction = None,
+            Event::Reset => self.drop_transaction(),
             Event::Closing(ending) => {
-                self.transaction = None;
+                self.drop_transaction();
                 match ending {
                     Ending::Abuse | Ending::Refused => info!(client = %self.client, ?ending, "session ended"),
                     Ending::Quit | Ending::HungUp | Ending::TimedOut => {
@@ -203,6 +203,12 @@ impl Session<'_> {
                     }
                 }
             }
+        }
+    }
+
+    fn drop_transaction(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            transaction.broken_off();
         }
     }
 

@@ -170,6 +170,27 @@ impl Transaction {
         }
     }
 
+    /// The client goes, or begins anew, before the message is whole: nothing was answered, nothing is kept. Says nothing of a
+    /// transaction whose message has not begun.
+    pub fn broken_off(self) {
+        let (facts, octets) = match self.flow {
+            Flow::Open(open) => (open.facts, open.octets),
+            Flow::Refused(facts, _) => (facts, 0),
+            Flow::Closed => return,
+        };
+        info!(
+            trace = %self.trace,
+            home = self.home.as_ref().map(|home| home.name()),
+            client = %facts.address,
+            helo = facts.helo,
+            login = facts.login,
+            sender = %self.mail.reverse_path,
+            recipient = named(&self.recipients),
+            octets,
+            "broken off before its end"
+        );
+    }
+
     /// The message is whole: the client's reply.
     pub async fn end(self, desk: &Desk) -> Reply {
         let only_recipient = match self.recipients.as_slice() {

@@ -167,9 +167,10 @@ impl Session {
                 let reply = self.message(server).await;
                 self.answer(server, reply);
             }
-            Event::Reset => self.transaction = None,
+            Event::Reset => self.broken_off(server),
             Event::Hello { .. } => {}
             Event::Closing(ending) => {
+                self.broken_off(server);
                 tracing::debug!(peer = %self.peer, ?ending, "a submission session ended");
             }
         }
@@ -284,6 +285,21 @@ impl Session {
         {
             transaction.failed = Some(cannot_keep(transaction.trace, &error));
         }
+    }
+
+    /// The client goes, or begins anew: what of a message had come is told of, and not kept.
+    fn broken_off(&mut self, server: &Server) {
+        let Some(transaction) = self.transaction.take().filter(|open| open.assembly.octets() > 0) else { return };
+        tracing::info!(
+            trace = %transaction.trace,
+            client = %self.peer,
+            helo = server.hello(),
+            login = server.login(),
+            sender = %transaction.from.reverse_path,
+            recipient = named(&transaction.recipients),
+            octets = transaction.assembly.octets(),
+            "broken off before its end"
+        );
     }
 
     /// The message is whole: the client's reply, and the line that tells of it.

@@ -18,6 +18,9 @@ pub fn sentence(step: &Kept) -> String {
 fn arriving(f: &Facts<'_>) -> Option<String> {
     Some(match f.0.what.as_str() {
         "answered" => f.answered(),
+        "broken off before its end" => {
+            format!("heard no more after {} octets{}: nothing was taken", f.or("octets", "some"), f.client())
+        }
         "message refused before its data" => format!("refused before its text was sent: {}", f.reply()),
         "sender refused" => {
             format!("refused it{} at its announced size, {} octets: {}", f.client(), f.get("size"), f.reply())

@@ -123,6 +123,9 @@ fn untaken(steps: &[Kept]) -> String {
         }
         Some(reply) if reply.starts_with('4') => format!("not taken; its sender tries again: {}", reply.trim()),
         Some(reply) => format!("refused; its sender was told: {}", reply.trim()),
+        None if steps.iter().any(|step| step.what == "broken off before its end") => {
+            "not taken: whoever sent it broke off, and tries again".to_owned()
+        }
         None => "not known (any more)".to_owned(),
     }
 }

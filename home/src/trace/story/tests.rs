@@ -74,6 +74,12 @@ fn the_queue_knows_best_what_waits() {
 }
 
 #[test]
+fn what_was_broken_off_is_said_to_be() {
+    let steps = [step(0, "vps1", "broken off before its end", &[("octets", "5")])];
+    assert_eq!(fate(&steps, None, 5), ["not taken: whoever sent it broke off, and tries again"]);
+}
+
+#[test]
 fn what_was_given_up_does_not_wait_any_more() {
     let expired = "550 5.4.7 Given up after 5 days of trying";
     let steps = [
