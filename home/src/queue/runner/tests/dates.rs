@@ -24,17 +24,18 @@ fn anchored() -> Clock {
 
 /// Turns the clock until the bounce comes; gives when that was, by the steady time.
 async fn bounced_at(running: &mut Running) -> i64 {
-    let clock = running.clock.clone();
-    let turning = tokio::spawn(async move {
-        loop {
-            clock.turn(Duration::from_mins(30));
+    let at = loop {
+        let Ok(bounce) = running.bounces.try_recv() else {
+            running.clock.turn(Duration::from_mins(30));
             tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        };
+        let at = running.clock.steady_ms();
+        // A turn may just have ended the wait for an answer: then it comes again.
+        if bounce.accepted.send(Reply::ok()).is_ok() {
+            break at;
         }
-    });
-    let bounce = running.bounce().await;
-    turning.abort();
-    let at = running.clock.steady_ms();
-    bounce.accepted.send(Reply::ok()).expect("awaited");
+    };
     running.until_gone().await;
     at
 }
