@@ -136,8 +136,9 @@ impl Origin {
         let second = after(local, "SRS1").and_then(|rest| {
             let (_, rest) = rest[1..].split_once('=')?;
             let (first, rest) = rest.split_once('=')?;
-            let is_whole = Domain::parse(first).is_ok() && rest.starts_with(SEPARATORS);
-            is_whole.then(|| Self::Forwarder { host: first.to_owned(), rest: rest.to_owned() })
+            // As we write it ourselves: a host name has no case.
+            let host = Domain::parse(first).ok().filter(|_| rest.starts_with(SEPARATORS))?.to_string();
+            Some(Self::Forwarder { host, rest: rest.to_owned() })
         });
         second.unwrap_or_else(|| Self::Sender { domain: host, local: local.to_owned() })
     }

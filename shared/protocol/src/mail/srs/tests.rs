@@ -154,3 +154,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_first_forwarder_in_capitals_is_the_same_one() {
+    let sender = Address::parse("SRS1=HHHH=First.EXAMPLE==KHce=alice@second.example").expect("valid");
+    let (edge, home) = (SrsKey::new([1; 32]), SrsKey::new([2; 32]));
+    let path = ReturnPath::new(Origin::of(&sender), Day::of(0), &edge, &home);
+    let read = ReturnPath::parse(&path.local_part().expect("short enough")).expect("our own");
+    assert_eq!(read.origin(), path.origin());
+}
