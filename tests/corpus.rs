@@ -12,7 +12,14 @@ use std::path::{Path, PathBuf};
 /// Every target by name.
 fn all() -> Vec<targets::Target> {
     let mut all = targets::TARGETS.to_vec();
-    all.push(("queue_entry", programs::queue_entry));
+    all.extend::<[targets::Target; 6]>([
+        ("attempts_journal", programs::attempts_journal),
+        ("drop_letter", programs::drop_letter),
+        ("event_segment", programs::event_segment),
+        ("metrics_page", programs::metrics_page),
+        ("queue_entry", programs::queue_entry),
+        ("queue_trailer", programs::queue_trailer),
+    ]);
     all.sort_unstable_by_key(|(name, _)| *name);
     all
 }

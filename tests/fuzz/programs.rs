@@ -1,8 +1,14 @@
-//! Records the programs keep on disk.
+//! Records the programs keep on disk, and what they tell each other as text.
 
 use std::fmt::Write as _;
 
+use gatepost_edge::journal::segment::{self, HEADER_OCTETS};
+use gatepost_edge::local::notice;
+use gatepost_edge::relay::attempts::record as attempts;
+use gatepost_home::pickup::letter;
 use gatepost_home::queue::entry::record;
+use gatepost_home::queue::entry::trailer::{self, TAIL_OCTETS, Trailer};
+use gatepost_runtime::{durable, metrics};
 use serde_json::{Value, json};
 
 /// A queue entry's file: as it is, and with a checksum that fits, so that what is behind it is reached.
@@ -19,5 +25,103 @@ pub fn queue_entry(data: &[u8]) {
     if let Ok(entry) = record::decode_file(file.to_string().as_bytes()) {
         let again = record::decode(&record::encode(&entry)).expect("what was read can be written and read");
         assert_eq!(record::view(&again), record::view(&entry));
+    }
+}
+
+/// The end of a queued message's file: as it is, and with a mark, a length and a checksum that fit.
+pub fn queue_trailer(data: &[u8]) {
+    trailer_of(data);
+    let Some((&split, rest)) = data.split_first() else { return };
+    let text_at = usize::from(split).min(rest.len());
+    let text = &rest[text_at..];
+    let length = u32::try_from(text.len()).expect("small").to_be_bytes();
+    let sum = record::checksum(text).to_be_bytes();
+    trailer_of(&[rest, &sum[..], &length[..], b"GPQ1"].concat());
+}
+
+fn trailer_of(file: &[u8]) {
+    let Some(tail) = file.last_chunk::<TAIL_OCTETS>() else { return };
+    let Some(found) = Trailer::read(file.len() as u64, tail) else { return };
+    let start = usize::try_from(found.text_at()).expect("within the file");
+    let text = &file[start..start + found.text_octets()];
+    assert_eq!(start + text.len() + TAIL_OCTETS, file.len());
+    if let Some(entry) = found.entry(text) {
+        let again = [&file[..start], &trailer::encode(&entry)].concat();
+        let tail = again.last_chunk::<TAIL_OCTETS>().expect("it has an end");
+        assert!(Trailer::read(again.len() as u64, tail).is_some());
+    }
+}
+
+/// The journal of attempts at an edge: its frames as they are, and one record in a frame that fits.
+pub fn attempts_journal(data: &[u8]) {
+    let found = durable::records(data);
+    let octets: usize = found.records.iter().map(Vec::len).sum();
+    assert!(octets + found.torn_octets <= data.len());
+    for record in found.records.iter().map(Vec::as_slice).chain([data]) {
+        if let Some(known) = attempts::decode(record) {
+            assert_eq!(attempts::decode(&attempts::encode(&known)), Some(known));
+        }
+    }
+}
+
+/// One file of an edge's journal of events: as it is, and with each checksum made to fit.
+pub fn event_segment(data: &[u8]) {
+    if let Some(header) = segment::Header::decode(data) {
+        assert_eq!(data.get(..HEADER_OCTETS), Some(&header.encode()[..]));
+    }
+    events_of(data);
+    // Pieces of the input, as events.
+    let mut file = Vec::new();
+    let mut written = 0;
+    for piece in data.split(|&octet| octet == 0xff) {
+        if let Ok(event) = postcard::from_bytes(piece) {
+            written += u64::from(segment::put(&mut file, &event));
+        }
+    }
+    assert_eq!(segment::whole(&file), (written, file.len()));
+    assert_eq!(events_of(&file), written);
+    if let Some(shorter) = file.len().checked_sub(1) {
+        assert_eq!(segment::whole(&file[..shorter]).0, written - 1, "the last is torn");
+    }
+}
+
+fn events_of(file: &[u8]) -> u64 {
+    let (count, octets) = segment::whole(file);
+    assert!(octets <= file.len());
+    let (mut rest, mut read) = (file, 0);
+    while let Some((event, taken)) = segment::take(rest) {
+        let mut again = Vec::new();
+        assert!(segment::put(&mut again, &event), "what was read can be written");
+        rest = &rest[taken..];
+        read += 1;
+    }
+    assert!(read <= count);
+    read
+}
+
+/// A page of metrics as another machine tells it: what is taken over reads as Prometheus wants it.
+pub fn metrics_page(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let page = metrics::text(metrics::admit(text, "gatepost_edge_"));
+    for line in page.lines() {
+        let begins = ["# HELP gatepost_edge_", "# TYPE gatepost_edge_", "gatepost_edge_"];
+        assert!(begins.iter().any(|begin| line.starts_with(begin)), "{line}");
+        assert!(!line.contains(char::is_control), "{line:?}");
+    }
+}
+
+/// What programs of the machine leave in the drop, and read there.
+pub fn drop_letter(data: &[u8]) {
+    if let Ok(head) = letter::Head::parse(data) {
+        let _ = (head.ret(), head.notify());
+        let line = head.line().expect("what was read can be written");
+        assert_eq!(letter::Head::parse(&line), Ok(head));
+    }
+    if let Some(head) = notice::Head::parse(data) {
+        let line = head.line().expect("what was read can be written");
+        assert_eq!(notice::Head::parse(&line), Some(head));
+    }
+    if let Some(notice) = notice::Notice::parse(data) {
+        let _ = (notice.choose(None), notice.choose(Some("cottage")));
     }
 }

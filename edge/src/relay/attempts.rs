@@ -5,6 +5,8 @@
 //! `Record`. Builds before it kept a file for each attempt, `attempts/<home>/<id>`, a version octet and the
 //! postcard of `Entry`: those are read at the start and go once the journal has them.
 
+pub mod record;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,14 +15,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use gatepost_protocol::tunnel::verb::relay::{AttemptId, AttemptState, RelayDone, RelayFacts};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::{self, Appended, DurableError, Journal};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::error;
 
+use self::record::{Entry, Record, decode, encode};
+
 /// First octet of each file of a build before the journal.
 const FILE_VERSION: u8 = 1;
-/// First octet of each record.
-const RECORD_VERSION: u8 = 1;
 /// The journal's name among a home's files.
 const JOURNAL: &str = "journal";
 /// Attempts remembered for one home; beyond them nothing more is sent for it until it forgets some.
@@ -48,26 +49,6 @@ pub enum AttemptError {
     /// The disk.
     #[error("{0}")]
     Disk(Arc<DurableError>),
-}
-
-/// What is on disk of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Entry {
-    /// The final dot went out, or was about to.
-    DotSent,
-    /// The reply was seen, as builds before version 2 of the tunnel kept it.
-    Ended(RelayDone),
-    /// The reply was seen.
-    EndedWith(RelayDone, RelayFacts),
-}
-
-/// One record of a journal; of several about an attempt the last holds.
-#[derive(Debug, Serialize, Deserialize)]
-enum Record {
-    /// So it stands with this attempt, since so many seconds after 1970.
-    Known(AttemptId, i64, Entry),
-    /// The home has its outcome.
-    Forgotten(AttemptId),
 }
 
 /// The attempts of all homes. Cheap to clone.
@@ -131,8 +112,7 @@ impl Remembered {
     fn octets(&self) -> usize {
         match &self.entry {
             None | Some(Entry::DotSent) => 0,
-            Some(entry) => postcard::serialize_with_flavor(entry, postcard::ser_flavors::Size::default())
-                .expect("counting octets cannot run out of room, and every field has a form"),
+            Some(entry) => entry.octets(),
         }
     }
 
@@ -320,17 +300,6 @@ impl Drop for Running {
         let mut known = self.home.known();
         let dotted = known.attempts.get(&self.attempt).filter(|remembered| remembered.entry.is_some()).cloned();
         known.set(self.attempt, dotted.map(|remembered| Remembered { runs: false, ..remembered }));
-    }
-}
-
-fn encode(record: &Record) -> Vec<u8> {
-    postcard::to_extend(record, vec![RECORD_VERSION]).expect("memory grows, and every field has a form")
-}
-
-fn decode(bytes: &[u8]) -> Option<Record> {
-    match bytes.split_first() {
-        Some((&RECORD_VERSION, body)) => postcard::from_bytes(body).ok(),
-        _ => None,
     }
 }
 

@@ -276,9 +276,10 @@ fn put(page: &mut String, name: &str, sample: &Sample) {
     match &sample.number {
         Number::Plain(value) => drop(writeln!(page, "{name}{} {value}", labels(&sample.labels, None))),
         Number::Histogram { buckets, sum, count } => {
-            let mut below = 0;
+            let mut below = 0u64;
             for (end, bucket) in BUCKETS_S.iter().zip(buckets) {
-                below += bucket;
+                // Another machine may say anything.
+                below = below.saturating_add(*bucket);
                 let _ = writeln!(page, "{name}_bucket{} {below}", labels(&sample.labels, Some(&end.to_string())));
             }
             let _ = writeln!(page, "{name}_bucket{} {count}", labels(&sample.labels, Some("+Inf")));
@@ -365,5 +366,15 @@ mod tests {
         assert_eq!(admit(&page, "gatepost_edge_"), [sound, histogram]);
         assert_eq!(admit("nonsense", "gatepost_edge_"), []);
         assert_eq!(admit("[{\"name\": 1}]", "gatepost_edge_"), []);
+    }
+
+    #[test]
+    fn buckets_of_another_machine_can_not_overflow() {
+        let buckets = vec![u64::MAX; BUCKETS_S.len()];
+        let samples = vec![Sample { labels: Vec::new(), number: Number::Histogram { buckets, sum: 0.0, count: 1 } }];
+        let lie = Metric { name: "gatepost_edge_x".into(), help: "x".into(), kind: Kind::Histogram, samples };
+        let told = serde_json::to_string(&[lie]).expect("written");
+        let page = text(admit(&told, "gatepost_edge_"));
+        assert!(page.contains(&format!("le=\"600\"}} {}\n", u64::MAX)), "{page}");
     }
 }

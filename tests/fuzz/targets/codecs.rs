@@ -15,8 +15,10 @@ use gatepost_protocol::tunnel::frame::{self, RECORD_OCTETS_MAX};
 use gatepost_protocol::tunnel::hello::{HelloAck, Opening};
 use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId, TransferOpen};
 use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep};
-use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory};
+use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory, WireDirectory2};
+use gatepost_protocol::tunnel::verb::events::{EventBatch, EventsOpen, EventsTaken};
 use gatepost_protocol::tunnel::verb::inbound::Handed;
 use gatepost_protocol::tunnel::verb::relay::{AttemptState, RelayStep};
 use gatepost_protocol::tunnel::verb::spool::{SpoolEnd, SpoolListing, SpoolPage};
@@ -153,6 +155,24 @@ pub fn record(data: &[u8]) {
                 assert!(reply.wire().split(|&b| b == b'\n').count() <= 66);
             }
         }
+    }
+}
+
+/// The records of the verbs that came with version 2 of the tunnel, by a first octet that chooses one.
+pub fn verb(data: &[u8]) {
+    let Some((&kind, body)) = data.split_first() else { return };
+    match kind % 6 {
+        0 => {
+            if let Some(Ok((directory, _))) = same::<WireDirectory2>(body).map(WireDirectory2::into_directory) {
+                let (again, unusable) = WireDirectory2::from(&directory).into_directory().expect("our own");
+                assert!(unusable.is_empty() && again == directory);
+            }
+        }
+        1 => drop(same::<EventsOpen>(body)),
+        2 => drop(same::<EventBatch>(body)),
+        3 => drop(same::<EventsTaken>(body)),
+        4 => drop(same::<AdminRequest>(body)),
+        _ => drop(same::<AdminAnswer>(body)),
     }
 }
 

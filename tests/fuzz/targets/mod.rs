@@ -3,10 +3,12 @@
 
 mod aliases;
 mod codecs;
+mod sendmail;
 mod smtp;
 
 pub use aliases::{pattern, srs};
-pub use codecs::{address, container, frame, header, pairing, record};
+pub use codecs::{address, container, frame, header, pairing, record, verb};
+pub use sendmail::{sendmail_arguments, sendmail_text};
 pub use smtp::{body, command, line, reply_reader, sasl, sasl_client, smtp_client, smtp_server};
 
 /// What [`alarm`] fails on.
@@ -35,7 +37,10 @@ pub const TARGETS: &[Target] = &[
     ("reply_reader", reply_reader),
     ("sasl", sasl),
     ("sasl_client", sasl_client),
+    ("sendmail_arguments", sendmail_arguments),
+    ("sendmail_text", sendmail_text),
     ("smtp_client", smtp_client),
     ("smtp_server", smtp_server),
     ("srs", srs),
+    ("verb", verb),
 ];

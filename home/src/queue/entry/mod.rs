@@ -3,6 +3,7 @@
 //! dates of them. Pure.
 
 pub mod record;
+pub mod trailer;
 
 use gatepost_protocol::mail::address::{Address, ReversePath};
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Recipient, Ret};

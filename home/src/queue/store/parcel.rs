@@ -1,10 +1,6 @@
-//! The file of a queued message: its bytes, and behind them the entry as it was when it was queued, with a
-//! checksum and a mark. So a message and who gets it become durable by one sync, and a queue whose `home.db`
-//! was lost or replaced can still be read.
-//!
-//! ```text
-//! message | text of the entry | its checksum, 8 octets | its octets, 4 | "GPQ1"
-//! ```
+//! The file of a queued message: its bytes, and behind them the entry as it was when it was queued, as
+//! [`trailer`] says. So a message and who gets it become durable by one sync, and a queue whose `home.db` was lost or
+//! replaced can still be read.
 
 use std::fs::File;
 use std::io;
@@ -13,16 +9,10 @@ use std::os::unix::fs::FileExt;
 use aws_lc_rs::digest::{Context, SHA256};
 use gatepost_runtime::durable::{Draft, DurableError};
 
-use super::super::entry::record;
+use super::super::entry::trailer::{self, TAIL_OCTETS, Trailer};
 use super::super::entry::{Entry, MessageFacts};
 use crate::message::Message;
 
-/// Ends every file.
-const MARK: &[u8; 4] = b"GPQ1";
-/// Octets behind the text.
-const TAIL_OCTETS: u64 = 16;
-/// Largest text that is read, in octets.
-const TEXT_OCTETS_MAX: u64 = 16 * 1024 * 1024;
 /// Octets read at a time.
 const CHUNK_OCTETS: usize = 256 * 1024;
 
@@ -51,34 +41,19 @@ pub fn facts_of_file(file: &File, octets: u64) -> io::Result<MessageFacts> {
 /// Writes message and entry.
 pub fn write(draft: &mut Draft, message: &Message, entry: &Entry) -> Result<(), DurableError> {
     message.write_to(draft)?;
-    let mut end = record::encode(entry);
-    let checksum = record::checksum(&end);
-    let octets = u32::try_from(end.len()).unwrap_or(u32::MAX);
-    end.extend_from_slice(&checksum.to_be_bytes());
-    end.extend_from_slice(&octets.to_be_bytes());
-    end.extend_from_slice(MARK);
-    draft.write(&end)
+    draft.write(&trailer::encode(entry))
 }
 
 /// The entry behind the message, if the file is whole. An error is one of reading.
 pub fn entry(file: &File) -> io::Result<Option<Entry>> {
     let octets = file.metadata()?.len();
-    let Some(tail_at) = octets.checked_sub(TAIL_OCTETS) else { return Ok(None) };
-    let mut tail = [0; 16];
+    let Some(tail_at) = octets.checked_sub(TAIL_OCTETS as u64) else { return Ok(None) };
+    let mut tail = [0; TAIL_OCTETS];
     file.read_exact_at(&mut tail, tail_at)?;
-    let (checksum, rest) = tail.split_first_chunk::<8>().expect("16 octets hold 8");
-    let (text_octets, mark) = rest.split_first_chunk::<4>().expect("8 octets hold 4");
-    let text_octets = u64::from(u32::from_be_bytes(*text_octets));
-    if mark != MARK || text_octets > TEXT_OCTETS_MAX {
-        return Ok(None);
-    }
-    let Some(text_at) = tail_at.checked_sub(text_octets) else { return Ok(None) };
-    let mut text = vec![0; usize::try_from(text_octets).unwrap_or_default()];
-    file.read_exact_at(&mut text, text_at)?;
-    if record::checksum(&text) != i64::from_be_bytes(*checksum) {
-        return Ok(None);
-    }
-    Ok(record::decode(&text).ok().filter(|entry| entry.octets == text_at))
+    let Some(trailer) = Trailer::read(octets, &tail) else { return Ok(None) };
+    let mut text = vec![0; trailer.text_octets()];
+    file.read_exact_at(&mut text, trailer.text_at())?;
+    Ok(trailer.entry(&text))
 }
 
 struct Gathered {
