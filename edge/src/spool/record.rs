@@ -105,10 +105,15 @@ impl RecordReader {
         self.octets
     }
 
+    /// Octets that were not read yet.
+    pub fn left(&self) -> u64 {
+        self.octets - self.tally.octets()
+    }
+
     /// Fills the front of `buffer`; 0 at the end, where the digest was found to fit. Blocking.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RecordError> {
         let at = self.tally.octets();
-        let left = self.octets - at;
+        let left = self.left();
         if left == 0 {
             return if self.tally.clone().sha256() == self.expected { Ok(0) } else { Err(RecordError::Changed) };
         }

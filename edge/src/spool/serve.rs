@@ -58,7 +58,8 @@ async fn fetch(spool: &Spool, home: &str, transfer: TransferId, stream: &mut Str
 }
 
 fn read(mut reader: RecordReader) -> (RecordReader, Result<Bytes, RecordError>) {
-    let mut piece = vec![0; PIECE_OCTETS];
+    // A small message takes no large buffer; a piece of nothing finds the end.
+    let mut piece = vec![0; usize::try_from(reader.left()).unwrap_or(usize::MAX).min(PIECE_OCTETS)];
     let read = reader.read(&mut piece);
     let piece = read.map(|count| {
         piece.truncate(count);

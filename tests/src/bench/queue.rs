@@ -119,8 +119,12 @@ impl Pair {
         let resolver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let process = Command::new(binary)
             .args(["--account", &format!("{account}:{PASSWORD}"), "--route", &format!("{LIVE}={}", sink.address)])
+            // All others are looked up where nobody answers.
+            .arg("--by-mx")
             .args(["--edge-set", &format!("dns.servers=[\"{}\"]", resolver.local_addr()?)])
             .args(["--home-set", "limits.submission_connections_per_address=100"])
+            // The live ones come on top of the dead.
+            .args(["--home-set", "queue.messages_max=200000"])
             // All mail goes out from one account.
             .args(["--home-set", "limits.account_recipients_per_hour=100000"])
             .args(["--home-set", "limits.account_recipients_per_day=100000"])

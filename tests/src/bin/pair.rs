@@ -30,6 +30,9 @@ struct Arguments {
     /// Where outbound mail for DOMAIN goes (`*`: all; default: the embedded sink); may be repeated
     #[arg(long, value_name = "DOMAIN=HOST:PORT", value_parser = route)]
     route: Vec<(String, String)>,
+    /// Mail for domains without a route goes by MX, not to the embedded sink
+    #[arg(long)]
+    by_mx: bool,
     /// How many edges
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     edges: u8,
@@ -116,7 +119,11 @@ fn options(arguments: Arguments) -> anyhow::Result<Options> {
         accounts: arguments.account,
         domains: arguments.domain,
         zone,
-        outbound: if arguments.route.is_empty() { Outbound::Sink } else { Outbound::Routes(arguments.route) },
+        outbound: match (arguments.by_mx, arguments.route.is_empty()) {
+            (true, _) => Outbound::RoutesElseMx(arguments.route),
+            (false, true) => Outbound::Sink,
+            (false, false) => Outbound::Routes(arguments.route),
+        },
         edges: usize::from(arguments.edges),
         edge_set: arguments.edge_set,
         home_set: arguments.home_set,

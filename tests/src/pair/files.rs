@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::options::{Options, Outbound, Pairing, merge};
+use super::tour::FRIEND;
 use crate::world::authority::Issued;
 
 /// Where an edge listens.
@@ -138,6 +139,10 @@ fn routes(outbound: &Outbound, sink: SocketAddr) -> Vec<(String, String)> {
                 routes.push(all_to_sink);
             }
             routes
+        }
+        Outbound::RoutesElseMx(routes) => {
+            let friends = FRIEND.rsplit_once('@').map(|(_, domain)| (domain.to_owned(), sink.to_string()));
+            routes.iter().cloned().chain(friends).collect()
         }
         Outbound::ByMx => Vec::new(),
     }

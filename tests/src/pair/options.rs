@@ -83,6 +83,8 @@ pub enum Outbound {
     Sink,
     /// These routes, as domain and `host:port`; the rest to the sink.
     Routes(Vec<(String, String)>),
+    /// These routes, and that of [`super::tour::FRIEND`] to the sink; the rest by MX, as in the world.
+    RoutesElseMx(Vec<(String, String)>),
     /// No route at all: by MX, as in the world.
     ByMx,
 }

@@ -12,6 +12,9 @@ use crate::observe;
 use crate::world::message;
 use crate::world::sink::KeptEnvelope;
 
+/// Who gets the first message out.
+pub const FRIEND: &str = "friend@elsewhere.example";
+
 /// A message that went all the way.
 #[derive(Debug)]
 pub struct Trip {
@@ -55,9 +58,9 @@ pub fn outbound(pair: &Pair) -> anyhow::Result<(Trip, KeptEnvelope)> {
     let mut client = Client::greeted_tls(pair.edge().doors.submissions, &pair.tls()?, &pair.edge_hostname)?;
     let login = client.login(&account.address, &account.submission_password)?;
     anyhow::ensure!(login.code == 235, "the edge said {login:?}");
-    let to = "friend@elsewhere.example";
     let text = "Hello,\r\n\r\nthis goes out to the world.\r\n";
-    let reply = client.deliver(&account.address, &[to], &plain(&account.address, to, "Out to the world", text))?;
+    let reply =
+        client.deliver(&account.address, &[FRIEND], &plain(&account.address, FRIEND, "Out to the world", text))?;
     anyhow::ensure!(reply.code == 250, "the edge said {reply:?}\n{}", client.dialog());
     client.quit()?;
     let envelope = observe::until_ok("the message to reach the sink", || {
