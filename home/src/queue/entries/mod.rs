@@ -22,7 +22,7 @@ use super::entry::{Entry, Final};
 use super::given_up::Teller;
 use super::next_hop::Routes;
 use super::pace::Limits;
-use super::ready::{Bounds, Lane, Ready, Shown};
+use super::ready::{Bounds, Lane, Past, Ready, Shown};
 use super::schedule::{self, Schedule};
 use super::store::{Cleared, Store, StoreError};
 use super::summary::{self, Summary};
@@ -463,9 +463,9 @@ impl Entries {
         let now = self.now_unix_ms();
         let mut table = self.table();
         let mut ready = self.ready();
-        for (id, lanes, tried) in std::iter::from_fn(|| table.take_try(now)).take(files_max) {
+        for (id, lanes, past) in std::iter::from_fn(|| table.take_try(now)).take(files_max) {
             for lane in lanes.as_slice() {
-                ready.push(lane, id, tried);
+                ready.push(lane, id, past);
             }
         }
         std::iter::from_fn(|| table.take_look(now)).take(looks_max).collect()
@@ -474,7 +474,7 @@ impl Entries {
     /// Files an entry into a lane that is not for messages.
     pub fn file(&self, lane: Lane, id: QueueId) {
         let lane = Arc::new(lane);
-        self.ready().push(&lane, id, false);
+        self.ready().push(&lane, id, Past::Untried);
         self.changed.notify_one();
     }
 

@@ -101,5 +101,6 @@ fn put_outline(table: &mut Table, outline: &Outline, rules: &Rules, unknown: &mu
         held: outline.held,
         local: outline.local,
     };
+    table.loaded_row_max = table.loaded_row_max.max(outline.row);
     table.put(outline.id, slot);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::super::QueueId;
 use super::super::entry::Entry;
-use super::super::ready::Lane;
+use super::super::ready::{Lane, Past};
 
 /// Recipients of the whole entries that are kept only because they were touched last.
 const WARM_RECIPIENTS_MAX: usize = 1024;
@@ -82,6 +82,8 @@ pub struct Table {
     pub finished: HashMap<QueueId, (i64, i64)>,
     /// Found at the start and not settled yet.
     pub unfinished: BTreeSet<QueueId>,
+    /// Entries in later rows were written since the start.
+    pub loaded_row_max: i64,
 }
 
 impl Table {
@@ -156,12 +158,17 @@ impl Table {
     }
 
     /// The next entry to be filed in its lanes, if it is time: from now on it counts as filed.
-    pub fn take_try(&mut self, now_unix_ms: i64) -> Option<(QueueId, Lanes, bool)> {
+    pub fn take_try(&mut self, now_unix_ms: i64) -> Option<(QueueId, Lanes, Past)> {
         let (at, id) = self.tries.first().copied().filter(|(at, _)| *at <= now_unix_ms)?;
         self.tries.remove(&(at, id));
         let slot = self.live.get_mut(&id)?;
         slot.try_unix_ms = None;
-        Some((id, slot.lanes.clone(), slot.deferred > 0))
+        let past = match slot.deferred {
+            0 if slot.row > self.loaded_row_max => Past::New,
+            0 => Past::Untried,
+            _ => Past::Tried,
+        };
+        Some((id, slot.lanes.clone(), past))
     }
 
     /// The next entry to be looked at, if it is time: whoever does puts it back.

@@ -17,6 +17,8 @@ pub enum Class {
     Inner,
     /// The destination answers.
     Proven,
+    /// Nothing is known of it, and somebody wrote to it since the program started.
+    New,
     /// Nothing is known of it, and something waits that was never tried.
     Unknown,
     /// It could not be reached, or what waits was tried before.
@@ -25,20 +27,37 @@ pub enum Class {
 
 impl Class {
     /// How many there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
     /// All of them.
-    pub const ALL: [Self; Self::COUNT] = [Self::Inner, Self::Proven, Self::Unknown, Self::Troubled];
+    pub const ALL: [Self; Self::COUNT] = [Self::Inner, Self::Proven, Self::New, Self::Unknown, Self::Troubled];
 
     /// True if another attempt of this class may begin, beside as many as are `running` of each.
     pub fn has_room(self, running: &[usize; Self::COUNT], attempts_max: usize) -> bool {
         let messages: usize = running.iter().skip(1).sum();
         let share = match self {
             Self::Inner => return true,
-            Self::Proven | Self::Unknown => attempts_max.saturating_sub(attempts_max / 4),
+            Self::Proven | Self::New | Self::Unknown => attempts_max.saturating_sub(attempts_max / 4),
             Self::Troubled => attempts_max / 2,
         };
-        messages < attempts_max && running[self as usize] < share.max(1)
+        // Some are left to those who write now, however much has piled up.
+        let piled_up = running[Self::Unknown as usize] + running[Self::Troubled as usize];
+        let all = match self {
+            Self::Unknown | Self::Troubled => piled_up < attempts_max.saturating_sub(attempts_max / 8),
+            Self::Inner | Self::Proven | Self::New => true,
+        };
+        all && messages < attempts_max && running[self as usize] < share.max(1)
     }
+}
+
+/// What an entry has behind it when it is filed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing: it was written since the program started.
+    New,
+    /// It was never tried.
+    Untried,
+    /// An attempt at it has ended.
+    Tried,
 }
 
 /// Where a lane stands.
@@ -68,6 +87,8 @@ pub struct Queued {
     pub place: Place,
     /// Something in it was never tried.
     pub fresh: bool,
+    /// Something in it was written since the program started.
+    pub new: bool,
     /// Who takes its mail, once that is known.
     pub receiver: Option<Arc<str>>,
     /// What was heard last, while others wait because of it.

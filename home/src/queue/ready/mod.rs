@@ -1,7 +1,7 @@
 //! What is due and waits for its turn: a lane for each next hop, each at the pace of its destination, which
-//! several lanes may share (one receiver hosts many domains). Lanes take turns in three classes (those whose
-//! destination answers, those nothing is known of, those in trouble), none of which may use up all attempts:
-//! so a hundred thousand dead domains hold no live one up. Holds hints only: whoever takes one looks at the
+//! several lanes may share (one receiver hosts many domains). Lanes take turns in classes (those whose destination
+//! answers, those nothing is known of and somebody writes to now, those nothing is known of, those in trouble),
+//! none of which may use up all attempts: so a hundred thousand dead domains hold no live one up. Holds hints only: whoever takes one looks at the
 //! entry again. Times are milliseconds of a clock that is not set back. Pure.
 
 mod lane;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use gatepost_protocol::pairing::NodeKey;
 
+pub use self::lane::Past;
 use self::lane::{Class, Place, Queued};
 use super::QueueId;
 use super::entry::Final;
@@ -83,8 +84,8 @@ pub struct Shown {
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
     class: Class,
-    // It was filed again meanwhile; and whether it was tried before then.
-    again: Option<bool>,
+    // It was filed again meanwhile, with this behind it.
+    again: Option<Past>,
 }
 
 /// The lanes.
@@ -106,17 +107,18 @@ pub struct Ready {
     never_begun: VecDeque<Arc<Lane>>,
     turn: usize,
     drawn: usize,
+    // Of those somebody writes to now, the newest was drawn last, not the oldest.
+    newest: bool,
     // Lanes of which is known what was heard last.
     heard: usize,
 }
 
 impl Ready {
-    /// Puts an entry into a lane, unless it is there; if it is under way there, after that. `tried`: an attempt
-    /// at it has ended before.
-    pub fn push(&mut self, lane: &Arc<Lane>, id: QueueId, tried: bool) {
+    /// Puts an entry into a lane, unless it is there; if it is under way there, after that.
+    pub fn push(&mut self, lane: &Arc<Lane>, id: QueueId, past: Past) {
         let key = (Arc::clone(lane), id);
         if let Some(under_way) = self.running.get_mut(&key) {
-            under_way.again = Some(tried);
+            under_way.again = Some(past);
             return;
         }
         if !self.filed.insert(key) {
@@ -124,7 +126,8 @@ impl Ready {
         }
         let queued = self.lanes.entry(Arc::clone(lane)).or_default();
         queued.waiting.push_back(id);
-        queued.fresh |= !tried;
+        queued.fresh |= past != Past::Tried;
+        queued.new |= past == Past::New;
         if queued.place == Place::Nowhere {
             self.enter(lane);
         }
@@ -167,7 +170,7 @@ impl Ready {
             let Some(id) = queued.waiting.pop_front() else { continue };
             queued.running += 1;
             if queued.waiting.is_empty() {
-                queued.fresh = false;
+                (queued.fresh, queued.new) = (false, false);
                 queued.waiting.shrink_to(4);
             } else {
                 self.enter(&lane);
@@ -187,6 +190,10 @@ impl Ready {
     /// just written to must not wait for a hundred thousand others to prove dead.
     fn draw(&mut self, class: Class) -> Option<Arc<Lane>> {
         let ring = &mut self.rings[class as usize];
+        if class == Class::New {
+            self.newest = !self.newest;
+            return if self.newest { ring.pop_back() } else { ring.pop_front() };
+        }
         if class != Class::Unknown {
             return ring.pop_front();
         }
@@ -235,8 +242,8 @@ impl Ready {
             }
             self.heard = self.heard + usize::from(queued.last.is_some()) - usize::from(known);
         }
-        if let Some(tried) = again {
-            self.push(lane, id, tried);
+        if let Some(past) = again {
+            self.push(lane, id, past);
         }
         let Some(destination) = self.destination(lane) else {
             self.unpark(lane);
@@ -404,6 +411,7 @@ impl Ready {
             None => Class::Inner,
             Some(Some(pace)) if pace.is_proven() => Class::Proven,
             Some(Some(pace)) if pace.is_failing() => Class::Troubled,
+            Some(_) if queued.new => Class::New,
             Some(_) if queued.fresh => Class::Unknown,
             Some(_) => Class::Troubled,
         };

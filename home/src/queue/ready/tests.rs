@@ -27,9 +27,9 @@ fn take_all(ready: &mut Ready, bounds: Bounds, now_ms: u64) -> Vec<(Arc<Lane>, Q
 fn a_slow_destination_holds_nobody_else_up() {
     let mut ready = Ready::default();
     for n in 0..10 {
-        ready.push(&hop("slow.example"), id(n), false);
+        ready.push(&hop("slow.example"), id(n), Past::Untried);
     }
-    ready.push(&hop("swift.example"), id(100), false);
+    ready.push(&hop("swift.example"), id(100), Past::Untried);
     let taken = take_all(&mut ready, BOUNDS, 0);
     assert_eq!(taken.len(), 5);
     assert_eq!(taken.iter().filter(|(lane, _)| *lane == hop("swift.example")).count(), 1);
@@ -39,8 +39,8 @@ fn a_slow_destination_holds_nobody_else_up() {
 fn lanes_take_turns_within_the_bound_of_all() {
     let mut ready = Ready::default();
     for n in 0..5 {
-        ready.push(&hop("a.example"), id(n), false);
-        ready.push(&hop("b.example"), id(n), false);
+        ready.push(&hop("a.example"), id(n), Past::Untried);
+        ready.push(&hop("b.example"), id(n), Past::Untried);
     }
     let four = Bounds { attempts_max: 5, ..BOUNDS };
     let order: Vec<_> = take_all(&mut ready, four, 0).into_iter().map(|(lane, _)| lane).collect();
@@ -57,26 +57,26 @@ fn lanes_take_turns_within_the_bound_of_all() {
 #[test]
 fn nothing_is_taken_twice_at_once() {
     let mut ready = Ready::default();
-    ready.push(&hop("a.example"), id(1), false);
-    ready.push(&hop("a.example"), id(1), false);
+    ready.push(&hop("a.example"), id(1), Past::Untried);
+    ready.push(&hop("a.example"), id(1), Past::Untried);
     assert_eq!(ready.take(BOUNDS, 0), Some((hop("a.example"), id(1))));
-    ready.push(&hop("a.example"), id(1), false);
+    ready.push(&hop("a.example"), id(1), Past::Untried);
     assert_eq!(ready.take(BOUNDS, 0), None);
     end(&mut ready, &hop("a.example"), id(1), Ending::Good, 0);
-    ready.push(&hop("a.example"), id(1), false);
+    ready.push(&hop("a.example"), id(1), Past::Untried);
     assert!(ready.take(BOUNDS, 0).is_some());
 }
 
 #[test]
 fn what_needs_an_edge_waits_for_one_and_can_be_drained() {
     let mut ready = Ready::default();
-    ready.push(&hop("a.example"), id(1), false);
-    ready.push(&Arc::new(Lane::Bounce), id(2), false);
+    ready.push(&hop("a.example"), id(1), Past::Untried);
+    ready.push(&Arc::new(Lane::Bounce), id(2), Past::Untried);
     let away = Bounds { edge_up: false, ..BOUNDS };
     assert_eq!(take_all(&mut ready, away, 0), [(Arc::new(Lane::Bounce), id(2))]);
     assert_eq!(ready.drain(), [id(1)]);
     assert_eq!(take_all(&mut ready, BOUNDS, 0), []);
-    ready.push(&hop("a.example"), id(1), false);
+    ready.push(&hop("a.example"), id(1), Past::Untried);
     assert_eq!(take_all(&mut ready, BOUNDS, 0), [(hop("a.example"), id(1))]);
 }
 
@@ -84,16 +84,16 @@ fn what_needs_an_edge_waits_for_one_and_can_be_drained() {
 fn a_hundred_thousand_dead_domains_hold_no_live_one_up() {
     let mut ready = Ready::default();
     for n in 0..100_000 {
-        ready.push(&hop(&format!("d{n}.example")), id(n), true);
+        ready.push(&hop(&format!("d{n}.example")), id(n), Past::Tried);
     }
-    ready.push(&hop("live.example"), id(100_000), false);
+    ready.push(&hop("live.example"), id(100_000), Past::Untried);
     let taken = take_all(&mut ready, BOUNDS, 0);
     assert_eq!(taken.len(), 11, "half for those in trouble, and the live one");
     assert!(taken.iter().any(|(lane, _)| *lane == hop("live.example")));
     // It answers: everything more for it goes ahead, while the dead ones hang.
     end(&mut ready, &hop("live.example"), id(100_000), Ending::Good, 10);
     for n in 1..=100 {
-        ready.push(&hop("live.example"), id(100_000 + n), true);
+        ready.push(&hop("live.example"), id(100_000 + n), Past::Tried);
     }
     let mut sent = 0;
     for now in 10..60 {
@@ -110,12 +110,39 @@ fn a_hundred_thousand_dead_domains_hold_no_live_one_up() {
 fn one_just_written_to_does_not_wait_for_all_that_were_never_tried() {
     let mut ready = Ready::default();
     for n in 0..100_000 {
-        ready.push(&hop(&format!("d{n}.example")), id(n), false);
+        ready.push(&hop(&format!("d{n}.example")), id(n), Past::Untried);
     }
     let mut hanging = take_all(&mut ready, BOUNDS, 0);
     assert_eq!(hanging.len(), 15);
-    ready.push(&hop("live.example"), id(100_000), false);
+    ready.push(&hop("live.example"), id(100_000), Past::Untried);
     for now in 1..=3 {
+        let (lane, id) = hanging.remove(0);
+        end(&mut ready, &lane, id, Ending::Unreachable, now);
+        hanging.extend(take_all(&mut ready, BOUNDS, now));
+    }
+    assert!(hanging.iter().any(|(lane, _)| *lane == hop("live.example")));
+}
+
+#[test]
+fn one_written_to_now_finds_room_at_once_beside_all_that_piled_up_before() {
+    let mut ready = Ready::default();
+    for n in 0..1000 {
+        ready.push(&hop(&format!("d{n}.example")), id(n), if n % 2 == 0 { Past::Tried } else { Past::Untried });
+    }
+    assert_eq!(take_all(&mut ready, BOUNDS, 0).len(), 18, "an eighth is for others");
+    ready.push(&hop("live.example"), id(1000), Past::New);
+    assert_eq!(take_all(&mut ready, BOUNDS, 0), [(hop("live.example"), id(1000))]);
+}
+
+#[test]
+fn the_newest_of_those_written_to_now_does_not_wait_for_all_the_others() {
+    let mut ready = Ready::default();
+    for n in 0..1000 {
+        ready.push(&hop(&format!("d{n}.example")), id(n), Past::New);
+    }
+    let mut hanging = take_all(&mut ready, BOUNDS, 0);
+    ready.push(&hop("live.example"), id(1000), Past::New);
+    for now in 1..=2 {
         let (lane, id) = hanging.remove(0);
         end(&mut ready, &lane, id, Ending::Unreachable, now);
         hanging.extend(take_all(&mut ready, BOUNDS, now));
@@ -128,7 +155,7 @@ fn a_dead_domain_is_left_alone_with_its_last_words() {
     let mut ready = Ready::default();
     let dead = hop("dead.example");
     for n in 0..1000 {
-        ready.push(&dead, id(n), false);
+        ready.push(&dead, id(n), Past::Untried);
     }
     let (mut attempts, mut now) = (0, 0);
     let said = Final { reply: Reply::unreachable("no answer"), remote: None, at_unix_ms: 7 };
@@ -154,7 +181,7 @@ fn domains_of_one_receiver_share_its_pace() {
     let mut ready = Ready::default();
     let lanes = ["a.example", "b.example", "c.example"].map(hop);
     for (n, lane) in (0..).zip(&lanes) {
-        ready.push(lane, id(n), false);
+        ready.push(lane, id(n), Past::Untried);
     }
     let taken = take_all(&mut ready, BOUNDS, 0);
     assert_eq!(taken.len(), 3);
@@ -163,7 +190,7 @@ fn domains_of_one_receiver_share_its_pace() {
         end(&mut ready, lane, *id, Ending::Good, 0);
     }
     for n in 0..30 {
-        ready.push(&lanes[n as usize % 3], id(100 + n), false);
+        ready.push(&lanes[n as usize % 3], id(100 + n), Past::Untried);
     }
     let taken = take_all(&mut ready, BOUNDS, 1);
     assert_eq!(taken.len(), 4, "four in all, not four each");
@@ -183,7 +210,7 @@ fn what_is_idle_is_forgotten_unless_it_is_worth_knowing() {
     let mut ready = Ready::default();
     for (n, ending) in [(1, Ending::Good), (2, Ending::Unknown), (3, Ending::Unreachable)] {
         let lane = hop(&format!("{n}.example"));
-        ready.push(&lane, id(n), false);
+        ready.push(&lane, id(n), Past::Untried);
         let taken = take_all(&mut ready, BOUNDS, 0);
         assert_eq!(taken.len(), 1);
         end(&mut ready, &lane, id(n), ending, 0);
@@ -204,7 +231,7 @@ proptest::proptest! {
         let mut waiting = HashSet::new();
         for (lane, n) in pushes {
             let lane = hop(&format!("{lane}.example"));
-            ready.push(&lane, id(n), n % 2 == 0);
+            ready.push(&lane, id(n), if n % 2 == 0 { Past::Tried } else { Past::Untried });
             waiting.insert((lane, id(n)));
         }
         let (mut now, mut rounds) = (0, 0);
