@@ -110,7 +110,9 @@ pub fn capture<S: Subscriber + for<'a> LookupSpan<'a>>(
     let lost = Arc::new(AtomicU64::new(0));
     let capture = Capture { sender, lost: Arc::clone(&lost), named, clock };
     let ours: fn(&Metadata<'_>) -> bool = |said| *said.level() <= Level::INFO && said.target().starts_with(OURS);
-    (capture.with_filter(filter_fn(ours)), Events { receiver, lost })
+    // Without the hint every line of every library is put together, and then dropped.
+    let ours = filter_fn(ours).with_max_level_hint(Level::INFO);
+    (capture.with_filter(ours), Events { receiver, lost })
 }
 
 impl<S: Subscriber> Layer<S> for Capture {
