@@ -115,6 +115,8 @@ const TABLE: [u32; 256] = {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn event(number: u64, what: &str) -> WireEvent {
@@ -159,5 +161,35 @@ mod tests {
         assert_eq!(Header::decode(&header.encode()), Some(header));
         assert_eq!(Header::decode(&header.encode()[..31]), None);
         assert_eq!(Header::decode(&[0; 64]), None);
+    }
+
+    fn any_event() -> impl Strategy<Value = WireEvent> {
+        let facts = proptest::collection::vec((".{0,20}", ".{0,40}"), 0..5);
+        (any::<u64>(), any::<i64>(), any::<Option<[u8; 10]>>(), ".{0,40}", facts)
+            .prop_map(|(number, at_unix_ms, trace, what, facts)| WireEvent { number, at_unix_ms, trace, what, facts })
+    }
+
+    proptest! {
+        #[test]
+        fn any_events_are_taken_as_they_were_put(events in proptest::collection::vec(any_event(), 0..6)) {
+            let mut file = Vec::new();
+            for event in &events {
+                prop_assert!(put(&mut file, event));
+            }
+            prop_assert_eq!(whole(&file), (events.len() as u64, file.len()));
+            let mut rest = file.as_slice();
+            for event in events {
+                let (taken, octets) = take(rest).expect("whole");
+                prop_assert_eq!(taken, event);
+                rest = &rest[octets..];
+            }
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn any_bytes_are_events_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(whole(&bytes).1 <= bytes.len());
+            let _ = (take(&bytes), Header::decode(&bytes));
+        }
     }
 }

@@ -298,6 +298,8 @@ fn labels(labels: &[(String, String)], end: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -376,5 +378,34 @@ mod tests {
         let told = serde_json::to_string(&[lie]).expect("written");
         let page = text(admit(&told, "gatepost_edge_"));
         assert!(page.contains(&format!("le=\"600\"}} {}\n", u64::MAX)), "{page}");
+    }
+
+    fn any_metric() -> impl Strategy<Value = Metric> {
+        let number = prop_oneof![
+            any::<f64>().prop_map(Number::Plain),
+            (proptest::collection::vec(any::<u64>(), 8..12), any::<f64>(), any::<u64>())
+                .prop_map(|(buckets, sum, count)| Number::Histogram { buckets, sum, count }),
+        ];
+        let sample = (proptest::collection::vec(("[a-z_\"]{0,3}", "[a-z\n\\\\]{0,3}"), 0..6), number)
+            .prop_map(|(labels, number)| Sample { labels, number });
+        let kind = prop_oneof![Just(Kind::Counter), Just(Kind::Gauge), Just(Kind::Histogram)];
+        ("gatepost_edge_[a-z \n]{0,3}", "[a-z\n ]{0,5}", kind, proptest::collection::vec(sample, 0..3))
+            .prop_map(|(name, help, kind, samples)| Metric { name, help, kind, samples })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_another_machine_says_the_page_has_whole_lines_of_its_own_names(
+            told in proptest::collection::vec(any_metric(), 0..5),
+            noise in ".{0,20}",
+        ) {
+            prop_assert!(admit(&noise, "gatepost_edge_").is_empty());
+            // What JSON can't say (a number that is none) makes the page none.
+            let told = serde_json::to_string(&told).expect("written");
+            for line in text(admit(&told, "gatepost_edge_")).lines() {
+                let begins = ["# HELP gatepost_edge_", "# TYPE gatepost_edge_", "gatepost_edge_"];
+                prop_assert!(begins.iter().any(|begin| line.starts_with(begin)), "{}", line);
+            }
+        }
     }
 }

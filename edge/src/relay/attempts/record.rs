@@ -46,3 +46,45 @@ pub fn decode(bytes: &[u8]) -> Option<Record> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let facts = (any::<bool>(), any::<bool>(), any::<Option<String>>())
+            .prop_map(|(dsn, reused, exchanger)| RelayFacts { dsn, reused, exchanger });
+        let done = any::<Option<String>>().prop_map(|remote| RelayDone { outcomes: Vec::new(), remote, tls: None });
+        let entry = prop_oneof![
+            Just(Entry::DotSent),
+            done.clone().prop_map(Entry::Ended),
+            (done, facts).prop_map(|(done, facts)| Entry::EndedWith(done, facts)),
+        ];
+        prop_oneof![
+            any::<[u8; 16]>().prop_map(|id| Record::Forgotten(AttemptId(id))),
+            (any::<[u8; 16]>(), any::<i64>(), entry).prop_map(|(id, at, entry)| Record::Known(
+                AttemptId(id),
+                at,
+                entry
+            )),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_is_read_as_it_was_written_and_no_part_of_it_is(record in any_record()) {
+            let bytes = encode(&record);
+            for end in 0..bytes.len() {
+                prop_assert!(decode(&bytes[..end]).is_none());
+            }
+            prop_assert_eq!(decode(&bytes), Some(record));
+        }
+
+        #[test]
+        fn any_bytes_are_a_record_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = (decode(&bytes), decode(&[&[VERSION][..], &bytes].concat()));
+        }
+    }
+}
