@@ -3,7 +3,7 @@
 
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +12,7 @@ use gatepost_runtime::clock::Clock;
 use super::chain::wait_for;
 use super::check;
 use super::load::{self, Plan};
-use super::pair::Pair;
+use super::pair::{Home, Pair};
 use super::table::per_second;
 use super::usage;
 
@@ -70,17 +70,15 @@ pub async fn measure(binary: &Path, folder: &Path, recipient: &str, messages: us
 
     let clock = Clock::real();
     let (cpu, begun) = (usage::cpu(&[edge.pid])?, clock.now());
-    let (program, words) = home.command.split_first().context("a command")?;
-    let mut home = Command::new(program).args(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let home = Home::start(&home.command)?;
     let mut arrived = 0;
     while arrived < messages && clock.now() - begun < DRAIN_MAX {
         tokio::time::sleep(LOOK_EVERY).await;
         arrived = check::files(maildir)?.len() - before;
     }
     let elapsed = clock.now() - begun;
-    let drained_cpu = (usage::cpu(&[edge.pid, home.id()])?.saturating_sub(cpu)) / count;
-    let _ = Command::new("kill").args(["-KILL", &home.id().to_string()]).status();
-    home.wait()?;
+    let drained_cpu = (usage::cpu(&[edge.pid, home.pid()])?.saturating_sub(cpu)) / count;
+    drop(home);
     ensure!(arrived == messages, "{arrived} of {messages} came within {} s", DRAIN_MAX.as_secs());
     ensure!(check::count(maildir, RUN)? == messages, "messages are missing");
     Ok(Figures {

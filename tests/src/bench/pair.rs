@@ -95,6 +95,30 @@ impl Pair {
     }
 }
 
+/// The home by itself, started anew without what the pair does around it. Killed when dropped.
+#[derive(Debug)]
+pub struct Home(Child);
+
+impl Home {
+    /// By the command of `pair.json`.
+    pub fn start(command: &[String]) -> Result<Self> {
+        let (program, words) = command.split_first().context("a command")?;
+        Ok(Self(Command::new(program).args(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Drop for Pair {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {

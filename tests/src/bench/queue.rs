@@ -26,7 +26,7 @@ use serde::Deserialize;
 use super::chain::wait_for;
 use super::load::{self, Plan};
 use super::outbound::Sink;
-use super::pair::PASSWORD;
+use super::pair::{Home, PASSWORD};
 use super::usage;
 
 /// Where the live destination is, whatever DNS says.
@@ -92,23 +92,20 @@ pub async fn measure(binary: &Path, folder: &Path, account: &str, messages: usiz
     // The program itself, started anew, without what the pair does around it.
     let _ = Command::new("kill").args(["-KILL", &pair.facts.home.pid.to_string()]).status();
     wait_for("the home to die", || Ok(TcpStream::connect(submissions).is_err()))?;
-    let (program, words) = pair.facts.home.command.split_first().context("a command")?;
     let begun = clock.now();
-    let mut home = Command::new(program).args(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let home = Home::start(&pair.facts.home.command)?;
     while TcpStream::connect(submissions).is_err() {
         ensure!(clock.now() - begun < Duration::from_mins(1), "the home does not start");
         std::thread::park_timeout(Duration::from_millis(2));
     }
     let start = clock.now() - begun;
     tokio::time::sleep(SETTLING).await;
-    let resident_kib = usage::memory(home.id())?.now_kib;
+    let resident_kib = usage::memory(home.pid())?.now_kib;
     let first = clock.now();
     pair.plan_run(&sink, account, "first", 1).await?;
     let first = clock.now() - first;
     let beside = pair.send(&sink, &clock, account, "beside").await?;
-    let peak_kib = usage::memory(home.id())?.peak_kib;
-    let _ = Command::new("kill").args(["-KILL", &home.id().to_string()]).status();
-    home.wait()?;
+    let peak_kib = usage::memory(home.pid())?.peak_kib;
     Ok(Figures { start, resident_kib, peak_kib, alone, beside, first })
 }
 

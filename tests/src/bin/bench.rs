@@ -242,6 +242,7 @@ impl<'a> Bench<'a> {
         };
         add("start", format!("{:.2} s", figures.start.as_secs_f64()), "3 s");
         add("home resident, peak", format!("{:.0} MiB", mebibytes(figures.peak_kib)), "100 MiB");
+        add("first message to a live one beside it", format!("{:.0} ms", milliseconds(figures.first)), "at once");
         let live = format!("{:.0} (alone {:.0})", figures.beside, figures.alone);
         add("messages/s to a live one beside it", live, "as alone");
         Ok(())
