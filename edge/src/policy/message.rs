@@ -28,7 +28,7 @@ impl MessageScan {
 
     /// What was found in a whole message.
     pub fn finish(&self) -> Verdict {
-        Verdict { hops: self.0.hops() }
+        Verdict { hops: self.0.hops(), ..Verdict::default() }
     }
 }
 

@@ -240,7 +240,7 @@ fn messages(golden: &mut Golden) {
     let seal = TransferSeal {
         octets: 5,
         sha256: [4; 32],
-        verdict: (&Verdict { hops: 3 }).into(),
+        verdict: (&Verdict { hops: 3, ..Verdict::default() }).into(),
         front: b"Received: x\r\n".to_vec(),
     };
     golden.record("transfer-end-whole", &TransferEnd::Whole(seal));

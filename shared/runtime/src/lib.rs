@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod attempt;
+pub mod authentication;
 pub mod certificate;
 pub mod clock;
 pub mod config;

@@ -162,6 +162,13 @@ impl Resolver {
         })
     }
 
+    /// What asks, for who understands answers by itself.
+    pub(crate) fn hickory(&self) -> Result<TokioResolver, CouldNotTell> {
+        let lazy = self.current();
+        let made = lazy.resolver.get_or_init(|| lazy.make());
+        made.clone().map_err(|why| CouldNotTell { name: "anything".to_owned(), why })
+    }
+
     /// As it is now: what the system says may have changed since the last question.
     fn current(&self) -> Arc<Lazy> {
         let lazy = self.0.load_full();

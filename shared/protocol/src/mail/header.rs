@@ -196,9 +196,15 @@ pub fn body_start(message: &[u8]) -> Option<usize> {
 /// The section without the fields of these names; borrowed if there were none. What follows the
 /// empty line stays.
 pub fn without<'a>(section: &'a [u8], names: &[&str]) -> Cow<'a, [u8]> {
+    without_those(section, |field| names.iter().any(|name| field.is(name)))
+}
+
+/// The section without the fields for which `goes` holds; borrowed if there were none. What follows the empty line
+/// stays.
+pub fn without_those(section: &[u8], goes: impl Fn(&Field<'_>) -> bool) -> Cow<'_, [u8]> {
     let mut kept = Cow::Borrowed(section);
     let mut copied = 0;
-    for field in fields(section).filter(|field| names.iter().any(|name| field.is(name))) {
+    for field in fields(section).filter(goes) {
         let Range { start, end } = field.range();
         match &mut kept {
             Cow::Borrowed(_) => kept = Cow::Owned(section[..start].to_vec()),

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod address_set;
+pub mod canonical;
 pub mod directory;
 pub mod envelope;
 pub mod header;
@@ -9,5 +10,6 @@ pub mod outcome;
 pub mod pattern;
 pub mod received;
 pub mod reply;
+pub mod results;
 pub mod srs;
 pub mod verdict;

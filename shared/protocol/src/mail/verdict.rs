@@ -1,10 +1,160 @@
-//! What the edge found out about a message. It travels as this structure; the home never parses
-//! it back out of a header.
+//! What the edge found out about a message, and what it decided. It travels as this structure; the home never
+//! parses it back out of a header.
 
-/// The edge's findings. Judging is a chapter of its own; what every message already carries is
-/// how many hops it has made.
+use std::fmt;
+
+/// The edge's findings and its decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Received fields the message came with.
     pub hops: u16,
+    /// What was found about its sender; none of mail that is not judged (an account's, or of an older edge).
+    pub evidence: Option<Box<Evidence>>,
+    /// Why it belongs into Junk, if it does.
+    pub junk: Option<String>,
+}
+
+/// One method's result, in the words of RFC 8601 §2.7.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Found {
+    /// Nothing to check.
+    #[default]
+    None,
+    /// It holds.
+    Pass,
+    /// Nothing is claimed, or the claim can't be used.
+    Neutral,
+    /// It fails, says who claims it, but not for certain.
+    SoftFail,
+    /// It does not hold.
+    Fail,
+    /// It would hold and is not good enough for us.
+    Policy,
+    /// It could not be checked now.
+    TempError,
+    /// It can never be checked.
+    PermError,
+}
+
+impl Found {
+    /// As a result is written in header fields.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pass => "pass",
+            Self::Neutral => "neutral",
+            Self::SoftFail => "softfail",
+            Self::Fail => "fail",
+            Self::Policy => "policy",
+            Self::TempError => "temperror",
+            Self::PermError => "permerror",
+        }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What was found about a message from the world. Names are as they were said, bounded by whoever gathers them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// The client's address has a name that leads back to it (RFC 8601 §2.7.3).
+    pub reverse: Reverse,
+    /// SPF of the name in EHLO (RFC 7208 §2.3).
+    pub spf_helo: Spf,
+    /// SPF of MAIL FROM (RFC 7208 §2.4).
+    pub spf_mail: Spf,
+    /// Each DKIM signature that was looked at (RFC 6376).
+    pub dkim: Vec<Dkim>,
+    /// The ARC chain (RFC 8617).
+    pub arc: Arc,
+    /// DMARC (RFC 9989).
+    pub dmarc: Dmarc,
+}
+
+/// Forward-confirmed reverse DNS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reverse {
+    /// The result.
+    pub found: Found,
+    /// The first name the address has.
+    pub name: Option<String>,
+}
+
+/// One SPF check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spf {
+    /// The result.
+    pub found: Found,
+    /// The domain that was checked.
+    pub domain: String,
+}
+
+/// One DKIM signature.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dkim {
+    /// The result.
+    pub found: Found,
+    /// d=
+    pub domain: String,
+    /// s=
+    pub selector: String,
+    /// a=
+    pub algorithm: String,
+    /// The first octets of b=, which tell signatures of one domain apart (RFC 6008).
+    pub signature: String,
+    /// Why it is no pass.
+    pub why: Option<String>,
+}
+
+/// An ARC chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arc {
+    /// The result.
+    pub found: Found,
+    /// Who sealed it, the latest first.
+    pub sealers: Vec<String>,
+    /// Why it is no pass.
+    pub why: Option<String>,
+}
+
+/// What a domain asks to be done with mail that fails its DMARC check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// Nothing.
+    #[default]
+    None,
+    /// Junk.
+    Quarantine,
+    /// To refuse it.
+    Reject,
+}
+
+impl Asked {
+    /// As it is written in a DMARC record.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Quarantine => "quarantine",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// One DMARC check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dmarc {
+    /// The result; none if the domain publishes nothing.
+    pub found: Found,
+    /// The domain in From; empty if there is none, or more than one.
+    pub from: String,
+    /// What it asks for, test mode counted in.
+    pub asked: Asked,
+    /// SPF passed for a domain that fits From.
+    pub by_spf: bool,
+    /// A DKIM signature passed of a domain that fits From.
+    pub by_dkim: bool,
 }

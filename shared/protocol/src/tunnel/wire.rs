@@ -224,7 +224,7 @@ impl From<&Verdict> for WireVerdict {
 
 impl From<WireVerdict> for Verdict {
     fn from(wire: WireVerdict) -> Self {
-        Self { hops: wire.hops }
+        Self { hops: wire.hops, ..Self::default() }
     }
 }
 

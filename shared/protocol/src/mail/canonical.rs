@@ -1,0 +1,297 @@
+//! The digest of a message's body as DKIM and ARC want it (RFC 6376 §3.4.3, §3.4.4, §3.7): by both canonical
+//! forms at once, while the body flows by. Holds nothing of it.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use memchr::memchr3;
+
+/// Canonical octets gathered before they are digested.
+const GATHERED_MAX: usize = 4096;
+
+/// Both digests of one body.
+#[derive(Clone, Debug, Default)]
+pub struct BodyDigests {
+    simple: Simple,
+    relaxed: Relaxed,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyDigest {
+    /// SHA-256 of the simple form.
+    pub simple: [u8; 32],
+    /// SHA-256 of the relaxed form.
+    pub relaxed: [u8; 32],
+}
+
+impl BodyDigests {
+    /// The next octets of the body.
+    pub fn feed(&mut self, octets: &[u8]) {
+        self.simple.feed(octets);
+        self.relaxed.feed(octets);
+    }
+
+    /// The body is whole.
+    pub fn finish(self) -> BodyDigest {
+        BodyDigest { simple: self.simple.finish(), relaxed: self.relaxed.finish() }
+    }
+}
+
+/// Line ends that are part of the body only if something follows them.
+#[derive(Clone, Copy, Debug, Default)]
+struct LineEnds {
+    whole: u64,
+    // A CR came whose LF may follow.
+    cr: bool,
+}
+
+impl LineEnds {
+    /// They are part of the body: into the sink.
+    fn settle(&mut self, sink: &mut Sink) {
+        for _ in 0..std::mem::take(&mut self.whole) {
+            sink.put(b"\r\n");
+        }
+        if std::mem::take(&mut self.cr) {
+            sink.put(b"\r");
+        }
+    }
+}
+
+/// Where canonical octets go.
+#[derive(Clone)]
+struct Sink {
+    digest: Context,
+    gathered: Vec<u8>,
+    empty: bool,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        Self { digest: Context::new(&SHA256), gathered: Vec::new(), empty: true }
+    }
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sink")
+    }
+}
+
+impl Sink {
+    fn put(&mut self, octets: &[u8]) {
+        self.empty &= octets.is_empty();
+        if self.gathered.len() + octets.len() > GATHERED_MAX {
+            self.digest.update(&self.gathered);
+            self.gathered.clear();
+        }
+        if octets.len() > GATHERED_MAX {
+            self.digest.update(octets);
+        } else {
+            self.gathered.extend_from_slice(octets);
+        }
+    }
+
+    fn finish(mut self) -> [u8; 32] {
+        self.digest.update(&self.gathered);
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(self.digest.finish().as_ref());
+        bytes
+    }
+}
+
+/// RFC 6376 §3.4.3: empty lines at the end are one, and there is always one line end.
+#[derive(Clone, Debug, Default)]
+struct Simple {
+    ends: LineEnds,
+    sink: Sink,
+}
+
+impl Simple {
+    fn feed(&mut self, octets: &[u8]) {
+        let is_end = |octet: &u8| matches!(octet, b'\r' | b'\n');
+        let Some(first) = octets.iter().position(|octet| !is_end(octet)) else {
+            return self.ends(octets);
+        };
+        let last = octets.iter().rposition(|octet| !is_end(octet)).map_or(octets.len(), |at| at + 1);
+        self.ends(&octets[..first]);
+        self.ends.settle(&mut self.sink);
+        self.sink.put(&octets[first..last]);
+        self.ends(&octets[last..]);
+    }
+
+    /// Octets that are CR or LF; one without the other is content like any.
+    fn ends(&mut self, octets: &[u8]) {
+        for octet in octets {
+            match (octet, self.ends.cr) {
+                (b'\n', true) => {
+                    self.ends.cr = false;
+                    self.ends.whole += 1;
+                }
+                (b'\n', false) => {
+                    self.ends.settle(&mut self.sink);
+                    self.sink.put(b"\n");
+                }
+                (_, true) => {
+                    self.ends.settle(&mut self.sink);
+                    self.ends.cr = true;
+                }
+                (_, false) => self.ends.cr = true,
+            }
+        }
+    }
+
+    fn finish(mut self) -> [u8; 32] {
+        if self.ends.cr {
+            self.ends.settle(&mut self.sink);
+        }
+        self.sink.put(b"\r\n");
+        self.sink.finish()
+    }
+}
+
+/// RFC 6376 §3.4.4: besides, white space is one space, and none at the end of a line; a line of nothing else is empty.
+#[derive(Clone, Debug, Default)]
+struct Relaxed {
+    ends: LineEnds,
+    space: bool,
+    sink: Sink,
+}
+
+impl Relaxed {
+    fn feed(&mut self, mut octets: &[u8]) {
+        while let Some(&first) = octets.first() {
+            match first {
+                b'\n' if self.ends.cr => {
+                    self.ends = LineEnds { whole: self.ends.whole + 1, cr: false };
+                    self.space = false;
+                    octets = &octets[1..];
+                }
+                _ if self.ends.cr => {
+                    self.ends.cr = false;
+                    self.content(b"\r");
+                }
+                b'\r' => {
+                    self.ends.cr = true;
+                    octets = &octets[1..];
+                }
+                b' ' | b'\t' => {
+                    self.space = true;
+                    octets = &octets[1..];
+                }
+                _ => {
+                    let (run, rest) = octets.split_at(memchr3(b'\r', b' ', b'\t', octets).unwrap_or(octets.len()));
+                    self.content(run);
+                    octets = rest;
+                }
+            }
+        }
+    }
+
+    fn content(&mut self, octets: &[u8]) {
+        self.ends.settle(&mut self.sink);
+        if std::mem::take(&mut self.space) {
+            self.sink.put(b" ");
+        }
+        self.sink.put(octets);
+    }
+
+    fn finish(mut self) -> [u8; 32] {
+        if std::mem::take(&mut self.ends.cr) {
+            self.content(b"\r");
+        }
+        if !self.sink.empty {
+            self.sink.put(b"\r\n");
+        }
+        self.sink.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::digest::digest;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn digests(body: &[u8], piece: usize) -> BodyDigest {
+        let mut digests = BodyDigests::default();
+        for octets in body.chunks(piece.max(1)) {
+            digests.feed(octets);
+        }
+        digests.finish()
+    }
+
+    fn sha(text: &[u8]) -> [u8; 32] {
+        digest(&SHA256, text).as_ref().try_into().expect("32 octets")
+    }
+
+    /// The two forms, written down as the RFC does, over a whole body.
+    fn by_the_book(body: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let mut simple = body;
+        while let Some(shorter) = simple.strip_suffix(b"\r\n") {
+            simple = shorter;
+        }
+        let simple = [simple, b"\r\n"].concat();
+        let text: String = body.iter().map(|octet| char::from(*octet)).collect();
+        let lines: Vec<String> = text
+            .split("\r\n")
+            .map(|line| {
+                let mut words = String::new();
+                for letter in line.chars() {
+                    match letter {
+                        ' ' | '\t' if words.ends_with(' ') => {}
+                        ' ' | '\t' => words.push(' '),
+                        other => words.push(other),
+                    }
+                }
+                words.trim_end_matches(' ').to_owned()
+            })
+            .collect();
+        let mut relaxed = lines.join("\r\n");
+        while let Some(shorter) = relaxed.strip_suffix("\r\n") {
+            relaxed = shorter.to_owned();
+        }
+        if !relaxed.is_empty() {
+            relaxed.push_str("\r\n");
+        }
+        (simple, relaxed.chars().map(|letter| letter as u8).collect())
+    }
+
+    #[test]
+    fn the_forms_are_those_of_the_rfc() {
+        for (body, simple, relaxed) in [
+            (&b" C \r\nD \t E\r\n\r\n\r\n"[..], &b" C \r\nD \t E\r\n"[..], &b" C\r\nD E\r\n"[..]),
+            (b"", b"\r\n", b""),
+            (b"\r\n\r\n", b"\r\n", b""),
+            (b"x", b"x\r\n", b"x\r\n"),
+            // A tail of lines of white space is empty lines.
+            (b"x\r\n \t\r\n \r\n", b"x\r\n \t\r\n \r\n", b"x\r\n"),
+            (b"x\r\n\r\n y", b"x\r\n\r\n y\r\n", b"x\r\n\r\n y\r\n"),
+            (b"a\rb\nc\r\r\n", b"a\rb\nc\r\r\n", b"a\rb\nc\r\r\n"),
+        ] {
+            for piece in 1..=body.len().max(1) {
+                let found = digests(body, piece);
+                assert_eq!(found.simple, sha(simple), "{body:?} in pieces of {piece}");
+                assert_eq!(found.relaxed, sha(relaxed), "{body:?} in pieces of {piece}");
+            }
+        }
+        // The digests the RFC gives for an empty body, in base64 there.
+        let empty = digests(b"", 1);
+        assert_eq!(empty.simple[..3], [0x7e, 0xb7, 0x02]);
+        assert_eq!(empty.relaxed[..3], [0xe3, 0xb0, 0xc4]);
+    }
+
+    proptest! {
+        #[test]
+        fn however_it_is_cut_the_digests_are_those_by_the_book(
+            body in vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b' '), Just(b'\t'), any::<u8>()], 0..64)
+                .prop_map(|octets| octets.iter().flat_map(|o| if *o == b'\n' { vec![b'\r', b'\n'] } else { vec![*o] }).collect::<Vec<_>>()),
+            piece in 1..20_usize,
+        ) {
+            let (simple, relaxed) = by_the_book(&body);
+            let found = digests(&body, piece);
+            prop_assert_eq!(found.simple, sha(&simple));
+            prop_assert_eq!(found.relaxed, sha(&relaxed));
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! What was found, as header fields: Authentication-Results (RFC 8601) and Received-SPF (RFC 7208 §9.1). Written
+//! from evidence; and recognised, where somebody else wrote results in our name, so that they can be taken out.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
+use std::net::IpAddr;
+
+use super::address::ReversePath;
+use super::header::{self, Field};
+use super::verdict::{Evidence, Found};
+
+/// The field that carries results.
+const FIELD: &str = "Authentication-Results";
+/// Comments within comments that are followed; deeper ones make the field unreadable.
+const NESTED_MAX: usize = 64;
+
+/// The name of whoever wrote a field of results (RFC 8601 §2.2), in lower case; `None` if it can't be read.
+pub fn authserv_id(value: &[u8]) -> Option<String> {
+    let text = skip_comments(value)?;
+    let name = match text.first()? {
+        b'"' => quoted(&text[1..])?,
+        _ => {
+            let end = text.iter().position(|octet| !is_token(*octet)).unwrap_or(text.len());
+            text[..end].to_vec()
+        }
+    };
+    let name = String::from_utf8(name).ok()?;
+    (!name.is_empty()).then(|| name.trim_end_matches('.').to_lowercase())
+}
+
+/// True for results in the name of one of `ours` (in lower case), and for such that can't be read: another reader
+/// may see our name where we see none.
+pub fn is_in_our_name(field: &Field<'_>, ours: &[&str]) -> bool {
+    field.is(FIELD) && authserv_id(field.value()).is_none_or(|name| ours.contains(&name.as_str()))
+}
+
+/// A header section without the results that others wrote in our name; borrowed if there were none. What follows the
+/// empty line stays.
+pub fn without_ours<'a>(section: &'a [u8], ours: &[&str]) -> Cow<'a, [u8]> {
+    header::without_those(section, |field| is_in_our_name(field, ours))
+}
+
+fn is_token(octet: u8) -> bool {
+    // Domain names, and the tokens of RFC 2045 §5.1.
+    octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&octet) || octet >= 0x80
+}
+
+/// Past white space, folding and comments.
+fn skip_comments(mut text: &[u8]) -> Option<&[u8]> {
+    loop {
+        text = text.trim_ascii_start();
+        if text.first() != Some(&b'(') {
+            return Some(text);
+        }
+        let mut depth = 0;
+        let mut at = 0;
+        loop {
+            match text.get(at)? {
+                b'(' => depth += 1,
+                b')' => depth -= 1,
+                b'\\' => at += 1,
+                _ => {}
+            }
+            at += 1;
+            if depth == 0 {
+                break;
+            }
+            if depth > NESTED_MAX {
+                return None;
+            }
+        }
+        text = text.get(at..)?;
+    }
+}
+
+/// The text up to the closing quote.
+fn quoted(text: &[u8]) -> Option<Vec<u8>> {
+    let mut found = Vec::new();
+    let mut octets = text.iter();
+    loop {
+        match octets.next()? {
+            b'"' => return Some(found),
+            b'\\' => found.push(*octets.next()?),
+            octet => found.push(*octet),
+        }
+    }
+}
+
+/// Our fields for one message.
+#[derive(Clone, Copy, Debug)]
+pub struct Results<'a> {
+    /// Our name.
+    pub host: &'a str,
+    /// Who brought the message.
+    pub client: IpAddr,
+    /// What it called itself.
+    pub helo: &'a str,
+    /// MAIL FROM.
+    pub sender: &'a ReversePath,
+    /// What was found.
+    pub evidence: &'a Evidence,
+}
+
+impl Results<'_> {
+    /// Received-SPF and Authentication-Results, each folded and ended by CRLF.
+    pub fn fields(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string can't fail.
+        let _ = self.received_spf(&mut text);
+        let _ = self.authentication_results(&mut text);
+        text
+    }
+
+    fn received_spf(&self, text: &mut String) -> fmt::Result {
+        let spf = &self.evidence.spf_mail;
+        let says = match spf.found {
+            Found::Pass => "permits",
+            Found::Fail | Found::Policy => "does not permit",
+            Found::SoftFail => "probably does not permit",
+            Found::Neutral => "says nothing of",
+            Found::None => "has no policy about",
+            Found::TempError => "could not be asked about",
+            Found::PermError => "has an unusable policy about",
+        };
+        write!(text, "Received-SPF: {} ({}: {} {says} {})", spf.found, self.host, comment(&spf.domain), self.client)?;
+        write!(text, "\r\n\treceiver={}; identity=mailfrom; client-ip={};", self.host, self.client)?;
+        write!(text, "\r\n\thelo={}; envelope-from={}\r\n", value(self.helo), quote(&self.sender.to_string()))
+    }
+
+    fn authentication_results(&self, text: &mut String) -> fmt::Result {
+        let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc } = self.evidence;
+        write!(text, "{FIELD}: {}", self.host)?;
+        if dkim.is_empty() {
+            text.write_str(";\r\n\tdkim=none")?;
+        }
+        for one in dkim {
+            write!(text, ";\r\n\tdkim={}{}", one.found, reason(one.why.as_deref()))?;
+            for (name, what) in
+                [("d", &one.domain), ("s", &one.selector), ("a", &one.algorithm), ("b", &one.signature)]
+            {
+                if !what.is_empty() {
+                    write!(text, " header.{name}={}", value(what))?;
+                }
+            }
+        }
+        let sender = if spf_mail.domain.is_empty() { self.helo } else { &spf_mail.domain };
+        write!(text, ";\r\n\tspf={} smtp.mailfrom={}", spf_mail.found, value(sender))?;
+        write!(text, ";\r\n\tspf={} smtp.helo={}", spf_helo.found, value(self.helo))?;
+        if arc.found != Found::None {
+            write!(text, ";\r\n\tarc={}{}", arc.found, reason(arc.why.as_deref()))?;
+        }
+        write!(text, ";\r\n\tdmarc={}", dmarc.found)?;
+        if !dmarc.from.is_empty() {
+            write!(text, " (p={}) header.from={}", dmarc.asked.word(), value(&dmarc.from))?;
+        }
+        write!(text, ";\r\n\tiprev={} policy.iprev={}", reverse.found, value(&self.client.to_string()))?;
+        if let Some(name) = &reverse.name {
+            write!(text, " ({})", comment(name))?;
+        }
+        text.write_str("\r\n")
+    }
+}
+
+fn reason(why: Option<&str>) -> String {
+    why.map_or_else(String::new, |why| format!(" reason={}", quote(why)))
+}
+
+/// A value as RFC 2045 §5.1 writes it: a token, else in quotes.
+fn value(text: &str) -> Cow<'_, str> {
+    let is_plain = !text.is_empty() && text.bytes().all(|octet| octet < 0x80 && is_token(octet));
+    if is_plain { Cow::Borrowed(text) } else { Cow::Owned(quote(text)) }
+}
+
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars().filter(|letter| !letter.is_control()) {
+        if matches!(letter, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(letter);
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn comment(text: &str) -> impl Display {
+    text.chars().filter(|letter| !letter.is_control() && !"()\\".contains(*letter)).collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mail::address::Address;
+    use crate::mail::verdict::{Arc, Asked, Dkim, Dmarc, Reverse, Spf};
+
+    #[test]
+    fn whoever_wrote_results_is_recognised() {
+        for (value, name) in [
+            (" mail.example.org; none", Some("mail.example.org")),
+            (" MAIL.Example.ORG 1; spf=pass", Some("mail.example.org")),
+            ("mail.example.org", Some("mail.example.org")),
+            ("\r\n\t(a (nested) comment)\r\n mail.example.org (x) ;", Some("mail.example.org")),
+            (" \"mail.\\example.org\" ;", Some("mail.example.org")),
+            (" mail.example.org.;", Some("mail.example.org")),
+            (" (\\)) x;", Some("x")),
+            (" ; none", None),
+            (" (open", None),
+            (" \"open", None),
+            ("", None),
+        ] {
+            assert_eq!(authserv_id(value.as_bytes()).as_deref(), name, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn results_in_our_name_go_and_those_of_others_stay() {
+        let section = "Authentication-Results: mail.example.org; dmarc=pass\r\n\
+            Received: x\r\n\
+            authentication-results: (c) MAIL.example.org\r\n\t; spf=pass\r\n\
+            Authentication-Results: other.example; spf=fail\r\n\
+            Authentication-Results: \"broken\r\n\
+            ARC-Authentication-Results: i=1; mail.example.org; spf=pass\r\n\
+            X-Authentication-Results: mail.example.org\r\n\r\nAuthentication-Results: mail.example.org\r\n";
+        let kept = without_ours(section.as_bytes(), &["mail.example.org"]);
+        assert_eq!(
+            String::from_utf8_lossy(&kept),
+            "Received: x\r\nAuthentication-Results: other.example; spf=fail\r\n\
+             ARC-Authentication-Results: i=1; mail.example.org; spf=pass\r\n\
+             X-Authentication-Results: mail.example.org\r\n\r\nAuthentication-Results: mail.example.org\r\n"
+        );
+    }
+
+    #[test]
+    fn the_fields_say_what_was_found() {
+        let evidence = Evidence {
+            reverse: Reverse { found: Found::Pass, name: Some("mx.friend.example".into()) },
+            spf_helo: Spf { found: Found::None, domain: "mx.friend.example".into() },
+            spf_mail: Spf { found: Found::Pass, domain: "friend.example".into() },
+            dkim: vec![Dkim {
+                found: Found::Fail,
+                domain: "friend.example".into(),
+                selector: "s1".into(),
+                algorithm: "rsa-sha256".into(),
+                signature: "abc+/def".into(),
+                why: Some("a \"reason\"".into()),
+            }],
+            arc: Arc::default(),
+            dmarc: Dmarc {
+                found: Found::Pass,
+                from: "friend.example".into(),
+                asked: Asked::Reject,
+                by_spf: true,
+                by_dkim: false,
+            },
+        };
+        let sender = ReversePath::Address(Address::parse("bob@friend.example").expect("valid"));
+        let results = Results {
+            host: "mail.example.org",
+            client: IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]),
+            helo: "mx.friend.example",
+            sender: &sender,
+            evidence: &evidence,
+        };
+        assert_eq!(
+            results.fields(),
+            "Received-SPF: pass (mail.example.org: friend.example permits 2001:db8::1)\r\n\
+             \treceiver=mail.example.org; identity=mailfrom; client-ip=2001:db8::1;\r\n\
+             \thelo=mx.friend.example; envelope-from=\"bob@friend.example\"\r\n\
+             Authentication-Results: mail.example.org;\r\n\
+             \tdkim=fail reason=\"a \\\"reason\\\"\" header.d=friend.example header.s=s1 header.a=rsa-sha256 \
+             header.b=\"abc+/def\";\r\n\
+             \tspf=pass smtp.mailfrom=friend.example;\r\n\
+             \tspf=none smtp.helo=mx.friend.example;\r\n\
+             \tdmarc=pass (p=reject) header.from=friend.example;\r\n\
+             \tiprev=pass policy.iprev=\"2001:db8::1\" (mx.friend.example)\r\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_said_breaks_a_field(helo: String, domain: String, why: String) {
+            let evidence = Evidence {
+                spf_mail: Spf { found: Found::Fail, domain: domain.clone() },
+                dkim: vec![Dkim { why: Some(why), domain, ..Dkim::default() }],
+                ..Evidence::default()
+            };
+            let results = Results {
+                host: "mail.example.org",
+                client: IpAddr::from([192, 0, 2, 1]),
+                helo: &helo,
+                sender: &ReversePath::Null,
+                evidence: &evidence,
+            };
+            let text = results.fields();
+            let fields: Vec<_> = header::fields(text.as_bytes()).collect();
+            prop_assert_eq!(fields.len(), 2);
+            prop_assert_eq!(authserv_id(fields[1].value()), Some("mail.example.org".to_owned()));
+        }
+
+        #[test]
+        fn any_value_is_read_or_not(value: Vec<u8>) {
+            let _ = authserv_id(&value);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Who really sent a message: reverse names, SPF, DKIM, ARC and DMARC, asked of the DNS. The one place that knows the
+//! library which does it; its answers leave as our own nouns. A message's body is never held: its digests are handed in.
+
+mod words;
+
+use std::net::IpAddr;
+
+use gatepost_protocol::mail::address::ReversePath;
+use gatepost_protocol::mail::canonical::BodyDigest;
+use gatepost_protocol::mail::verdict::{Arc, Dkim, Dmarc, Found, Reverse, Spf};
+use mail_auth::common::crypto::{Algorithm, HashAlgorithm};
+use mail_auth::dkim::Canonicalization;
+use mail_auth::dmarc::verify::DmarcParameters;
+use mail_auth::spf::verify::SpfParameters;
+use mail_auth::{AuthenticatedMessage, DmarcResult, MessageAuthenticator, SpfOutput};
+
+use crate::resolver::Resolver;
+
+/// Signatures looked at of one message; the others are passed over.
+const SIGNATURES_MAX: usize = 8;
+/// ARC sets of one message; a longer chain is a broken one.
+const SETS_MAX: usize = 20;
+
+/// Asks. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Authenticator {
+    resolver: Resolver,
+    hostname: String,
+}
+
+/// What a message's own fields say of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authenticated {
+    /// DKIM signatures.
+    pub dkim: Vec<Dkim>,
+    /// The ARC chain.
+    pub arc: Arc,
+    /// DMARC.
+    pub dmarc: Dmarc,
+    /// Addresses in From.
+    pub from: Vec<String>,
+}
+
+impl Authenticator {
+    /// Asks by `resolver`, in the name of `hostname`.
+    pub fn new(resolver: Resolver, hostname: String) -> Self {
+        Self { resolver, hostname }
+    }
+
+    /// Whether the address has a name that leads back to it.
+    pub async fn reverse(&self, client: IpAddr) -> Reverse {
+        let Ok(asker) = self.asker() else { return Reverse { found: Found::TempError, name: None } };
+        words::reverse(&asker.verify_iprev(client).await)
+    }
+
+    /// SPF of the name in EHLO; nothing is checked where it is no domain.
+    pub async fn spf_helo(&self, client: IpAddr, helo: &str) -> Spf {
+        self.spf(helo, SpfParameters::verify_ehlo(client, helo, &self.hostname)).await
+    }
+
+    /// SPF of MAIL FROM; the null sender stands for `postmaster` at the name in EHLO (RFC 7208 §2.4).
+    pub async fn spf_mail(&self, client: IpAddr, helo: &str, sender: &ReversePath) -> Spf {
+        let (domain, sender) = match sender {
+            ReversePath::Null => (helo.to_owned(), format!("postmaster@{helo}")),
+            ReversePath::Address(address) => (address.domain().to_string(), address.to_string()),
+        };
+        self.spf(&domain, SpfParameters::verify_mail_from(client, helo, &self.hostname, &sender)).await
+    }
+
+    async fn spf(&self, domain: &str, parameters: SpfParameters<'_>) -> Spf {
+        let found = match self.asker() {
+            Ok(asker) => words::spf(asker.verify_spf(parameters).await.result()),
+            Err(()) => Found::TempError,
+        };
+        Spf { found, domain: words::bounded(domain) }
+    }
+
+    /// DKIM, ARC and DMARC of a message: its header section as it came, the digests of its body, what SPF said of
+    /// its sender.
+    pub async fn message(&self, header: &[u8], body: BodyDigest, spf: &Spf) -> Authenticated {
+        let Some(mut message) = AuthenticatedMessage::parse_with_opts(header, None, true) else {
+            return Authenticated::default();
+        };
+        let from = message.from.iter().take(SIGNATURES_MAX).map(|from| words::bounded(from)).collect();
+        let weak = pick(&mut message);
+        put_digests(&mut message, body);
+        let Ok(asker) = self.asker() else { return Authenticated { from, ..nobody_answers(&message) } };
+        let (dkim, arc) = tokio::join!(asker.verify_dkim(&message), asker.verify_arc(&message));
+        let spf_output = SpfOutput::new(spf.domain.clone()).with_result(words::spf_result(spf.found));
+        let dmarc = asker.verify_dmarc(DmarcParameters::new(&message, &dkim, &spf.domain, &spf_output)).await;
+        Authenticated {
+            dkim: dkim.iter().take(SIGNATURES_MAX).map(words::dkim).chain(weak).collect(),
+            arc: words::arc(&arc),
+            dmarc: words::dmarc(&dmarc),
+            from,
+        }
+    }
+
+    fn asker(&self) -> Result<MessageAuthenticator, ()> {
+        self.resolver.hickory().map(MessageAuthenticator).map_err(drop)
+    }
+}
+
+/// Leaves the signatures that are to be verified; those by SHA-1 are none (RFC 8301 §3.1).
+fn pick(message: &mut AuthenticatedMessage<'_>) -> Vec<Dkim> {
+    let (weak, mut good): (Vec<_>, Vec<_>) =
+        message.dkim_headers.drain(..).partition(|signature| signature.header.a == Algorithm::RsaSha1);
+    good.truncate(SIGNATURES_MAX);
+    message.dkim_headers = good;
+    message.errors.truncate(SIGNATURES_MAX);
+    if message.ams_headers.len() > SETS_MAX {
+        message.has_arc_errors = true;
+    }
+    let why = Some("SHA-1 proves nothing".to_owned());
+    let room = SIGNATURES_MAX.saturating_sub(message.dkim_headers.len());
+    let weak = weak.iter().take(room);
+    weak.map(|signature| Dkim { found: Found::Policy, why: why.clone(), ..words::signature(&signature.header) }).collect()
+}
+
+/// The parser saw no body: it is told of it.
+fn put_digests(message: &mut AuthenticatedMessage<'_>, body: BodyDigest) {
+    for (form, algorithm, _, digest) in &mut message.body_hashes {
+        *digest = match (algorithm, form) {
+            (HashAlgorithm::Sha256, Canonicalization::Simple) => body.simple.to_vec(),
+            (HashAlgorithm::Sha256, Canonicalization::Relaxed) => body.relaxed.to_vec(),
+            // No digest of any body: what is signed by it does not verify.
+            (HashAlgorithm::Sha1, _) => Vec::new(),
+        };
+    }
+}
+
+/// What is found while nobody answers.
+fn nobody_answers(message: &AuthenticatedMessage<'_>) -> Authenticated {
+    let dkim = message.dkim_headers.iter();
+    let dkim = dkim.map(|one| Dkim { found: Found::TempError, ..words::signature(&one.header) }).collect();
+    let arc = if message.as_headers.is_empty() { Found::None } else { Found::TempError };
+    let dmarc = Dmarc { found: Found::TempError, from: words::only_domain(&message.from), ..Dmarc::default() };
+    Authenticated { dkim, arc: Arc { found: arc, ..Arc::default() }, dmarc, from: Vec::new() }
+}
+
+/// True if DMARC neither passed nor failed because something could not be asked.
+fn unsure(result: &DmarcResult) -> bool {
+    matches!(result, DmarcResult::TempError(_))
+}
