@@ -1,7 +1,9 @@
 //! The moments of judgement. Nothing here names a socket or a TLS type: facts are handed in.
 //!
 //! * [`recipient`]: at RCPT, by the directory.
-//! * [`message`]: while the message flows by, and at its end.
+//! * [`message`]: while the message flows by.
+//! * [`judge`]: at its end.
 
+pub mod judge;
 pub mod message;
 pub mod recipient;

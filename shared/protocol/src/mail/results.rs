@@ -250,6 +250,7 @@ mod tests {
             dmarc: Dmarc {
                 found: Found::Pass,
                 from: "friend.example".into(),
+                published: true,
                 asked: Asked::Reject,
                 by_spf: true,
                 by_dkim: false,

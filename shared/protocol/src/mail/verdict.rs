@@ -151,6 +151,8 @@ pub struct Dmarc {
     pub found: Found,
     /// The domain in From; empty if there is none, or more than one.
     pub from: String,
+    /// It publishes a policy, of its own or of the domain above it.
+    pub published: bool,
     /// What it asks for, test mode counted in.
     pub asked: Asked,
     /// SPF passed for a domain that fits From.

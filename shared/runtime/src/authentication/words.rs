@@ -111,7 +111,8 @@ pub(super) fn dmarc(output: &DmarcOutput) -> Dmarc {
         Policy::Quarantine => Asked::Quarantine,
         Policy::None | Policy::Unspecified => Asked::None,
     };
-    Dmarc { found, from: bounded(output.domain()), asked, by_spf, by_dkim }
+    let published = output.dmarc_record().is_some();
+    Dmarc { found, from: bounded(output.domain()), published, asked, by_spf, by_dkim }
 }
 
 fn result(result: &DkimResult) -> (Found, Option<String>) {

@@ -2,6 +2,7 @@
 //! constructor in the catalogue; nobody else spells three digits.
 
 mod catalogue;
+mod judgement;
 
 use std::fmt;
 

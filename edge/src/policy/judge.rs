@@ -1,0 +1,271 @@
+//! The table: what is done with a message, from what was found about it and what is wanted. Pure, and the only place
+//! that decides it.
+
+use std::net::IpAddr;
+
+use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::verdict::{Asked, Evidence, Found};
+
+/// What is done with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It goes to the inbox.
+    Accept,
+    /// It goes to Junk, for this reason.
+    Junk(String),
+    /// Not now: something could not be asked, and it would have mattered.
+    Defer(Reply),
+    /// No.
+    Refuse(Reply),
+}
+
+/// What is known beside the evidence.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// What was found.
+    pub evidence: &'a Evidence,
+    /// Who brought it.
+    pub client: IpAddr,
+    /// Addresses in From.
+    pub from: &'a [String],
+    /// From names a domain of the home it is for.
+    pub from_ours: bool,
+    /// The host name in List-Id, in lower case.
+    pub list: Option<&'a str>,
+}
+
+/// What the owner wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Everything is noted and nothing is done.
+    pub monitor: bool,
+    /// Whose ARC seals are believed, in lower case.
+    pub trusted_sealers: Vec<String>,
+}
+
+/// Judges. What would have been done while only monitoring is in the second place.
+pub fn judge(case: &Case<'_>, rules: &Rules) -> (Judgement, Option<Judgement>) {
+    match by_table(case, rules) {
+        Judgement::Accept => (Judgement::Accept, None),
+        other if rules.monitor => (Judgement::Accept, Some(other)),
+        other => (other, None),
+    }
+}
+
+fn by_table(case: &Case<'_>, rules: &Rules) -> Judgement {
+    let Evidence { dmarc, spf_mail, dkim, .. } = case.evidence;
+    if let Some(why) = unusable(case.from) {
+        return Judgement::Refuse(Reply::from_unusable(why));
+    }
+    if dmarc.found == Found::Pass {
+        return Judgement::Accept;
+    }
+    if nobody_answers(case.evidence) {
+        // Our own resolver is dead: that is nobody else's fault.
+        return Judgement::Accept;
+    }
+    let refused = || Judgement::Refuse(Reply::dmarc_refused(&dmarc.from));
+    match (dmarc.found, dmarc.asked) {
+        _ if case.from_ours => forwarded(case, rules)
+            .unwrap_or_else(|| Judgement::Refuse(Reply::own_domain_forged(&domain_of(case)))),
+        (Found::TempError, asked) if !dmarc.published || asked != Asked::None => {
+            Judgement::Defer(Reply::sender_unsure(&dmarc.from))
+        }
+        (Found::Fail, Asked::Reject) => forwarded(case, rules).unwrap_or_else(refused),
+        (Found::Fail, Asked::Quarantine) => {
+            Judgement::Junk(format!("DMARC fails, and {} asks for Junk", dmarc.from))
+        }
+        // A domain that publishes a policy is judged by it alone.
+        _ if dmarc.published => Judgement::Accept,
+        _ if dkim.iter().any(|one| one.found == Found::Pass) => Judgement::Accept,
+        _ => match spf_mail.found {
+            Found::Fail => Judgement::Refuse(Reply::spf_refused(&spf_mail.domain, &case.client.to_string())),
+            Found::TempError => Judgement::Defer(Reply::sender_unsure(&spf_mail.domain)),
+            _ => Judgement::Accept,
+        },
+    }
+}
+
+/// Why From is not what it has to be.
+fn unusable(from: &[String]) -> Option<&'static str> {
+    let mut domains = from.iter().map(|address| address.rsplit_once('@').map_or("", |(_, domain)| domain));
+    match domains.next() {
+        None | Some("") => Some("it names nobody"),
+        Some(first) if domains.any(|other| other != first) => Some("it names several domains"),
+        Some(_) => None,
+    }
+}
+
+fn domain_of(case: &Case<'_>) -> String {
+    case.from.first().and_then(|address| address.rsplit_once('@')).map_or_else(String::new, |(_, domain)| domain.into())
+}
+
+/// A list, or somebody we trust to tell, passed it on and broke what it was signed by: into Junk, with the reason.
+fn forwarded(case: &Case<'_>, rules: &Rules) -> Option<Judgement> {
+    let Evidence { arc, dkim, .. } = case.evidence;
+    if let Some(list) = case.list
+        && let Some(own) = dkim.iter().find(|one| one.found == Found::Pass && is_within(list, &one.domain))
+    {
+        return Some(Judgement::Junk(format!("DMARC fails, but the list {list} passed it on, signed by {}", own.domain)));
+    }
+    let sealer = arc.sealers.first().filter(|_| arc.found == Found::Pass)?;
+    let trusted = rules.trusted_sealers.iter().any(|trusted| is_within(&sealer.to_lowercase(), trusted));
+    trusted.then(|| Judgement::Junk(format!("DMARC fails, but {sealer}, which is trusted, passed it on")))
+}
+
+/// True if `name` is `domain` or below it.
+fn is_within(name: &str, domain: &str) -> bool {
+    let domain = domain.to_lowercase();
+    name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// True if nothing at all could be asked.
+fn nobody_answers(evidence: &Evidence) -> bool {
+    let unsure = |found: Found| found == Found::TempError;
+    unsure(evidence.reverse.found)
+        && unsure(evidence.dmarc.found)
+        && [evidence.spf_helo.found, evidence.spf_mail.found].into_iter().all(|found| unsure(found) || found == Found::None)
+}
+
+#[cfg(test)]
+mod tests {
+    use gatepost_protocol::mail::verdict::{Arc, Dkim, Dmarc, Spf};
+
+    use super::*;
+
+    fn signed(domain: &str, found: Found) -> Dkim {
+        Dkim { found, domain: domain.to_owned(), ..Dkim::default() }
+    }
+
+    fn evidence(dmarc: Found, asked: Asked) -> Evidence {
+        let published = !matches!(dmarc, Found::None);
+        let dmarc = Dmarc { found: dmarc, asked, published, from: "a.example".to_owned(), ..Dmarc::default() };
+        Evidence { dmarc, ..Evidence::default() }
+    }
+
+    fn judged(evidence: &Evidence, change: impl FnOnce(&mut Case<'_>)) -> Judgement {
+        let from = ["x@a.example".to_owned()];
+        let mut case =
+            Case { evidence, client: IpAddr::from([192, 0, 2, 1]), from: &from, from_ours: false, list: None };
+        change(&mut case);
+        let rules = Rules { trusted_sealers: vec!["sealer.example".into()], ..Rules::default() };
+        judge(&case, &rules).0
+    }
+
+    fn junked(judgement: &Judgement) -> bool {
+        matches!(judgement, Judgement::Junk(_))
+    }
+
+    #[test]
+    fn dmarc_decides_where_it_is_published() {
+        let as_it_is = |found, asked| judged(&evidence(found, asked), |_| {});
+        let refused = Judgement::Refuse(Reply::dmarc_refused("a.example"));
+        assert_eq!(as_it_is(Found::Pass, Asked::Reject), Judgement::Accept);
+        assert_eq!(as_it_is(Found::Fail, Asked::Reject), refused);
+        assert!(junked(&as_it_is(Found::Fail, Asked::Quarantine)));
+        assert_eq!(as_it_is(Found::Fail, Asked::None), Judgement::Accept);
+        let spf = Spf { found: Found::Fail, domain: "a.example".into() };
+        let failing = Evidence { spf_mail: spf, ..evidence(Found::Fail, Asked::None) };
+        assert_eq!(judged(&failing, |_| {}), Judgement::Accept, "SPF is DMARC's to judge");
+    }
+
+    #[test]
+    fn without_dmarc_spf_refuses_unless_a_signature_speaks_for_it() {
+        let spf = |found| Spf { found, domain: "b.example".into() };
+        for (found, refused) in [
+            (Found::Fail, true),
+            (Found::SoftFail, false),
+            (Found::Neutral, false),
+            (Found::None, false),
+            (Found::PermError, false),
+            (Found::Pass, false),
+        ] {
+            let found = Evidence { spf_mail: spf(found), ..evidence(Found::None, Asked::None) };
+            assert_eq!(matches!(judged(&found, |_| {}), Judgement::Refuse(_)), refused, "{found:?}");
+            let vouched = Evidence { dkim: vec![signed("c.example", Found::Pass)], ..found };
+            assert_eq!(judged(&vouched, |_| {}), Judgement::Accept);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_asked_defers_only_where_it_matters() {
+        let unsure = |dmarc: Dmarc| Evidence { dmarc, ..evidence(Found::TempError, Asked::None) };
+        let base = evidence(Found::TempError, Asked::None).dmarc;
+        let deferred = |evidence: &Evidence| matches!(judged(evidence, |_| {}), Judgement::Defer(_));
+        assert!(deferred(&unsure(Dmarc { published: false, ..base.clone() })));
+        assert!(deferred(&unsure(Dmarc { asked: Asked::Reject, ..base.clone() })));
+        assert!(!deferred(&unsure(Dmarc { asked: Asked::None, ..base.clone() })), "nothing would have been done");
+        let spf = Evidence {
+            spf_mail: Spf { found: Found::TempError, domain: "b.example".into() },
+            ..evidence(Found::None, Asked::None)
+        };
+        assert!(deferred(&spf));
+        let signed = Evidence { dkim: vec![signed("c.example", Found::Pass)], ..spf };
+        assert!(!deferred(&signed));
+    }
+
+    #[test]
+    fn a_dead_resolver_of_ours_refuses_and_defers_nobody() {
+        let mut dead = evidence(Found::TempError, Asked::None);
+        dead.dmarc.published = false;
+        dead.reverse.found = Found::TempError;
+        dead.spf_mail.found = Found::TempError;
+        dead.spf_helo.found = Found::TempError;
+        assert_eq!(judged(&dead, |_| {}), Judgement::Accept);
+    }
+
+    #[test]
+    fn lists_and_trusted_sealers_turn_a_refusal_into_junk() {
+        let list = Evidence {
+            dkim: vec![signed("lists.example", Found::Pass), signed("a.example", Found::Fail)],
+            ..evidence(Found::Fail, Asked::Reject)
+        };
+        assert!(junked(&judged(&list, |case| case.list = Some("dev.lists.example"))));
+        assert!(!junked(&judged(&list, |_| {})), "no List-Id");
+        assert!(!junked(&judged(&list, |case| case.list = Some("dev.evil-lists.example"))));
+        let arc = |found, sealer: &str| Evidence {
+            arc: Arc { found, sealers: vec![sealer.to_owned()], why: None },
+            ..evidence(Found::Fail, Asked::Reject)
+        };
+        assert!(junked(&judged(&arc(Found::Pass, "mx.Sealer.example"), |_| {})));
+        assert!(!junked(&judged(&arc(Found::Fail, "sealer.example"), |_| {})));
+        assert!(!junked(&judged(&arc(Found::Pass, "unsealer.example"), |_| {})));
+    }
+
+    #[test]
+    fn our_own_domain_from_outside_needs_more_than_no_policy() {
+        let none = evidence(Found::None, Asked::None);
+        let refused = judged(&none, |case| case.from_ours = true);
+        assert_eq!(refused, Judgement::Refuse(Reply::own_domain_forged("a.example")));
+        let pass = evidence(Found::Pass, Asked::Reject);
+        assert_eq!(judged(&pass, |case| case.from_ours = true), Judgement::Accept);
+        let list = Evidence { dkim: vec![signed("lists.example", Found::Pass)], ..none };
+        assert!(junked(&judged(&list, |case| (case.from_ours, case.list) = (true, Some("x.lists.example")))));
+    }
+
+    #[test]
+    fn from_names_one_domain() {
+        let found = evidence(Found::None, Asked::None);
+        let with = |from: &[&str]| {
+            let from: Vec<String> = from.iter().map(|&from| from.to_owned()).collect();
+            let client = IpAddr::from([192, 0, 2, 1]);
+            let case = Case { evidence: &found, client, from: &from, from_ours: false, list: None };
+            judge(&case, &Rules::default()).0
+        };
+        assert_eq!(with(&["a@b.example", "c@b.example"]), Judgement::Accept);
+        for from in [&[][..], &["a@b.example", "a@c.example"], &["nobody"]] {
+            assert!(matches!(with(from), Judgement::Refuse(_)), "{from:?}");
+        }
+    }
+
+    #[test]
+    fn monitoring_does_nothing_and_says_what_it_would_have_done() {
+        let found = evidence(Found::Fail, Asked::Reject);
+        let from = ["x@a.example".to_owned()];
+        let client = IpAddr::from([192, 0, 2, 1]);
+        let case = Case { evidence: &found, client, from: &from, from_ours: false, list: None };
+        let rules = Rules { monitor: true, ..Rules::default() };
+        let would = Judgement::Refuse(Reply::dmarc_refused("a.example"));
+        assert_eq!(judge(&case, &rules), (Judgement::Accept, Some(would)));
+    }
+}
