@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::{Class, Reply};
 use gatepost_protocol::mail::verdict::Verdict;
+use gatepost_protocol::tunnel::findings::WireFindings;
 use gatepost_protocol::tunnel::frame::DATA_OCTETS_MAX;
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferOpen};
 use gatepost_protocol::tunnel::verb::Request;
@@ -171,7 +172,11 @@ impl Transfer {
         let rest = std::mem::take(&mut self.gathering).freeze();
         let tally = std::mem::take(&mut self.tally);
         let octets = tally.octets();
-        let end = TransferEnd::Whole(tally.seal(WireVerdict::from(verdict), front));
+        let seal = tally.seal(WireVerdict::from(verdict), front);
+        let end = match &verdict.evidence {
+            Some(_) => TransferEnd::Judged(seal, WireFindings::from(verdict)).for_version(self.home.speaks()),
+            None => TransferEnd::Whole(seal),
+        };
         let trace = TraceId::from_random(self.open.trace);
         match self.through.end(|| request(&self.cargo, &self.open), rest.clone(), &end).await {
             Ok(reply) => {

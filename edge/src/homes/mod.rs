@@ -8,7 +8,7 @@ pub mod presence;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::directory::Directory;
 use gatepost_protocol::pairing::NodeKey;
-use gatepost_protocol::tunnel::hello::Refusal;
+use gatepost_protocol::tunnel::hello::{Refusal, VERSION_MAX};
 use gatepost_protocol::tunnel::verb::admin::AdminRequest;
 use gatepost_protocol::tunnel::verb::relay::{AttemptRequest, Relay};
 use gatepost_protocol::tunnel::verb::spool::SpoolRequest;
@@ -39,6 +39,8 @@ pub struct Home {
     shelf: Shelf,
     presence: Presence,
     live: RwLock<Option<Live>>,
+    /// The tunnel's version of its last session; before the first, ours: a home is not older than its edge.
+    speaks: AtomicU16,
 }
 
 /// What is listed of a home.
@@ -224,12 +226,18 @@ impl Home {
             listed: ArcSwap::new(listed),
             removed: AtomicBool::new(false),
             live: RwLock::new(None),
+            speaks: AtomicU16::new(VERSION_MAX),
         }))
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The tunnel's version it spoke last: what is sealed for it is told in it.
+    pub fn speaks(&self) -> u16 {
+        self.speaks.load(Ordering::Relaxed)
     }
 
     /// The domains it may serve, never empty.
@@ -283,6 +291,7 @@ impl Home {
     }
 
     fn connect(&self, number: u64, session: Session) -> Option<Session> {
+        self.speaks.store(session.facts().version, Ordering::Relaxed);
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         self.presence.come();
         live.replace(Live { number, session }).map(|old| old.session)

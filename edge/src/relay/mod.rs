@@ -313,8 +313,10 @@ async fn pass_on(clock: &Clock, stream: &mut Stream, attempt: &mut Attempt) -> R
                 let end: TransferEnd = frame.record().map_err(|error: FrameError| StreamError::from(error))?;
                 return match end {
                     TransferEnd::Abort => Err(BrokenOff::Aborted),
-                    TransferEnd::Whole(seal) if !seal.front.is_empty() => Err(BrokenOff::Front),
-                    TransferEnd::Whole(seal) => Ok(tally.check(&seal)?),
+                    TransferEnd::Whole(seal) | TransferEnd::Judged(seal, _) if !seal.front.is_empty() => {
+                        Err(BrokenOff::Front)
+                    }
+                    TransferEnd::Whole(seal) | TransferEnd::Judged(seal, _) => Ok(tally.check(&seal)?),
                 };
             }
         }

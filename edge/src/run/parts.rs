@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_runtime::alarm::Alarms;
+use gatepost_runtime::authentication::Authenticator;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::maildrop::Maildrop;
@@ -25,6 +26,7 @@ use crate::pairing::{self, Pairing};
 use crate::relay::Sender;
 use crate::relay::attempts::Attempts;
 use crate::session::Desk;
+use crate::session::judging::Judging;
 use crate::spool::{Spool, SpoolLimits};
 
 /// The parts.
@@ -80,7 +82,9 @@ impl Parts {
         );
         let handover = handover(&spool, clock, &config.limits);
         let limits = session_limits(&config.limits);
-        let desk = Desk::new(config.hostname.clone(), homes.clone(), handover, clock.clone(), limits);
+        let authenticator = Authenticator::new(resolver.clone(), config.hostname.to_string());
+        let judging = Judging::new(authenticator, config.hostname.to_string(), clock.clone());
+        let desk = Desk::new(config.hostname.clone(), homes.clone(), handover, judging, clock.clone(), limits);
         let desks = Arc::new(ArcSwap::from_pointee(desk));
         Ok(Self { homes, spool, sender, journals, desks, local, alarms, postman, resolver, clock: clock.clone() })
     }

@@ -2,6 +2,7 @@
 //! answers become replies. Names no socket and no TLS type; the connection is handed in.
 
 pub mod inbound;
+pub mod judging;
 pub mod login;
 pub mod submission;
 pub mod transaction;
@@ -21,6 +22,7 @@ use gatepost_runtime::random;
 use gatepost_runtime::shutdown::{Phase, Signal};
 use tracing::{debug, info};
 
+use self::judging::Judging;
 use self::submission::Submitter;
 use self::transaction::{ClientFacts, Transaction};
 use crate::handover::credential::CheckGate;
@@ -38,6 +40,7 @@ pub struct Desk {
     hostname: Domain,
     homes: Homes,
     handover: Handover,
+    judging: Judging,
     clock: Clock,
     limits: Limits,
     gate: CheckGate,
@@ -66,8 +69,15 @@ impl Door {
 
 impl Desk {
     /// Puts together what sessions need.
-    pub fn new(hostname: Domain, homes: Homes, handover: Handover, clock: Clock, limits: Limits) -> Self {
-        Self { hostname, homes, handover, clock, limits, gate: CheckGate::default(), decoy: random::bytes() }
+    pub fn new(
+        hostname: Domain,
+        homes: Homes,
+        handover: Handover,
+        judging: Judging,
+        clock: Clock,
+        limits: Limits,
+    ) -> Self {
+        Self { hostname, homes, handover, judging, clock, limits, gate: CheckGate::default(), decoy: random::bytes() }
     }
 
     /// The same for sessions to come, with other bounds; those that are open keep theirs.
@@ -76,6 +86,7 @@ impl Desk {
             hostname: self.hostname.clone(),
             homes: self.homes.clone(),
             handover,
+            judging: self.judging.clone(),
             clock: self.clock.clone(),
             limits,
             gate: self.gate.clone(),
@@ -170,7 +181,8 @@ impl Session<'_> {
                 machine.answer_auth(self.desk.clock.now(), answer);
             }
             Event::Sender(mail) => {
-                let reply = self.sender(mail).await;
+                let helo = machine.hello().unwrap_or_default().to_owned();
+                let reply = self.sender(mail, &helo).await;
                 self.answer(machine, reply);
             }
             Event::Recipient(recipient) => {
@@ -217,8 +229,8 @@ impl Session<'_> {
     }
 
     /// What is announced as larger than any home it may be for has room for is better refused now than after it came.
-    async fn sender(&mut self, mail: MailFrom) -> Reply {
-        let transaction = Transaction::new(mail);
+    async fn sender(&mut self, mail: MailFrom, helo: &str) -> Reply {
+        let mut transaction = Transaction::new(mail);
         let homes = match self.submitter.home() {
             Some(home) => vec![Arc::clone(home)],
             None => self.desk.homes.all(),
@@ -229,6 +241,11 @@ impl Session<'_> {
             let home = if homes.len() == 1 { homes.first() } else { None }.map(|home| home.name());
             info!(trace = %transaction.trace(), home, client = %self.client, sender = %transaction.sender(), size, %reply, "sender refused");
             return reply;
+        }
+        // Mail of the world is judged; who logs in is known.
+        if self.door == Door::Smtp {
+            let inquiry = self.desk.judging.begin(self.client, helo, transaction.sender());
+            transaction.judge_by(inquiry);
         }
         self.transaction = Some(transaction);
         Reply::sender_ok()

@@ -10,6 +10,7 @@ use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::envelope::{Envelope, Recipient};
 use gatepost_protocol::mail::received::{Received, TraceId};
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_protocol::smtp::server::MailFrom;
 use gatepost_protocol::tunnel::transfer::{TransferId, TransferOpen};
 use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireTls};
@@ -20,7 +21,8 @@ use tracing::info;
 use super::Desk;
 use crate::handover::{Cargo, Transfer};
 use crate::homes::Home;
-use crate::policy::message::MessageScan;
+use super::judging::{Inquiry, Judged};
+use crate::policy::message::{MessageScan, Passed};
 
 /// Recipients named in one log line.
 const NAMED_MAX: usize = 5;
@@ -51,6 +53,8 @@ pub struct Transaction {
     recipients: Vec<Recipient>,
     /// When the message was announced by DATA.
     begun: Option<Instant>,
+    // Of who sends, where that is in question.
+    inquiry: Option<Inquiry>,
     flow: Flow,
 }
 
@@ -83,8 +87,14 @@ impl Transaction {
             home: None,
             recipients: Vec::new(),
             begun: None,
+            inquiry: None,
             flow: Flow::Closed,
         }
+    }
+
+    /// Its message is to be judged by what these questions find out.
+    pub fn judge_by(&mut self, inquiry: Inquiry) {
+        self.inquiry = Some(inquiry);
     }
 
     /// Names the message in every log line.
@@ -149,7 +159,7 @@ impl Transaction {
             received_unix_s,
         };
         let transfer = desk.handover.begin(home, cargo, open).await?;
-        let scan = MessageScan::default();
+        let scan = MessageScan::new(desk.hostname.as_str(), self.inquiry.is_some());
         self.flow = Flow::Open(Box::new(Open { transfer, scan, facts: Box::new(facts), received_unix_s, octets: 0 }));
         Ok(())
     }
@@ -158,8 +168,13 @@ impl Transaction {
     pub async fn body(&mut self, bytes: &[u8]) {
         let Flow::Open(open) = &mut self.flow else { return };
         open.octets += bytes.len() as u64;
-        let taken = match open.scan.take(bytes) {
-            Ok(()) => open.transfer.data(bytes).await,
+        let Open { scan, transfer, .. } = &mut **open;
+        let taken = match scan.take(bytes) {
+            Ok(Passed { section, body }) if section.is_empty() => transfer.data(body).await,
+            Ok(Passed { section, body }) => match transfer.data(&section).await {
+                Ok(()) => transfer.data(body).await,
+                Err(reply) => Err(reply),
+            },
             Err(reply) => Err(reply),
         };
         if let Err(reply) = taken
@@ -198,21 +213,47 @@ impl Transaction {
             _ => None,
         };
         let mut octets = 0;
+        let mut found = None;
         let (facts, reply) = match self.flow {
-            Flow::Open(open) => {
-                let received = Received {
-                    helo: (!open.facts.private).then_some(open.facts.helo.as_str()),
-                    client: (!open.facts.private).then_some(open.facts.address),
-                    by: desk.hostname.as_str(),
-                    with: open.facts.with,
-                    trace: self.trace,
-                    tls: open.facts.tls.as_ref(),
-                    only_recipient,
-                    date: &mail_date(open.received_unix_s),
-                };
-                let front = received.to_string().into_bytes();
+            Flow::Open(mut open) => {
                 octets = open.octets;
-                (open.facts, open.transfer.finish(&open.scan.finish(), front).await)
+                let rest = open.scan.rest().into_owned();
+                let judged = match (self.inquiry, &self.home) {
+                    (Some(inquiry), Some(home)) => {
+                        let hops = open.scan.hops();
+                        let (section, body) = std::mem::replace(&mut open.scan, MessageScan::new("", false)).finish();
+                        Some(desk.judging.judge(inquiry, home, hops, &section, body).await)
+                    }
+                    _ => None,
+                };
+                found = judged.as_ref().map(|judged| judged.words.clone());
+                let Open { mut transfer, facts, received_unix_s, scan, .. } = *open;
+                let received = Received {
+                    helo: (!facts.private).then_some(facts.helo.as_str()),
+                    client: (!facts.private).then_some(facts.address),
+                    by: desk.hostname.as_str(),
+                    with: facts.with,
+                    trace: self.trace,
+                    tls: facts.tls.as_ref(),
+                    only_recipient,
+                    date: &mail_date(received_unix_s),
+                }
+                .to_string();
+                let reply = match judged {
+                    // The transfer is dropped: the home and the disk forget it.
+                    Some(Judged { refused: Some(reply), .. }) => reply,
+                    judged => {
+                        let (verdict, fields) = match judged {
+                            Some(Judged { verdict, fields, .. }) => (verdict, fields),
+                            None => (Verdict { hops: scan.hops(), ..Verdict::default() }, String::new()),
+                        };
+                        match transfer.data(&rest).await {
+                            Ok(()) => transfer.finish(&verdict, (fields + &received).into_bytes()).await,
+                            Err(reply) => reply,
+                        }
+                    }
+                };
+                (facts, reply)
             }
             Flow::Refused(facts, reply) => (facts, reply),
             Flow::Closed => return Reply::local_error(),
@@ -229,6 +270,7 @@ impl Transaction {
             recipient = named(&self.recipients),
             recipients = self.recipients.len(),
             octets,
+            found,
             took_ms = took.and_then(|took| u64::try_from(took).ok()),
             %reply,
             "answered"

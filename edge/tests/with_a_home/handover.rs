@@ -28,7 +28,7 @@ async fn a_message_goes_through_and_the_homes_reply_is_the_clients() {
         let front = String::from_utf8(message.seal.front.clone()).expect("text");
         assert!(front.starts_with("Received: from client.example ([127.0.0.1])\r\n\tby mail.example.org with ESMTP"));
         assert!(front.contains("for <alice@example.org>"), "{front}");
-        assert_eq!(message.seal.verdict, WireVerdict::from(&Verdict { hops: 1 }));
+        assert_eq!(message.seal.verdict, WireVerdict::from(&Verdict { hops: 1, ..Verdict::default() }));
         answer(stream, &Reply::accepted("the home's words")).await;
         assert_eq!(client.await.expect("no panic"), "250 2.0.0 Accepted as the home's words");
     }

@@ -3,6 +3,7 @@
 //! Encodings are pinned by golden bytes (`tests/golden/`). Records are postcard: enum variants and
 //! fields are only ever appended. Knows nothing of SMTP and of sealing.
 
+pub mod findings;
 pub mod frame;
 pub mod heartbeat;
 pub mod hello;

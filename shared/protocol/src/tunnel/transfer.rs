@@ -8,10 +8,15 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::findings::WireFindings;
 use super::wire::{WireClient, WireEnvelope, WireVerdict};
+use crate::mail::verdict::Verdict;
 
 /// Largest block of front fields, in octets.
 pub const FRONT_OCTETS_MAX: usize = 64 * 1024;
+
+/// Who is older is not told what was found.
+const JUDGED_SINCE: u16 = 2;
 
 /// Names one hand-over, for good: what makes a repeated one harmless.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +66,34 @@ pub enum TransferEnd {
     Whole(TransferSeal),
     /// The client broke off, or the edge refused it: forget what came.
     Abort,
+    /// The message is whole, and was judged. Since version 2.
+    Judged(TransferSeal, WireFindings),
+}
+
+impl TransferEnd {
+    /// As a peer of this version understands it: an old one is told less.
+    #[must_use]
+    pub fn for_version(self, version: u16) -> Self {
+        match self {
+            Self::Judged(seal, _) if version < JUDGED_SINCE => Self::Whole(seal),
+            end => end,
+        }
+    }
+
+    /// Count, digest and verdict of a whole message; nothing of one that was given up.
+    pub fn whole(self) -> Option<(TransferSeal, Verdict)> {
+        match self {
+            Self::Whole(seal) => {
+                let verdict = Verdict::from(seal.verdict);
+                Some((seal, verdict))
+            }
+            Self::Judged(seal, findings) => {
+                let verdict = findings.verdict(Verdict::from(seal.verdict).hops);
+                Some((seal, verdict))
+            }
+            Self::Abort => None,
+        }
+    }
 }
 
 /// Count, digest, and what the edge found.

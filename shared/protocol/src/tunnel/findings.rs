@@ -1,0 +1,197 @@
+//! What an edge found out about a message, as it travels and is sealed: the twins of `mail/verdict`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::mail::verdict::{Arc, Asked, Dkim, Dmarc, Evidence, Found, Reverse, Spf, Verdict};
+
+/// Signatures and seals taken of one message; an edge tells of no more.
+const LISTED_MAX: usize = 32;
+
+/// [`Verdict`], but for the hops, which travel in the seal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireFindings {
+    evidence: Option<Box<WireEvidence>>,
+    junk: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct WireEvidence {
+    reverse: (WireFound, Option<String>),
+    spf_helo: (WireFound, String),
+    spf_mail: (WireFound, String),
+    dkim: Vec<WireDkim>,
+    arc: WireArc,
+    dmarc: WireDmarc,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum WireFound {
+    None,
+    Pass,
+    Neutral,
+    SoftFail,
+    Fail,
+    Policy,
+    TempError,
+    PermError,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct WireDkim {
+    found: WireFound,
+    domain: String,
+    selector: String,
+    algorithm: String,
+    signature: String,
+    why: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct WireArc {
+    found: WireFound,
+    sealers: Vec<String>,
+    why: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum WireAsked {
+    None,
+    Quarantine,
+    Reject,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct WireDmarc {
+    found: WireFound,
+    from: String,
+    published: bool,
+    asked: WireAsked,
+    by_spf: bool,
+    by_dkim: bool,
+}
+
+impl WireFindings {
+    /// The verdict of a message that made so many hops.
+    pub fn verdict(self, hops: u16) -> Verdict {
+        Verdict { hops, evidence: self.evidence.map(|evidence| Box::new(Evidence::from(*evidence))), junk: self.junk }
+    }
+}
+
+impl From<&Verdict> for WireFindings {
+    fn from(verdict: &Verdict) -> Self {
+        let evidence = verdict.evidence.as_deref().map(|evidence| Box::new(WireEvidence::from(evidence)));
+        Self { evidence, junk: verdict.junk.clone() }
+    }
+}
+
+impl From<&Evidence> for WireEvidence {
+    fn from(evidence: &Evidence) -> Self {
+        let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc } = evidence;
+        let spf = |spf: &Spf| (spf.found.into(), spf.domain.clone());
+        Self {
+            reverse: (reverse.found.into(), reverse.name.clone()),
+            spf_helo: spf(spf_helo),
+            spf_mail: spf(spf_mail),
+            dkim: dkim
+                .iter()
+                .take(LISTED_MAX)
+                .map(|one| WireDkim {
+                    found: one.found.into(),
+                    domain: one.domain.clone(),
+                    selector: one.selector.clone(),
+                    algorithm: one.algorithm.clone(),
+                    signature: one.signature.clone(),
+                    why: one.why.clone(),
+                })
+                .collect(),
+            arc: WireArc {
+                found: arc.found.into(),
+                sealers: arc.sealers.iter().take(LISTED_MAX).cloned().collect(),
+                why: arc.why.clone(),
+            },
+            dmarc: WireDmarc {
+                found: dmarc.found.into(),
+                from: dmarc.from.clone(),
+                published: dmarc.published,
+                asked: match dmarc.asked {
+                    Asked::None => WireAsked::None,
+                    Asked::Quarantine => WireAsked::Quarantine,
+                    Asked::Reject => WireAsked::Reject,
+                },
+                by_spf: dmarc.by_spf,
+                by_dkim: dmarc.by_dkim,
+            },
+        }
+    }
+}
+
+impl From<WireEvidence> for Evidence {
+    fn from(wire: WireEvidence) -> Self {
+        let spf = |(found, domain): (WireFound, String)| Spf { found: found.into(), domain };
+        Self {
+            reverse: Reverse { found: wire.reverse.0.into(), name: wire.reverse.1 },
+            spf_helo: spf(wire.spf_helo),
+            spf_mail: spf(wire.spf_mail),
+            dkim: wire
+                .dkim
+                .into_iter()
+                .take(LISTED_MAX)
+                .map(|one| Dkim {
+                    found: one.found.into(),
+                    domain: one.domain,
+                    selector: one.selector,
+                    algorithm: one.algorithm,
+                    signature: one.signature,
+                    why: one.why,
+                })
+                .collect(),
+            arc: Arc {
+                found: wire.arc.found.into(),
+                sealers: wire.arc.sealers.into_iter().take(LISTED_MAX).collect(),
+                why: wire.arc.why,
+            },
+            dmarc: Dmarc {
+                found: wire.dmarc.found.into(),
+                from: wire.dmarc.from,
+                published: wire.dmarc.published,
+                asked: match wire.dmarc.asked {
+                    WireAsked::None => Asked::None,
+                    WireAsked::Quarantine => Asked::Quarantine,
+                    WireAsked::Reject => Asked::Reject,
+                },
+                by_spf: wire.dmarc.by_spf,
+                by_dkim: wire.dmarc.by_dkim,
+            },
+        }
+    }
+}
+
+impl From<Found> for WireFound {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::None => Self::None,
+            Found::Pass => Self::Pass,
+            Found::Neutral => Self::Neutral,
+            Found::SoftFail => Self::SoftFail,
+            Found::Fail => Self::Fail,
+            Found::Policy => Self::Policy,
+            Found::TempError => Self::TempError,
+            Found::PermError => Self::PermError,
+        }
+    }
+}
+
+impl From<WireFound> for Found {
+    fn from(found: WireFound) -> Self {
+        match found {
+            WireFound::None => Self::None,
+            WireFound::Pass => Self::Pass,
+            WireFound::Neutral => Self::Neutral,
+            WireFound::SoftFail => Self::SoftFail,
+            WireFound::Fail => Self::Fail,
+            WireFound::Policy => Self::Policy,
+            WireFound::TempError => Self::TempError,
+            WireFound::PermError => Self::PermError,
+        }
+    }
+}
