@@ -12,6 +12,7 @@ mod drain;
 mod homes;
 mod inbound;
 mod interop;
+mod judging;
 mod lmtp;
 mod local;
 mod local_programs;

@@ -161,7 +161,8 @@ impl Home {
             match next() {
                 Frame::Data(data) => body.extend_from_slice(&data),
                 end @ Frame::Record(_) => {
-                    let TransferEnd::Whole(seal) = end.record().expect("an end") else { panic!("aborted") };
+                    let end: TransferEnd = end.record().expect("an end");
+                    let (seal, _) = end.whole().expect("not given up");
                     assert!(frames.is_empty(), "nothing follows the end");
                     check(&body, &seal);
                     return Message { request, body, seal };
@@ -184,7 +185,7 @@ pub async fn body(stream: &mut Stream) -> Result<(Vec<u8>, TransferSeal), Stream
         match stream.frame().await? {
             Frame::Data(data) => body.extend_from_slice(&data),
             end @ Frame::Record(_) => match end.record()? {
-                TransferEnd::Whole(seal) => {
+                TransferEnd::Whole(seal) | TransferEnd::Judged(seal, _) => {
                     check(&body, &seal);
                     return Ok((body, seal));
                 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferError, TransferOpen};
 use gatepost_protocol::tunnel::verb::Request;
@@ -49,8 +50,8 @@ pub struct Gathering {
 /// What was gathered.
 #[derive(Debug)]
 pub enum Gathered {
-    /// A whole message, its digest checked.
-    Whole(Message),
+    /// A whole message, its digest checked, and what its edge found out about it.
+    Whole(Message, Verdict),
     /// The sender took it back.
     Aborted,
     /// Over the bound; its bytes were dropped.
@@ -79,14 +80,14 @@ impl Gathering {
 
     /// The end, as the sender sees it.
     pub async fn end(self, end: TransferEnd) -> Result<Gathered, IntakeError> {
-        let TransferEnd::Whole(seal) = end else { return Ok(Gathered::Aborted) };
+        let Some((seal, verdict)) = end.whole() else { return Ok(Gathered::Aborted) };
         let too_big = self.tally.octets() > self.octets_max;
         self.tally.check(&seal)?;
         if too_big {
             return Ok(Gathered::TooBig);
         }
         let body = self.assembly.finish().await?;
-        Ok(Gathered::Whole(Message { front: Bytes::from(seal.front), body }))
+        Ok(Gathered::Whole(Message { front: Bytes::from(seal.front), body }, verdict))
     }
 }
 
@@ -127,11 +128,11 @@ pub async fn take_live(
     accounts: &Accounts,
     edge: NodeKey,
     brought: Brought,
-    message: Message,
+    (message, verdict): (Message, Verdict),
 ) -> Result<Reply, IntakeError> {
     let transfer = brought.open.transfer;
     let origin = match brought.credential {
-        None => Origin::World { edge, transfer, spooled: false },
+        None => Origin::World { edge, transfer, spooled: false, verdict: Arc::new(verdict) },
         Some(credential) => match accounts.verify(credential, edge).await {
             Ok(login) => Origin::Account { login, edge: Some((edge, transfer)), spooled: false },
             Err(Worthless { reply, .. }) => {
@@ -150,11 +151,11 @@ pub async fn take_spooled(
     accounts: &Accounts,
     edge: NodeKey,
     brought: Brought,
-    message: Message,
+    (message, verdict): (Message, Verdict),
 ) -> Result<Taken, IntakeError> {
     let transfer = brought.open.transfer;
     let Some(credential) = brought.credential else {
-        let origin = Origin::World { edge, transfer, spooled: true };
+        let origin = Origin::World { edge, transfer, spooled: true, verdict: Arc::new(verdict) };
         return Ok(Taken::Answered(router.accept(arrival(origin, brought.open, message)?).await));
     };
     match accounts.verify(credential, edge).await {

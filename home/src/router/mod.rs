@@ -26,6 +26,7 @@ use gatepost_protocol::mail::address::{Address, ReversePath};
 use gatepost_protocol::mail::envelope::{Envelope, Recipient};
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::clock::Clock;
@@ -73,6 +74,8 @@ pub enum Origin {
         transfer: TransferId,
         /// Pulled from the spool: no refusal can reach the sender any more.
         spooled: bool,
+        /// What the edge found out about it.
+        verdict: Arc<Verdict>,
     },
     /// An account, verified.
     Account {
@@ -169,7 +172,7 @@ impl Router {
     /// Delivers, queues or refuses. A positive reply means: durable.
     pub async fn accept(&self, arrival: Arrival) -> Reply {
         match arrival.origin.clone() {
-            Origin::World { edge, transfer, spooled } => match self.inner.of_world(&arrival, spooled).await {
+            Origin::World { edge, transfer, spooled, .. } => match self.inner.of_world(&arrival, spooled).await {
                 Ok(destinations) => self.keep(HandOver::from_edge(edge, transfer), arrival, destinations).await,
                 Err(reply) => refused(&arrival, reply),
             },
@@ -332,7 +335,7 @@ impl Inner {
             return Err(Reply::too_big(octets_max));
         }
         let mut destinations = self.place_from_world(sorted, undone, spooled)?;
-        if too_big {
+        if too_big || is_junk(&arrival.origin) {
             destinations.junk.append(&mut destinations.inbox);
         }
         Ok(destinations)
@@ -508,6 +511,11 @@ impl Facts {
         tracing::error!(trace = %self.trace, sender = self.sender, mailboxes = self.to, %error, "not accepted");
         if error.is_full() { Reply::no_room() } else { Reply::local_error() }
     }
+}
+
+/// True for what its edge judged to belong there.
+fn is_junk(origin: &Origin) -> bool {
+    matches!(origin, Origin::World { verdict, .. } if verdict.junk.is_some())
 }
 
 #[cfg(test)]

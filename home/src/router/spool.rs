@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_protocol::tunnel::frame::Frame;
 use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId};
 use gatepost_protocol::tunnel::verb::Request;
@@ -155,7 +156,7 @@ impl Turns {
 
 /// What a sealed message turned out to be.
 enum Opened {
-    Message(Box<Brought>, Message),
+    Message(Box<Brought>, Box<(Message, Verdict)>),
     Nothing,
 }
 
@@ -310,12 +311,12 @@ impl Fetcher {
     async fn take(&self, edge: &ConnectedEdge, transfer: TransferId, sealed: Body) -> Result<(), FetchError> {
         let taken = match self.open(transfer, sealed.clone()).await {
             Ok(Opened::Nothing) => return Ok(()),
-            Ok(Opened::Message(brought, message)) => {
+            Ok(Opened::Message(brought, whole)) => {
                 // Told before what becomes of it: that is the order it happens in.
                 let waited_s = self.clock.unix_s().saturating_sub(brought.open.received_unix_s).max(0);
                 let trace = TraceId::from_random(brought.open.trace);
                 tracing::info!(%trace, edge = edge.name, %transfer, waited_s, "fetched");
-                intake::take_spooled(&self.router, &self.accounts, edge.key, *brought, message)
+                intake::take_spooled(&self.router, &self.accounts, edge.key, *brought, *whole)
                     .await
                     .map_err(OpenError::from)
             }
@@ -371,7 +372,7 @@ async fn open(key: &SealKey, transfer: TransferId, sealed: &Body, incoming: Arc<
     opening.end()?;
     let (Some(request), Some(end)) = (request, end) else { return Err(IntakeError::NoMessage.into()) };
     match gathering.end(end).await? {
-        Gathered::Whole(message) => Ok(Opened::Message(Box::new(request), message)),
+        Gathered::Whole(message, verdict) => Ok(Opened::Message(Box::new(request), Box::new((message, verdict)))),
         // An edge seals nothing that was taken back; if it did, nobody was promised anything.
         Gathered::Aborted => Ok(Opened::Nothing),
         Gathered::TooBig => Err(IntakeError::NoMessage.into()),

@@ -143,8 +143,8 @@ impl Server {
                 return Ok(());
             }
             Ok(Gathered::TooBig) => Reply::too_big(octets_max),
-            Ok(Gathered::Whole(message)) => {
-                intake::take_live(&self.router, &self.accounts, edge.key, brought, message).await?
+            Ok(Gathered::Whole(message, verdict)) => {
+                intake::take_live(&self.router, &self.accounts, edge.key, brought, (message, verdict)).await?
             }
             Err(error) => {
                 tracing::error!(%trace, edge = edge.name, %error, "a message did not arrive as it was sent");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use gatepost_protocol::mail::envelope::{BodyKind, Notify};
+use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferOpen};
 use gatepost_protocol::tunnel::verb::inbound::Credential;
 use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireVerdict};
@@ -90,7 +91,7 @@ pub(super) fn arrival(origin: Origin, sender: &str, recipients: &[&str]) -> Arri
 }
 
 pub(super) fn world(n: u8, spooled: bool) -> Origin {
-    Origin::World { edge: edge(), transfer: TransferId([n; 16]), spooled }
+    Origin::World { edge: edge(), transfer: TransferId([n; 16]), spooled, verdict: Arc::default() }
 }
 
 pub(super) fn account(n: u8, spooled: bool) -> Origin {
@@ -172,7 +173,7 @@ async fn the_same_hand_over_is_kept_once_however_often_and_at_once_it_comes() {
     }
     assert_eq!(house.counts(), [1, 1, 0, 0]);
     let other_edge =
-        Origin::World { edge: NodeKey::from_bytes([6; 32]), transfer: TransferId([1; 16]), spooled: false };
+        Origin::World { edge: NodeKey::from_bytes([6; 32]), transfer: TransferId([1; 16]), spooled: false, verdict: Arc::default() };
     house.router.accept(arrival(other_edge, "x@example.com", &["bob@example.org"])).await;
     assert_eq!(house.counts(), [1, 2, 0, 0], "another edge's transfer is another one");
 }
@@ -302,6 +303,10 @@ fn brought(n: u8, credential: Option<Credential>) -> Brought {
     Brought { open, credential }
 }
 
+fn whole() -> (Message, Verdict) {
+    (message(), Verdict::default())
+}
+
 fn message() -> Message {
     Message { front: Bytes::new(), body: Body::from(TEXT.as_bytes().to_vec()) }
 }
@@ -319,10 +324,10 @@ async fn a_lying_edge_gets_nothing_queued() {
     {
         let n = u8::try_from(n).expect("small");
         let live =
-            intake::take_live(&house.router, &house.accounts, edge(), brought(n, Some(lie.clone())), message()).await;
+            intake::take_live(&house.router, &house.accounts, edge(), brought(n, Some(lie.clone())), whole()).await;
         assert!(!live.expect("well formed").is_positive());
         let spooled =
-            intake::take_spooled(&house.router, &house.accounts, edge(), brought(n + 10, Some(lie)), message()).await;
+            intake::take_spooled(&house.router, &house.accounts, edge(), brought(n + 10, Some(lie)), whole()).await;
         assert!(matches!(spooled, Ok(Taken::Answered(_) | Taken::Nobodys)));
         assert_eq!(house.queue.waiting(), 0);
     }
@@ -340,7 +345,7 @@ async fn what_a_login_proved_is_sent_live_and_from_the_spool() {
     };
     let live = |n| {
         let brought = brought(n, Some(Credential::Grant([1; 16])));
-        intake::take_live(&house.router, &house.accounts, edge(), brought, message())
+        intake::take_live(&house.router, &house.accounts, edge(), brought, whole())
     };
     grant(NodeKey::from_bytes([6; 32]));
     assert_eq!(live(1).await.expect("well formed").code(), 451, "a grant for another edge");
@@ -348,7 +353,7 @@ async fn what_a_login_proved_is_sent_live_and_from_the_spool() {
     assert_eq!(live(1).await.expect("well formed").code(), 250);
     let sealed = Credential::Password { login: "alice@example.org".into(), password: secret.expose().to_vec() };
     let spooled =
-        intake::take_spooled(&house.router, &house.accounts, edge(), brought(2, Some(sealed)), message()).await;
+        intake::take_spooled(&house.router, &house.accounts, edge(), brought(2, Some(sealed)), whole()).await;
     assert!(matches!(spooled, Ok(Taken::Answered(reply)) if reply.is_positive()));
     assert_eq!(house.queue.waiting(), 2);
 }
@@ -366,10 +371,10 @@ async fn what_arrives_is_what_was_sent_or_nothing() {
         gathering.end(end).await
     };
     let whole = || TransferEnd::Whole(seal.clone());
-    let Ok(Gathered::Whole(message)) = gather(TEXT, 1000, whole()).await else { panic!("whole") };
+    let Ok(Gathered::Whole(message, _)) = gather(TEXT, 1000, whole()).await else { panic!("whole") };
     assert_eq!(message.octets(), (TEXT.len() + 12) as u64);
     let exactly = TEXT.len() as u64;
-    assert!(matches!(gather(TEXT, exactly, whole()).await, Ok(Gathered::Whole(_))));
+    assert!(matches!(gather(TEXT, exactly, whole()).await, Ok(Gathered::Whole(..))));
     assert!(matches!(gather(TEXT, exactly - 1, whole()).await, Ok(Gathered::TooBig)));
     assert!(matches!(gather(TEXT, 1000, TransferEnd::Abort).await, Ok(Gathered::Aborted)));
     assert!(gather("something else", 1000, whole()).await.is_err());

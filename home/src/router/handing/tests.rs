@@ -222,6 +222,7 @@ async fn a_repeat_after_a_stop_before_the_answers_is_delivered() {
         edge: gatepost_protocol::pairing::NodeKey::from_bytes([5; 32]),
         transfer: TransferId([1; 16]),
         spooled: false,
+        verdict: std::sync::Arc::default(),
     };
     // The row as a stop between the intent and the answers leaves it.
     let ledger = story.house.router.inner.promises.ledger().clone();

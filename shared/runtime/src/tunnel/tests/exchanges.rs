@@ -63,7 +63,7 @@ async fn fifty_megabytes_arrive_as_they_were_sent() {
             Frame::Data(data) => tally.add(&data),
             record @ Frame::Record(_) => match record.record().expect("an end") {
                 TransferEnd::Whole(seal) => break seal,
-                TransferEnd::Abort => panic!("nobody broke off"),
+                TransferEnd::Judged(..) | TransferEnd::Abort => panic!("neither judged nor broken off"),
             },
         }
     };

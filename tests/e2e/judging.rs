@@ -1,0 +1,94 @@
+//! Who really sent it: what the edge finds out about a message from the world, what it does about it, and what
+//! it writes into the message.
+
+use gatepost_tests::client::Client;
+use gatepost_tests::pair::Pair;
+use gatepost_tests::pair::options::Options;
+
+use super::{ALICE, fields, only_message, started, values};
+
+/// Domains of the world: what each publishes about its mail. All mail of these tests comes from loopback.
+const ZONE: &str = "\
+good.example. 60 IN TXT \"v=spf1 ip4:127.0.0.0/8 ip6:::1 -all\"
+_dmarc.good.example. 60 IN TXT \"v=DMARC1; p=reject\"
+strict.example. 60 IN TXT \"v=spf1 -all\"
+_dmarc.strict.example. 60 IN TXT \"v=DMARC1; p=reject\"
+careful.example. 60 IN TXT \"v=spf1 -all\"
+_dmarc.careful.example. 60 IN TXT \"v=DMARC1; p=quarantine\"
+watching.example. 60 IN TXT \"v=spf1 -all\"
+_dmarc.watching.example. 60 IN TXT \"v=DMARC1; p=none\"
+old.example. 60 IN TXT \"v=spf1 -all\"
+soft.example. 60 IN TXT \"v=spf1 ~all\"
+";
+
+fn pair() -> Pair {
+    started(&Options { zone: ZONE.to_owned(), ..Options::story() })
+}
+
+/// Sends a message whose From and MAIL FROM are this; the reply to its end.
+fn send(pair: &Pair, from: &str, more: &str) -> String {
+    let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
+    let text = format!("{more}From: <{from}>\r\nTo: <{ALICE}>\r\nSubject: x\r\n\r\nhello\r\n");
+    let reply = client.deliver(from, &[ALICE], text.as_bytes()).expect("answered");
+    format!("{} {}", reply.code, reply.lines.join(" "))
+}
+
+#[test]
+fn what_was_found_stands_in_front_and_forged_results_do_not() {
+    let pair = pair();
+    let forged = format!("Authentication-Results: {}; dkim=pass header.d=bank.example\r\n", pair.edge_hostname);
+    let other = "Authentication-Results: elsewhere.example; spf=fail\r\n";
+    let reply = send(&pair, "bob@good.example", &format!("{forged}{other}"));
+    assert!(reply.starts_with("250 "), "{reply}");
+    let stored = only_message(&pair, ALICE);
+    let fields = fields(&stored);
+    let results = values(&fields, "Authentication-Results");
+    assert_eq!(results.len(), 2, "{stored}");
+    assert!(results[0].starts_with(&format!("{}; dkim=none; spf=pass", pair.edge_hostname)), "{stored}");
+    assert!(results[0].contains("dmarc=pass (p=reject) header.from=good.example"), "{stored}");
+    assert_eq!(results[1], "elsewhere.example; spf=fail");
+    assert!(values(&fields, "Received-SPF")[0].starts_with("pass "), "{stored}");
+    assert!(!stored.contains("bank.example"), "{stored}");
+}
+
+#[test]
+fn each_domain_is_judged_by_what_it_publishes() {
+    let pair = pair();
+    for (from, reply) in [
+        (
+            "bob@strict.example",
+            "550 5.7.26 Neither SPF nor DKIM shows that this message is from strict.example, and strict.example asks that \
+             such mail be refused",
+        ),
+        (
+            "bob@old.example",
+            "550 5.7.23 old.example does not let 127.0.0.1 send its mail (SPF), and no signature says otherwise",
+        ),
+        (
+            "bob@example.org",
+            "550 5.7.1 Mail from example.org comes from its own servers, not from elsewhere; if you are its user, log in \
+             and send by port 465",
+        ),
+    ] {
+        assert_eq!(send(&pair, from, ""), reply);
+    }
+    let two = "From: <x@other.example>\r\n";
+    assert_eq!(
+        send(&pair, "bob@good.example", two),
+        "550 5.6.0 The message has no usable From field: it names several domains"
+    );
+    assert!(gatepost_tests::world::message::files(&pair.maildir(ALICE)).is_empty(), "nothing of it was taken");
+    for from in ["bob@watching.example", "bob@soft.example", "bob@silent.example"] {
+        assert!(send(&pair, from, "").starts_with("250 "), "{from}");
+    }
+}
+
+#[test]
+fn what_its_domain_wants_in_junk_lies_there() {
+    let pair = pair();
+    let reply = send(&pair, "bob@careful.example", "");
+    assert!(reply.starts_with("250 "), "{reply}");
+    let junk = pair.maildir(ALICE).join(".Junk");
+    assert_eq!(gatepost_tests::world::message::files(&junk).len(), 1);
+    assert!(gatepost_tests::world::message::files(&pair.maildir(ALICE)).is_empty());
+}
