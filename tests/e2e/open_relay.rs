@@ -126,7 +126,7 @@ fn mixed(open: &dyn Fn() -> Client, number: u64) {
     }
     client.say("DATA", 354).expect("DATA");
     // What the header says leads nowhere.
-    let text = message::numbered(number, ALICE, VICTIM, 900);
+    let text = message::numbered(number, STRANGER, VICTIM, 900);
     client.send(&message::stuffed(&text)).expect("sent");
     client.expect(250).expect("taken");
 }
