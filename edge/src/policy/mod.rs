@@ -4,6 +4,7 @@
 //! * [`message`]: while the message flows by.
 //! * [`judge`]: at its end.
 
+pub mod deferrals;
 pub mod judge;
 pub mod message;
 pub mod recipient;

@@ -2,6 +2,7 @@
 //! MAIL, so that most answers are there before the message is.
 
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gatepost_protocol::mail::address::ReversePath;
@@ -15,6 +16,7 @@ use gatepost_runtime::clock::Clock;
 use tokio::task::JoinHandle;
 
 use crate::homes::Home;
+use crate::policy::deferrals::Deferrals;
 use crate::policy::judge::{self, Case, Judgement, Rules};
 
 /// All answers together may take so long; what is not there by then counts as *could not be asked*.
@@ -26,6 +28,7 @@ pub struct Judging {
     authenticator: Authenticator,
     hostname: String,
     clock: Clock,
+    deferrals: Arc<Mutex<Deferrals>>,
 }
 
 /// Questions about who sends, under way.
@@ -63,7 +66,7 @@ pub struct Judged {
 impl Judging {
     /// By these answers, in this name.
     pub fn new(authenticator: Authenticator, hostname: String, clock: Clock) -> Self {
-        Self { authenticator, hostname, clock }
+        Self { authenticator, hostname, clock, deferrals: Arc::default() }
     }
 
     /// Begins to ask.
@@ -113,7 +116,12 @@ impl Judging {
         let (refused, junk) = match judgement {
             Judgement::Accept => (None, None),
             Judgement::Junk(why) => (None, Some(why)),
-            Judgement::Defer(reply) | Judgement::Refuse(reply) => (Some(reply), None),
+            Judgement::Defer(reply) => {
+                let domain = if evidence.dmarc.from.is_empty() { &evidence.spf_mail.domain } else { &evidence.dmarc.from };
+                let mut deferrals = self.deferrals.lock().unwrap_or_else(PoisonError::into_inner);
+                (deferrals.may(self.clock.now(), domain, client).then_some(reply), None)
+            }
+            Judgement::Refuse(reply) => (Some(reply), None),
         };
         Judged { verdict: Verdict { hops, evidence: Some(Box::new(evidence)), junk }, fields, refused, words }
     }
