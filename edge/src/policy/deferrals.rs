@@ -45,6 +45,8 @@ fn network(client: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use gatepost_runtime::clock::Clock;
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -54,7 +56,7 @@ mod tests {
     #[test]
     fn a_sender_is_put_off_for_four_hours_and_then_taken() {
         let mut deferrals = Deferrals::default();
-        let begun = Instant::now();
+        let begun = Clock::real().now();
         let mut at = |hours: u64, domain: &str, client: &str| {
             deferrals.may(begun + Duration::from_mins(hours * 60), domain, ip(client))
         };
@@ -72,7 +74,7 @@ mod tests {
     #[test]
     fn a_flood_of_senders_puts_nobody_off_for_ever() {
         let mut deferrals = Deferrals::default();
-        let begun = Instant::now();
+        let begun = Clock::real().now();
         for number in 0..SENDERS_MAX {
             assert!(deferrals.may(begun, &format!("{number}.example"), ip("192.0.2.1")));
         }

@@ -144,7 +144,9 @@ impl Server {
             }
             Ok(Gathered::TooBig) => Reply::too_big(octets_max),
             Ok(Gathered::Whole(message, verdict)) => {
-                intake::take_live(&self.router, &self.accounts, edge.key, brought, (message, verdict)).await?
+                let whole = (message, verdict);
+                // All of a delivery happens in there: too much to lie in this task.
+                Box::pin(intake::take_live(&self.router, &self.accounts, edge.key, brought, whole)).await?
             }
             Err(error) => {
                 tracing::error!(%trace, edge = edge.name, %error, "a message did not arrive as it was sent");

@@ -17,12 +17,11 @@ const NESTED_MAX: usize = 64;
 /// The name of whoever wrote a field of results (RFC 8601 §2.2), in lower case; `None` if it can't be read.
 pub fn authserv_id(value: &[u8]) -> Option<String> {
     let text = skip_comments(value)?;
-    let name = match text.first()? {
-        b'"' => quoted(&text[1..])?,
-        _ => {
-            let end = text.iter().position(|octet| !is_token(*octet)).unwrap_or(text.len());
-            text[..end].to_vec()
-        }
+    let name = if let Some(inside) = text.strip_prefix(b"\"") {
+        quoted(inside)?
+    } else {
+        let end = text.iter().position(|octet| !is_token(*octet)).unwrap_or(text.len());
+        text[..end].to_vec()
     };
     let name = String::from_utf8(name).ok()?;
     (!name.is_empty()).then(|| name.trim_end_matches('.').to_lowercase())

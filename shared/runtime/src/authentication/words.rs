@@ -119,10 +119,11 @@ fn result(result: &DkimResult) -> (Found, Option<String>) {
     let (found, error) = match result {
         DkimResult::Pass => return (Found::Pass, None),
         DkimResult::None => return (Found::None, None),
-        // The library is milder with these than RFC 6376 §6.1.3.
-        DkimResult::Neutral(error @ Error::Dkim(DkimError::FailedBodyHashMatch)) => (Found::Fail, error),
+        // The library is milder with a wrong body than RFC 6376 §6.1.3.
+        DkimResult::Neutral(error @ Error::Dkim(DkimError::FailedBodyHashMatch)) | DkimResult::Fail(error) => {
+            (Found::Fail, error)
+        }
         DkimResult::Neutral(error) => (Found::Neutral, error),
-        DkimResult::Fail(error) => (Found::Fail, error),
         DkimResult::PermError(error) => (Found::PermError, error),
         DkimResult::TempError(error) => (Found::TempError, error),
     };
