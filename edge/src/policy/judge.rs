@@ -30,6 +30,8 @@ pub struct Case<'a> {
     pub from: &'a [String],
     /// From names a domain of the home it is for.
     pub from_ours: bool,
+    /// Our own resolver does not answer: what could not be asked is nobody else's fault.
+    pub deaf: bool,
     /// The host name in List-Id, in lower case.
     pub list: Option<&'a str>,
 }
@@ -60,26 +62,29 @@ fn by_table(case: &Case<'_>, rules: &Rules) -> Judgement {
     if dmarc.found == Found::Pass {
         return Judgement::Accept;
     }
-    if nobody_answers(case.evidence) {
-        // Our own resolver is dead: that is nobody else's fault.
-        return Judgement::Accept;
-    }
     let refused = || Judgement::Refuse(Reply::dmarc_refused(&dmarc.from));
     match (dmarc.found, dmarc.asked) {
-        _ if case.from_ours => forwarded(case, rules)
-            .unwrap_or_else(|| Judgement::Refuse(Reply::own_domain_forged(&domain_of(case)))),
+        // Whoever names ourselves has to show it; until that can be asked it is not for the inbox.
+        (Found::TempError, _) if case.from_ours && case.deaf => {
+            Judgement::Junk(format!("it says that it is from {}, and nobody could be asked", domain_of(case)))
+        }
+        (Found::TempError, _) if case.from_ours => Judgement::Defer(Reply::sender_unsure(&domain_of(case))),
+        _ if case.from_ours => {
+            forwarded(case, rules).unwrap_or_else(|| Judgement::Refuse(Reply::own_domain_forged(&domain_of(case))))
+        }
+        // What was found in spite of it counts; what was not is let go.
+        (Found::TempError, _) if case.deaf => Judgement::Accept,
         (Found::TempError, asked) if !dmarc.published || asked != Asked::None => {
             Judgement::Defer(Reply::sender_unsure(&dmarc.from))
         }
         (Found::Fail, Asked::Reject) => forwarded(case, rules).unwrap_or_else(refused),
-        (Found::Fail, Asked::Quarantine) => {
-            Judgement::Junk(format!("DMARC fails, and {} asks for Junk", dmarc.from))
-        }
+        (Found::Fail, Asked::Quarantine) => Judgement::Junk(format!("DMARC fails, and {} asks for Junk", dmarc.from)),
         // A domain that publishes a policy is judged by it alone.
         _ if dmarc.published => Judgement::Accept,
         _ if dkim.iter().any(|one| one.found == Found::Pass) => Judgement::Accept,
         _ => match spf_mail.found {
             Found::Fail => Judgement::Refuse(Reply::spf_refused(&spf_mail.domain, &case.client.to_string())),
+            Found::TempError if case.deaf => Judgement::Accept,
             Found::TempError => Judgement::Defer(Reply::sender_unsure(&spf_mail.domain)),
             _ => Judgement::Accept,
         },
@@ -106,7 +111,10 @@ fn forwarded(case: &Case<'_>, rules: &Rules) -> Option<Judgement> {
     if let Some(list) = case.list
         && let Some(own) = dkim.iter().find(|one| one.found == Found::Pass && is_within(list, &one.domain))
     {
-        return Some(Judgement::Junk(format!("DMARC fails, but the list {list} passed it on, signed by {}", own.domain)));
+        return Some(Judgement::Junk(format!(
+            "DMARC fails, but the list {list} passed it on, signed by {}",
+            own.domain
+        )));
     }
     let sealer = arc.sealers.first().filter(|_| arc.found == Found::Pass)?;
     let trusted = rules.trusted_sealers.iter().any(|trusted| is_within(&sealer.to_lowercase(), trusted));
@@ -117,14 +125,6 @@ fn forwarded(case: &Case<'_>, rules: &Rules) -> Option<Judgement> {
 fn is_within(name: &str, domain: &str) -> bool {
     let domain = domain.to_lowercase();
     name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
-/// True if nothing at all could be asked.
-fn nobody_answers(evidence: &Evidence) -> bool {
-    let unsure = |found: Found| found == Found::TempError;
-    unsure(evidence.reverse.found)
-        && unsure(evidence.dmarc.found)
-        && [evidence.spf_helo.found, evidence.spf_mail.found].into_iter().all(|found| unsure(found) || found == Found::None)
 }
 
 #[cfg(test)]
@@ -145,8 +145,14 @@ mod tests {
 
     fn judged(evidence: &Evidence, change: impl FnOnce(&mut Case<'_>)) -> Judgement {
         let from = ["x@a.example".to_owned()];
-        let mut case =
-            Case { evidence, client: IpAddr::from([192, 0, 2, 1]), from: &from, from_ours: false, list: None };
+        let mut case = Case {
+            evidence,
+            client: IpAddr::from([192, 0, 2, 1]),
+            from: &from,
+            from_ours: false,
+            deaf: false,
+            list: None,
+        };
         change(&mut case);
         let rules = Rules { trusted_sealers: vec!["sealer.example".into()], ..Rules::default() };
         judge(&case, &rules).0
@@ -211,7 +217,19 @@ mod tests {
         dead.reverse.found = Found::TempError;
         dead.spf_mail.found = Found::TempError;
         dead.spf_helo.found = Found::TempError;
-        assert_eq!(judged(&dead, |_| {}), Judgement::Accept);
+        assert_eq!(judged(&dead, |case| case.deaf = true), Judgement::Accept);
+        assert!(matches!(judged(&dead, |_| {}), Judgement::Defer(_)), "only theirs is dead");
+        dead.dmarc.found = Found::None;
+        assert_eq!(judged(&dead, |case| case.deaf = true), Judgement::Accept);
+    }
+
+    #[test]
+    fn who_names_us_shows_it_or_waits_or_goes_to_junk() {
+        let unsure = evidence(Found::TempError, Asked::None);
+        assert!(matches!(judged(&unsure, |case| case.from_ours = true), Judgement::Defer(_)));
+        assert!(junked(&judged(&unsure, |case| (case.from_ours, case.deaf) = (true, true))));
+        let failed = evidence(Found::Fail, Asked::None);
+        assert!(matches!(judged(&failed, |case| case.from_ours = true), Judgement::Refuse(_)));
     }
 
     #[test]
@@ -249,7 +267,7 @@ mod tests {
         let with = |from: &[&str]| {
             let from: Vec<String> = from.iter().map(|&from| from.to_owned()).collect();
             let client = IpAddr::from([192, 0, 2, 1]);
-            let case = Case { evidence: &found, client, from: &from, from_ours: false, list: None };
+            let case = Case { evidence: &found, client, from: &from, from_ours: false, deaf: false, list: None };
             judge(&case, &Rules::default()).0
         };
         assert_eq!(with(&["a@b.example", "c@b.example"]), Judgement::Accept);
@@ -263,7 +281,7 @@ mod tests {
         let found = evidence(Found::Fail, Asked::Reject);
         let from = ["x@a.example".to_owned()];
         let client = IpAddr::from([192, 0, 2, 1]);
-        let case = Case { evidence: &found, client, from: &from, from_ours: false, list: None };
+        let case = Case { evidence: &found, client, from: &from, from_ours: false, deaf: false, list: None };
         let rules = Rules { monitor: true, ..Rules::default() };
         let would = Judgement::Refuse(Reply::dmarc_refused("a.example"));
         assert_eq!(judge(&case, &rules), (Judgement::Accept, Some(would)));

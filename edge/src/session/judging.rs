@@ -2,6 +2,7 @@
 //! MAIL, so that most answers are there before the message is.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use gatepost_protocol::mail::canonical::BodyDigest;
 use gatepost_protocol::mail::header;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::results::Results;
-use gatepost_protocol::mail::verdict::{Dmarc, Evidence, Found, Reverse, Spf, Verdict};
-use gatepost_runtime::authentication::{Authenticated, Authenticator};
+use gatepost_protocol::mail::verdict::{Evidence, Found, Reverse, Spf, Verdict};
+use gatepost_runtime::authentication::{Authenticated, Authenticator, Claims};
 use gatepost_runtime::clock::Clock;
 use tokio::task::JoinHandle;
+use tracing::{info, warn};
 
 use crate::homes::Home;
 use crate::policy::deferrals::Deferrals;
@@ -21,6 +23,10 @@ use crate::policy::judge::{self, Case, Judgement, Rules};
 
 /// All answers together may take so long; what is not there by then counts as *could not be asked*.
 const ANSWERS_WAIT_MAX: Duration = Duration::from_secs(20);
+/// The same, while our resolver is known not to answer anything: mail goes on.
+const DEAF_WAIT_MAX: Duration = Duration::from_secs(2);
+/// So long is waited to hear whether it answers anything.
+const SIGN_OF_LIFE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What judges. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ pub struct Judging {
     hostname: String,
     clock: Clock,
     deferrals: Arc<Mutex<Deferrals>>,
+    /// Our resolver answered nothing, the last time it was in question.
+    deaf: Arc<AtomicBool>,
 }
 
 /// Questions about who sends, under way.
@@ -66,7 +74,7 @@ pub struct Judged {
 impl Judging {
     /// By these answers, in this name.
     pub fn new(authenticator: Authenticator, hostname: String, clock: Clock) -> Self {
-        Self { authenticator, hostname, clock, deferrals: Arc::default() }
+        Self { authenticator, hostname, clock, deferrals: Arc::default(), deaf: Arc::default() }
     }
 
     /// Begins to ask.
@@ -83,47 +91,69 @@ impl Judging {
     /// Judges a whole message: its header section as it came, the digests of its body.
     pub async fn judge(&self, inquiry: Inquiry, home: &Home, hops: u16, section: &[u8], body: BodyDigest) -> Judged {
         let Inquiry { client, helo, sender, mut asking } = inquiry;
+        let claims = Claims::of(section, body);
+        let from = claims.from();
         let mut evidence = unasked();
-        let mut from = Vec::new();
+        let answered = |evidence: &mut Evidence, found: Authenticated| {
+            (evidence.dkim, evidence.arc, evidence.dmarc) = (found.dkim, found.arc, found.dmarc);
+        };
+        answered(&mut evidence, claims.unanswered());
         let asked = async {
             if let Ok((reverse, spf_helo, spf_mail)) = (&mut asking.0).await {
                 (evidence.reverse, evidence.spf_helo, evidence.spf_mail) = (reverse, spf_helo, spf_mail);
             }
-            let found = self.authenticator.message(section, body, &evidence.spf_mail).await;
-            let Authenticated { dkim, arc, dmarc, from: addresses } = found;
-            (evidence.dkim, evidence.arc, evidence.dmarc, from) = (dkim, arc, dmarc, addresses);
+            let found = self.authenticator.message(&claims, &evidence.spf_mail).await;
+            answered(&mut evidence, found);
         };
-        let in_time = self.clock.timeout(ANSWERS_WAIT_MAX, asked).await.is_some();
-        if !in_time {
-            from = vec![evidence.dmarc.from.clone()];
-        }
+        // What was not told in time could not be asked.
+        let wait = if self.deaf.load(Ordering::Relaxed) { DEAF_WAIT_MAX } else { ANSWERS_WAIT_MAX };
+        let _ = self.clock.timeout(wait, asked).await;
+        let deaf = self.is_deaf(&evidence).await;
         let list = header::fields(section).find(|field| field.is("List-Id")).and_then(|field| list_id(field.value()));
         let ours = |address: &String| {
             let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
             home.directory().is_some_and(|directory| directory.domains.keys().any(|own| own.as_str() == domain))
         };
         let from_ours = from.iter().any(ours);
-        let case = Case { evidence: &evidence, client, from: &from, from_ours, list: list.as_deref() };
+        let case = Case { evidence: &evidence, client, from: &from, from_ours, deaf, list: list.as_deref() };
         let (judgement, _would) = judge::judge(&case, &Rules::default());
-        let words = format!(
-            "spf={} dkim={} dmarc={}",
-            evidence.spf_mail.found,
-            best(&evidence),
-            evidence.dmarc.found
-        );
+        let words = format!("spf={} dkim={} dmarc={}", evidence.spf_mail.found, best(&evidence), evidence.dmarc.found);
         let results = Results { host: &self.hostname, client, helo: &helo, sender: &sender, evidence: &evidence };
         let fields = results.fields();
         let (refused, junk) = match judgement {
             Judgement::Accept => (None, None),
             Judgement::Junk(why) => (None, Some(why)),
             Judgement::Defer(reply) => {
-                let domain = if evidence.dmarc.from.is_empty() { &evidence.spf_mail.domain } else { &evidence.dmarc.from };
+                let domain =
+                    if evidence.dmarc.from.is_empty() { &evidence.spf_mail.domain } else { &evidence.dmarc.from };
                 let mut deferrals = self.deferrals.lock().unwrap_or_else(PoisonError::into_inner);
                 (deferrals.may(self.clock.now(), domain, client).then_some(reply), None)
             }
             Judgement::Refuse(reply) => (Some(reply), None),
         };
         Judged { verdict: Verdict { hops, evidence: Some(Box::new(evidence)), junk }, fields, refused, words }
+    }
+}
+
+impl Judging {
+    /// Whether what could not be asked is our own resolver's fault. Said in the log when that changes.
+    async fn is_deaf(&self, evidence: &Evidence) -> bool {
+        let Evidence { spf_mail, dmarc, dkim, .. } = evidence;
+        let unsure = |found: Found| found == Found::TempError;
+        let in_question = unsure(spf_mail.found) || unsure(dmarc.found) || dkim.iter().any(|one| unsure(one.found));
+        let was = self.deaf.load(Ordering::Relaxed);
+        let deaf = in_question && {
+            let wait = if was { DEAF_WAIT_MAX } else { SIGN_OF_LIFE_WAIT_MAX };
+            !self.clock.timeout(wait, self.authenticator.is_answered()).await.unwrap_or(false)
+        };
+        if self.deaf.swap(deaf, Ordering::Relaxed) != deaf {
+            if deaf {
+                warn!("the DNS answers nothing: mail is taken without a judgement until it does; see `dns.servers`");
+            } else {
+                info!("the DNS answers again");
+            }
+        }
+        deaf
     }
 }
 
@@ -134,7 +164,6 @@ fn unasked() -> Evidence {
         reverse: Reverse { found: Found::TempError, name: None },
         spf_helo: spf(),
         spf_mail: spf(),
-        dmarc: Dmarc { found: Found::TempError, ..Dmarc::default() },
         ..Evidence::default()
     }
 }

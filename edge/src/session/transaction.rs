@@ -19,9 +19,9 @@ use gatepost_runtime::random;
 use tracing::info;
 
 use super::Desk;
+use super::judging::{Inquiry, Judged};
 use crate::handover::{Cargo, Transfer};
 use crate::homes::Home;
-use super::judging::{Inquiry, Judged};
 use crate::policy::message::{MessageScan, Passed};
 
 /// Recipients named in one log line.

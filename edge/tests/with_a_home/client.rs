@@ -94,7 +94,7 @@ impl Client {
 
 /// A message of so many octets at least, without a dot at the start of a line.
 pub fn message(octets: usize) -> Vec<u8> {
-    let mut message = b"Subject: a test\r\nReceived: from elsewhere\r\n\r\n".to_vec();
+    let mut message = b"From: sender@world.example\r\nSubject: a test\r\nReceived: from elsewhere\r\n\r\n".to_vec();
     let mut number = 0;
     while message.len() < octets {
         message.extend_from_slice(format!("line {number} of the secret plaintext\r\n").as_bytes());

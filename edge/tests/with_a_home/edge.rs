@@ -1,8 +1,8 @@
 //! An edge on loopback, in a directory of its own, paired with one home.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use gatepost_edge::config::Config;
@@ -14,6 +14,28 @@ use tempfile::TempDir;
 
 /// Nothing takes longer than this unless it is broken.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A DNS server to which no name exists; one for all.
+static KNOWS_NOTHING: LazyLock<SocketAddr> = LazyLock::new(|| {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        let mut packet = [0; 1500];
+        while let Ok((length, peer)) = socket.recv_from(&mut packet) {
+            if length < 12 {
+                continue;
+            }
+            // Bit 15 of the flags: an answer; code 3: no such name (RFC 1035 §4.1.1). The question stays, additional
+            // records are not repeated.
+            packet[2] |= 0x80;
+            packet[3] = 0x83;
+            packet[10..12].fill(0);
+            let question = 12 + packet[12..length].iter().position(|octet| *octet == 0).map_or(0, |root| root + 5);
+            let _ = socket.send_to(&packet[..question], peer);
+        }
+    });
+    address
+});
 
 /// The directory of an edge, and the edge while it runs.
 pub struct World {
@@ -30,7 +52,7 @@ impl World {
 
     /// The same, with more limits.
     pub fn start_with(home_wait: &str, limits: &str) -> Self {
-        Self::start_asking(SocketAddr::from(([127, 0, 0, 1], 9)), home_wait, limits)
+        Self::start_asking(*KNOWS_NOTHING, home_wait, limits)
     }
 
     /// The same, with a DNS server to ask.

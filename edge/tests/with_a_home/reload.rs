@@ -46,8 +46,9 @@ async fn a_bad_config_is_refused_with_the_words_of_check_and_changes_nothing() {
         .expect_err("it is taken");
     assert!(refused.contains("is taken by another program"), "{refused}");
     assert_eq!(world.smtp(), smtp);
-    let sending =
-        tokio::spawn(async move { Client::connect(smtp).await.deliver("alice@example.org", b"hi\r\n").await });
+    let sending = tokio::spawn(async move {
+        Client::connect(smtp).await.deliver("alice@example.org", b"From: <x@world.example>\r\n\r\nhi\r\n").await
+    });
     let (_, stream) = home.take().await;
     answer(stream, &gatepost_protocol::mail::reply::Reply::accepted("x")).await;
     assert!(sending.await.expect("sent").starts_with("250"));

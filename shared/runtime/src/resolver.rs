@@ -20,6 +20,8 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::system_conf;
 use thiserror::Error;
 
+use crate::random;
+
 /// Whom this machine asks.
 const SYSTEM: &str = "/etc/resolv.conf";
 /// One try at one server.
@@ -160,6 +162,13 @@ impl Resolver {
                 })
                 .collect(),
         })
+    }
+
+    /// Whether anybody answers at all: asks for a name that does not exist and that nobody can have remembered. Where
+    /// not, what could not be told is no domain's fault.
+    pub async fn answers(&self) -> bool {
+        let label: String = random::bytes::<8>().iter().map(|octet| format!("{octet:02x}")).collect();
+        self.ask(&label, RecordType::A).await.is_ok()
     }
 
     /// What asks, for who understands answers by itself.

@@ -28,7 +28,7 @@ pub struct Authenticator {
     hostname: String,
 }
 
-/// What a message's own fields say of it.
+/// What the DNS says of a message's own fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Authenticated {
     /// DKIM signatures.
@@ -37,8 +37,42 @@ pub struct Authenticated {
     pub arc: Arc,
     /// DMARC.
     pub dmarc: Dmarc,
-    /// Addresses in From.
-    pub from: Vec<String>,
+}
+
+/// What a message says of itself, before anybody is asked.
+#[derive(Debug)]
+pub struct Claims<'a> {
+    parsed: Option<AuthenticatedMessage<'a>>,
+    weak: Vec<Dkim>,
+}
+
+impl<'a> Claims<'a> {
+    /// Of a message's header section as it came, and the digests of its body.
+    pub fn of(section: &'a [u8], body: BodyDigest) -> Self {
+        let mut parsed = AuthenticatedMessage::parse_with_opts(section, None, true);
+        let weak = parsed.as_mut().map(pick).unwrap_or_default();
+        if let Some(message) = &mut parsed {
+            put_digests(message, body);
+        }
+        Self { parsed, weak }
+    }
+
+    /// The addresses in From.
+    pub fn from(&self) -> Vec<String> {
+        let all = self.parsed.iter().flat_map(|message| &message.from);
+        all.take(SIGNATURES_MAX).map(|from| words::bounded(from)).collect()
+    }
+
+    /// What is known of it while nobody answers.
+    pub fn unanswered(&self) -> Authenticated {
+        let dkim = self.parsed.iter().flat_map(|message| &message.dkim_headers);
+        let dkim = dkim.map(|one| Dkim { found: Found::TempError, ..words::signature(&one.header) }).collect();
+        let sealed = self.parsed.as_ref().is_some_and(|message| !message.as_headers.is_empty());
+        let arc = if sealed { Found::TempError } else { Found::None };
+        let from = self.parsed.as_ref().map(|message| words::only_domain(&message.from)).unwrap_or_default();
+        let dmarc = Dmarc { found: Found::TempError, from, ..Dmarc::default() };
+        Authenticated { dkim, arc: Arc { found: arc, ..Arc::default() }, dmarc }
+    }
 }
 
 impl Authenticator {
@@ -75,25 +109,23 @@ impl Authenticator {
         Spf { found, domain: words::bounded(domain) }
     }
 
-    /// DKIM, ARC and DMARC of a message: its header section as it came, the digests of its body, what SPF said of
-    /// its sender.
-    pub async fn message(&self, header: &[u8], body: BodyDigest, spf: &Spf) -> Authenticated {
-        let Some(mut message) = AuthenticatedMessage::parse_with_opts(header, None, true) else {
-            return Authenticated::default();
-        };
-        let from = message.from.iter().take(SIGNATURES_MAX).map(|from| words::bounded(from)).collect();
-        let weak = pick(&mut message);
-        put_digests(&mut message, body);
-        let Ok(asker) = self.asker() else { return Authenticated { from, ..nobody_answers(&message) } };
-        let (dkim, arc) = tokio::join!(asker.verify_dkim(&message), asker.verify_arc(&message));
+    /// DKIM, ARC and DMARC of a message; what SPF said of its sender is known already.
+    pub async fn message(&self, message: &Claims<'_>, spf: &Spf) -> Authenticated {
+        let Some(parsed) = &message.parsed else { return Authenticated::default() };
+        let Ok(asker) = self.asker() else { return message.unanswered() };
+        let (dkim, arc) = tokio::join!(asker.verify_dkim(parsed), asker.verify_arc(parsed));
         let spf_output = SpfOutput::new(spf.domain.clone()).with_result(words::spf_result(spf.found));
-        let dmarc = asker.verify_dmarc(DmarcParameters::new(&message, &dkim, &spf.domain, &spf_output)).await;
+        let dmarc = asker.verify_dmarc(DmarcParameters::new(parsed, &dkim, &spf.domain, &spf_output)).await;
         Authenticated {
-            dkim: dkim.iter().take(SIGNATURES_MAX).map(words::dkim).chain(weak).collect(),
+            dkim: dkim.iter().take(SIGNATURES_MAX).map(words::dkim).chain(message.weak.iter().cloned()).collect(),
             arc: words::arc(&arc),
             dmarc: words::dmarc(&dmarc),
-            from,
         }
+    }
+
+    /// Whether anybody answers questions at all.
+    pub async fn is_answered(&self) -> bool {
+        self.resolver.answers().await
     }
 
     fn asker(&self) -> Result<MessageAuthenticator, ()> {
@@ -114,7 +146,8 @@ fn pick(message: &mut AuthenticatedMessage<'_>) -> Vec<Dkim> {
     let why = Some("SHA-1 proves nothing".to_owned());
     let room = SIGNATURES_MAX.saturating_sub(message.dkim_headers.len());
     let weak = weak.iter().take(room);
-    weak.map(|signature| Dkim { found: Found::Policy, why: why.clone(), ..words::signature(&signature.header) }).collect()
+    weak.map(|signature| Dkim { found: Found::Policy, why: why.clone(), ..words::signature(&signature.header) })
+        .collect()
 }
 
 /// The parser saw no body: it is told of it.
@@ -127,15 +160,6 @@ fn put_digests(message: &mut AuthenticatedMessage<'_>, body: BodyDigest) {
             (HashAlgorithm::Sha1, _) => Vec::new(),
         };
     }
-}
-
-/// What is found while nobody answers.
-fn nobody_answers(message: &AuthenticatedMessage<'_>) -> Authenticated {
-    let dkim = message.dkim_headers.iter();
-    let dkim = dkim.map(|one| Dkim { found: Found::TempError, ..words::signature(&one.header) }).collect();
-    let arc = if message.as_headers.is_empty() { Found::None } else { Found::TempError };
-    let dmarc = Dmarc { found: Found::TempError, from: words::only_domain(&message.from), ..Dmarc::default() };
-    Authenticated { dkim, arc: Arc { found: arc, ..Arc::default() }, dmarc, from: Vec::new() }
 }
 
 /// True if DMARC neither passed nor failed because something could not be asked.
