@@ -2,8 +2,10 @@
 //! memory only. Pure.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use gatepost_protocol::network::Network;
 
 /// A sender is put off for so long, from the first time on.
 const PUT_OFF_MAX: Duration = Duration::from_hours(4);
@@ -14,13 +16,13 @@ const SENDERS_MAX: usize = 10_000;
 
 /// Senders that were put off.
 #[derive(Debug, Default)]
-pub struct Deferrals(HashMap<(String, IpAddr), Instant>);
+pub struct Deferrals(HashMap<(String, Network), Instant>);
 
 impl Deferrals {
     /// Whether mail of this domain from this network may be put off (once more).
     pub fn may(&mut self, now: Instant, domain: &str, client: IpAddr) -> bool {
         let age = |since: &Instant| now.saturating_duration_since(*since);
-        let sender = (domain.to_lowercase(), network(client));
+        let sender = (domain.to_lowercase(), Network::of_neighbours(client));
         if let Some(since) = self.0.get(&sender).filter(|since| age(since) < KEPT) {
             return age(since) < PUT_OFF_MAX;
         }
@@ -32,14 +34,6 @@ impl Deferrals {
         }
         self.0.insert(sender, now);
         true
-    }
-}
-
-/// What counts as one sender: a large one tries again from another address of its own.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(client) => IpAddr::V4((client.to_bits() & 0xffff_ff00).into()),
-        IpAddr::V6(client) => IpAddr::V6(Ipv6Addr::from_bits(client.to_bits() & (u128::MAX << 64))),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The places of one door: so many in all, so many for each address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gatepost_protocol::network::Network;
 
 /// Bounds of one door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +32,14 @@ pub struct Places(Arc<Mutex<Taken>>);
 struct Taken {
     limits: DoorLimits,
     all: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<Network, usize>,
 }
 
 /// One place at a door, freed on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
-    address: IpAddr,
+    address: Network,
 }
 
 impl Places {
@@ -61,7 +63,7 @@ impl Places {
     }
 
     pub(super) fn take(&self, address: IpAddr) -> Result<Place, Turned> {
-        let address = counted_as(address);
+        let address = Network::of_client(address);
         let mut taken = self.taken();
         if taken.all >= taken.limits.connections_max {
             return Err(Turned::Full);
@@ -86,14 +88,6 @@ impl Drop for Place {
                 taken.by_address.remove(&self.address);
             }
         }
-    }
-}
-
-/// What counts as one address: an IPv4 address in whatever form, or the /64 that one IPv6 customer has.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
