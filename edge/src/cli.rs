@@ -1,6 +1,7 @@
 //! The commands of `gatepost-edge`. Data goes to stdout, everything else to stderr. Exit codes:
 //! 0 done, 1 it failed, 2 wrong usage or config.
 
+mod bans;
 mod pair;
 mod send;
 
@@ -63,6 +64,8 @@ enum Command {
     Status,
     /// Take the config file as it is now; a bad one is refused, and the one in force stays.
     Reload,
+    /// Who is banned for guessing passwords, for unknown recipients, for broken protocol, or by hand.
+    Bans(bans::BansArgs),
     /// Sealed mail that waits for its home.
     Spool {
         #[command(subcommand)]
@@ -128,6 +131,7 @@ impl Cli {
                 Ok(())
             }
             Command::Reload => self.reload(),
+            Command::Bans(args) => bans::run(self, args),
             Command::Spool { command: SpoolCommand::List } => {
                 let list = self.ask("spool-list")?;
                 self.show(&list, print_spool);

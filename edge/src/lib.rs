@@ -2,10 +2,11 @@
 //! world, and keeps nothing readable.
 //!
 //! Order, imports point downwards only: `cli > run, status > listeners > session > policy,
-//! handover, relay, pairing, local > spool > homes > config`. What a home asks for leaves [`homes`] as an event;
+//! handover, relay, pairing, local > spool, bans > homes > config`. What a home asks for leaves [`homes`] as an event;
 //! [`run`] gives it to who serves it.
 
 pub mod alarm;
+pub mod bans;
 pub mod cli;
 pub mod config;
 pub mod handover;

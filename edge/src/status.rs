@@ -11,6 +11,7 @@ use gatepost_runtime::clock::{Clock, rfc3339};
 use gatepost_runtime::metrics::{Kind, Metric};
 use serde_json::{Value, json};
 
+use crate::bans::Bans;
 use crate::homes::{Home, Homes};
 use crate::journal::Journals;
 use crate::listeners::mail::SessionCount;
@@ -48,6 +49,8 @@ pub struct Status {
     pub submissions: SessionCount,
     /// What was done for each home.
     pub journals: Journals,
+    /// Who is banned.
+    pub bans: Bans,
     /// When the program started, seconds since 1970.
     pub started_unix_s: i64,
     /// It was told to stop.
@@ -137,6 +140,7 @@ impl Status {
             let sessions = [("smtp", self.smtp.now() as f64), ("submissions", self.submissions.now() as f64)];
             let words = "Sessions open now (told to an only home).";
             metrics.push(Metric::labelled(Kind::Gauge, "gatepost_edge_sessions", words, "door", sessions));
+            metrics.extend(self.bans.metrics());
         }
         if let Some(journal) = self.journals.of(home.name()) {
             metrics.extend(journal.counts().metrics());
@@ -147,7 +151,8 @@ impl Status {
         metrics
     }
 
-    fn is_only(&self, home: &Home) -> bool {
+    /// Whether no other home is behind this edge: what concerns all is then its owner's to say.
+    pub fn is_only(&self, home: &Home) -> bool {
         self.homes.all().iter().all(|other| other.name() == home.name())
     }
 

@@ -3,6 +3,7 @@
 
 mod aliases;
 mod away;
+mod bans;
 mod bounce;
 mod caps;
 mod cli;

@@ -28,7 +28,7 @@ fn deliver(pair: &Pair, number: u64) {
     assert_eq!(answer.expect("answered").code, 250);
 }
 
-fn page(address: SocketAddr) -> String {
+pub(super) fn page(address: SocketAddr) -> String {
     observe::until_ok("the page of metrics", || {
         let mut stream = TcpStream::connect(address)?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: home\r\n\r\n")?;

@@ -1,10 +1,11 @@
 //! What differs between the config in force and the one that is to follow it. Pure. Both are taken apart field by
 //! field: a new setting does not compile before it says here whether it counts at once.
 
+use gatepost_protocol::network::Network;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_runtime::config::changes::{Change, Changes, Octets, Shown};
 
-use super::{Config, Doors, EdgeLimits, HomeConfig, Origin};
+use super::{BanSettings, Config, Doors, EdgeLimits, HomeConfig, Origin};
 
 /// The differences, in the order of the file.
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
@@ -16,6 +17,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         certificate,
         dns_servers,
         alarm,
+        bans,
         limits,
         outbound_ipv6,
         local_mail,
@@ -31,11 +33,18 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     changes.setting("dns.servers", dns_servers, &new.dns_servers);
     // A webhook's address is often a secret.
     changes.unshown("alarm", alarm, &new.alarm);
+    let BanSettings { never, loopback } = bans;
+    changes.setting("bans.never", &networks(never), &networks(&new.bans.never));
+    changes.setting("bans.loopback", loopback, &new.bans.loopback);
     limits_changes(&mut changes, limits, &new.limits);
     changes.setting("outbound_ipv6", outbound_ipv6, &new.outbound_ipv6);
     changes.setting("local_mail", local_mail, &new.local_mail);
     changes.named("home", homes, &new.homes, |home| &home.name, home_differences);
     changes.into_vec()
+}
+
+fn networks(networks: &[Network]) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
 }
 
 fn doors_changes(changes: &mut Changes, old: &Doors, new: &Doors) {

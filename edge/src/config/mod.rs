@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gatepost_protocol::mail::address::{Address, Domain};
+use gatepost_protocol::network::Network;
 use gatepost_protocol::tunnel::wire::RECIPIENTS_MAX;
 use gatepost_runtime::alarm;
 use gatepost_runtime::certificate::CertificateFiles;
@@ -32,6 +33,9 @@ const HOME_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 /// Shortest and longest time without a home after which nothing more is taken for it.
 const HOME_AWAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24 * 3650));
 
+/// Networks that can be listed as never banned.
+const NEVER_BANNED_MAX: usize = 1000;
+
 /// What the edge runs on.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -49,6 +53,8 @@ pub struct Config {
     pub dns_servers: Vec<SocketAddr>,
     /// `[alarm]`.
     pub alarm: alarm::Settings,
+    /// Who is never banned.
+    pub bans: BanSettings,
     /// Bounds.
     pub limits: EdgeLimits,
     /// Whether mail is sent out over IPv6.
@@ -70,6 +76,15 @@ pub struct Doors {
     pub submissions: Option<SocketAddr>,
     /// The homes.
     pub tunnel: Option<SocketAddr>,
+}
+
+/// `[bans]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BanSettings {
+    /// Never banned.
+    pub never: Vec<Network>,
+    /// The machine's own addresses can be banned, too: for tests, whose clients have no others.
+    pub loopback: bool,
 }
 
 /// Bounds the owner may move.
@@ -111,6 +126,8 @@ struct Raw {
     #[serde(default)]
     alarm: alarm::RawAlarm,
     #[serde(default)]
+    bans: RawBans,
+    #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
     outbound_ipv6: bool,
@@ -132,6 +149,15 @@ struct RawListen {
 struct RawDns {
     #[serde(default)]
     servers: Vec<Placed<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBans {
+    #[serde(default)]
+    never: Vec<Placed<String>>,
+    #[serde(default)]
+    loopback: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -204,6 +230,7 @@ impl Config {
             doors,
             certificate: raw.tls,
             dns_servers: dns_servers.collect::<Result<_, _>>()?,
+            bans: raw.bans.check(&source)?,
             limits: raw.limits.check(&source)?,
             outbound_ipv6: raw.outbound_ipv6,
             local_mail,
@@ -257,6 +284,19 @@ fn homes(source: &Source, raw: &[RawHome], state: &Path) -> Result<Vec<HomeConfi
         roll.list_paired(&paired)?;
     }
     Ok(roll.homes())
+}
+
+impl RawBans {
+    fn check(&self, source: &Source) -> Result<BanSettings, ConfigError> {
+        if let Some(one_too_many) = self.never.get(NEVER_BANNED_MAX) {
+            return Err(source.error(one_too_many, "too many networks", "at most 1000; name them by a wider prefix"));
+        }
+        let never = self.never.iter().map(|written| {
+            let parsed = written.get_ref().parse::<Network>();
+            parsed.map_err(|right| source.error(written, "not a network", &right.to_string()))
+        });
+        Ok(BanSettings { never: never.collect::<Result<_, _>>()?, loopback: self.loopback })
+    }
 }
 
 impl RawLimits {

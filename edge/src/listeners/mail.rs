@@ -15,6 +15,7 @@ use crate::session::{self, Desk, Door};
 
 /// What a client hears that is turned away.
 static FULL: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::too_many_connections().wire());
+static BANNED: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::banned().wire());
 static ENDING: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::shutting_down().wire());
 
 /// How many sessions run now, for `status`. Cheap to clone.
@@ -60,14 +61,26 @@ pub async fn serve(
         Door::Smtp => Refusal { full: FULL.as_slice(), ending: ENDING.as_slice() },
         Door::Submissions => Refusal::SILENT,
     };
+    let refusal_of_banned: &[u8] = match door {
+        Door::Smtp => &BANNED,
+        Door::Submissions => b"",
+    };
     let session_signal = signal.clone();
     let counted = places.clone();
     let accept = move |admitted: Admitted| {
         let (desk, certificate, signal) = (desks.load_full(), certificate.clone(), session_signal.clone());
+        let client = admitted.peer.ip();
+        let banned = desk.bans().is_banned(client);
+        if banned {
+            listen::turn_away(&admitted.stream, refusal_of_banned);
+            debug!(%client, door = name, "banned");
+        }
         let entered = count.enter();
         let crowded = is_crowded(count.now(), counted.limits().connections_max);
         async move {
-            let client = admitted.peer.ip();
+            if banned {
+                return;
+            }
             if let Err(error) = session(door, admitted, crowded, &desk, &certificate, signal).await {
                 debug!(%client, door = name, %error, "session broke");
             }

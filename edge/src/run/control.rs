@@ -1,12 +1,15 @@
 //! What the commands ask the running edge by the control socket.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use gatepost_protocol::network::Network;
 use gatepost_protocol::pairing::code::DialAddress;
 use gatepost_runtime::clock::rfc3339;
 use serde_json::{Value, json};
 
 use super::reload::Reloader;
+use crate::bans::{Bans, Order};
 use crate::pairing::Pairing;
 use crate::pairing::window::{End, State};
 use crate::status::Status;
@@ -30,6 +33,12 @@ pub(super) async fn answer(desk: Arc<Desk>, request: Value) -> Result<Value, Str
             let unpairing = tokio::task::spawn_blocking(move || desk.pairing.unpair(&name).map(|gone| gone.json()));
             unpairing.await.map_err(|error| error.to_string())?
         }
+        Some("bans-list") => obey(&desk.status.bans, Order::List).await,
+        Some("bans-add") => {
+            let span = request["for_s"].as_u64().map(Duration::from_secs);
+            obey(&desk.status.bans, Order::Add(network(&request)?, span)).await
+        }
+        Some("bans-lift") => obey(&desk.status.bans, Order::Lift(network(&request)?)).await,
         Some("reload") => {
             // In a task of its own: a command that is broken off must not break off a reload.
             let reloaded = tokio::spawn(async move { desk.reloader.reload().await });
@@ -38,6 +47,22 @@ pub(super) async fn answer(desk: Arc<Desk>, request: Value) -> Result<Value, Str
         }
         _ => Err("the running edge does not know this command; is it another version?".into()),
     }
+}
+
+/// What an owner asks of the bans, at the edge or from home.
+pub(super) async fn obey(bans: &Bans, order: Order) -> Result<Value, String> {
+    let bans = bans.clone();
+    let obeying = tokio::task::spawn_blocking(move || bans.obey(order));
+    obeying.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+fn network(request: &Value) -> Result<Network, String> {
+    named(request["network"].as_str().unwrap_or_default())
+}
+
+/// A network as an owner writes it.
+pub(super) fn named(text: &str) -> Result<Network, String> {
+    text.parse().map_err(|right| format!("{text:?} is no network: write {right}"))
 }
 
 fn open(status: &Status, pairing: &Pairing, request: &Value) -> Result<Value, String> {

@@ -146,6 +146,7 @@ impl Edge {
             smtp,
             submissions,
             journals: parts.journals.clone(),
+            bans: parts.bans.clone(),
             started_unix_s: clock.unix_s(),
             draining: AtomicBool::new(false),
             clock: clock.clone(),
@@ -192,8 +193,13 @@ impl Edge {
                 session.close(TunnelError::Closed);
             }
         }
-        if tokio::task::spawn_blocking(move || homes.keep_presence(true)).await.is_err() {
-            error!("noting which homes are away failed; this is a bug");
+        let bans = self.status.bans.clone();
+        let last_words = move || {
+            homes.keep_presence(true);
+            bans.keep_or_say();
+        };
+        if tokio::task::spawn_blocking(last_words).await.is_err() {
+            error!("noting which homes are away, and who is banned, failed; this is a bug");
         }
         if let Ok(Err(error)) = self.control.await {
             error!(%error, "the control socket failed");

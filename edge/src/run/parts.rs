@@ -15,6 +15,7 @@ use gatepost_runtime::shutdown::Signal;
 
 use super::chores;
 use crate::alarm::{self, Postman};
+use crate::bans::Bans;
 use crate::config::paired::PairedFile;
 use crate::config::{Config, EdgeLimits, HomeConfig, Origin};
 use crate::handover::{Handover, Patience};
@@ -35,6 +36,7 @@ pub(super) struct Parts {
     pub(super) spool: Spool,
     pub(super) sender: Sender,
     pub(super) journals: Journals,
+    pub(super) bans: Bans,
     pub(super) desks: Desks,
     alarms: Alarms,
     postman: Arc<Postman>,
@@ -82,16 +84,19 @@ impl Parts {
         );
         let handover = handover(&spool, clock, &config.limits);
         let limits = session_limits(&config.limits);
+        let bans = Bans::open(&config.state, homes.clone(), config.bans.clone(), clock.clone());
         let authenticator = Authenticator::new(resolver.clone(), config.hostname.to_string());
         let judging = Judging::new(authenticator, config.hostname.to_string(), clock.clone());
-        let desk = Desk::new(config.hostname.clone(), homes.clone(), handover, judging, clock.clone(), limits);
+        let name = config.hostname.clone();
+        let desk = Desk::new(name, homes.clone(), handover, judging, bans.clone(), clock.clone(), limits);
         let desks = Arc::new(ArcSwap::from_pointee(desk));
-        Ok(Self { homes, spool, sender, journals, desks, local, alarms, postman, resolver, clock: clock.clone() })
+        Ok(Self { homes, spool, sender, journals, bans, desks, local, alarms, postman, resolver, clock: clock.clone() })
     }
 
-    /// Looks for what the owner should be told by another road, until draining begins.
+    /// Looks for what the owner should be told by another road, and writes down who is banned, until draining begins.
     pub(super) fn watch(&self, signal: Signal) {
         let (alarms, clock) = (self.alarms.clone(), self.clock.clone());
+        tokio::spawn(self.bans.clone().keep_up(signal.clone()));
         tokio::spawn(alarm::watch(self.homes.clone(), self.spool.clone(), alarms, clock, signal));
     }
 
@@ -118,6 +123,7 @@ impl Parts {
         if let Some(resolver) = resolver {
             self.resolver.follow(&resolver);
         }
+        self.bans.reload(new.bans.clone());
         self.spool.reload(spool_limits(&new.limits));
         self.sender.reload(new.outbound_ipv6, new.limits.relays_max);
         self.alarms.reload(new.alarm.clone());

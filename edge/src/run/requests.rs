@@ -1,12 +1,15 @@
 //! What homes ask for, each request given to the part that serves it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_runtime::shutdown::Signal;
 use gatepost_runtime::tunnel::Stream;
 use tokio::sync::mpsc;
 
+use super::control;
+use crate::bans::Order;
 use crate::homes::{Ask, Asked, Home};
 use crate::relay::Sender;
 use crate::spool::{self, Spool};
@@ -33,7 +36,7 @@ pub(super) async fn serve_homes(
                 Ask::Relay(relay) => sender.relay(home, *relay, version, stream).await,
                 Ask::Attempt(request) => sender.attempt(home, request, version, stream).await,
                 Ask::Spool(request) => spool::serve::serve(spool, home.name().to_owned(), request, stream).await,
-                Ask::Admin(request) => administer(&status, &home, &request, stream).await,
+                Ask::Admin(request) => administer(&status, &home, request, stream).await,
             }
             drop(held);
         });
@@ -42,21 +45,42 @@ pub(super) async fn serve_homes(
     drop((signal, spool, sender));
     while let Some(Asked { home, what, stream, .. }) = requests.recv().await {
         if let Ask::Admin(request) = what {
-            administer(&status, &home, &request, stream).await;
+            administer(&status, &home, request, stream).await;
         }
     }
 }
 
 /// What a home hears is about itself, and about the edge only what every home may know.
-async fn administer(status: &Status, home: &Home, request: &AdminRequest, mut stream: Stream) {
+async fn administer(status: &Status, home: &Home, request: AdminRequest, mut stream: Stream) {
     let answer = match request {
         AdminRequest::Status => AdminAnswer::Answer(status.told_to(home).to_string()),
         AdminRequest::Metrics => match serde_json::to_string(&status.metrics_of(home)) {
             Ok(page) => AdminAnswer::Answer(page),
             Err(error) => AdminAnswer::Refused(error.to_string()),
         },
+        AdminRequest::BansList => bans(status, home, Ok(Order::List)).await,
+        AdminRequest::BansAdd { network, for_s } => {
+            let order = control::named(&network).map(|network| Order::Add(network, for_s.map(Duration::from_secs)));
+            bans(status, home, order).await
+        }
+        AdminRequest::BansLift { network } => bans(status, home, control::named(&network).map(Order::Lift)).await,
     };
     if stream.send(&answer).await.is_ok() {
         stream.finish().await;
+    }
+}
+
+/// A ban concerns every home behind this edge, and its list tells of all of them.
+async fn bans(status: &Status, home: &Home, order: Result<Order, String>) -> AdminAnswer {
+    let obeyed = match order {
+        Ok(_) if !status.is_only(home) => {
+            Err("several homes share this edge: its bans are shown and changed there, by gatepost-edge bans".to_owned())
+        }
+        Ok(order) => control::obey(&status.bans, order).await,
+        Err(why) => Err(why),
+    };
+    match obeyed {
+        Ok(answer) => AdminAnswer::Answer(answer.to_string()),
+        Err(why) => AdminAnswer::Refused(why),
     }
 }

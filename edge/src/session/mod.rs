@@ -15,7 +15,7 @@ use gatepost_protocol::mail::address::{Domain, ForwardPath};
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::sasl::Mechanism;
 use gatepost_protocol::smtp::server::limits::Limits;
-use gatepost_protocol::smtp::server::{Ending, Event, MailFrom, Profile, RcptTo, Server};
+use gatepost_protocol::smtp::server::{AuthAnswer, Ending, Event, MailFrom, Profile, RcptTo, Server};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::drive::{Connection, DriveError};
 use gatepost_runtime::random;
@@ -25,6 +25,7 @@ use tracing::{debug, info};
 use self::judging::Judging;
 use self::submission::Submitter;
 use self::transaction::{ClientFacts, Transaction};
+use crate::bans::{Bans, Kind};
 use crate::handover::credential::CheckGate;
 use crate::handover::{Cargo, Handover};
 use crate::homes::Homes;
@@ -41,6 +42,7 @@ pub struct Desk {
     homes: Homes,
     handover: Handover,
     judging: Judging,
+    bans: Bans,
     clock: Clock,
     limits: Limits,
     gate: CheckGate,
@@ -74,10 +76,12 @@ impl Desk {
         homes: Homes,
         handover: Handover,
         judging: Judging,
+        bans: Bans,
         clock: Clock,
         limits: Limits,
     ) -> Self {
-        Self { hostname, homes, handover, judging, clock, limits, gate: CheckGate::default(), decoy: random::bytes() }
+        let (gate, decoy) = (CheckGate::default(), random::bytes());
+        Self { hostname, homes, handover, judging, bans, clock, limits, gate, decoy }
     }
 
     /// The same for sessions to come, with other bounds; those that are open keep theirs.
@@ -87,6 +91,7 @@ impl Desk {
             homes: self.homes.clone(),
             handover,
             judging: self.judging.clone(),
+            bans: self.bans.clone(),
             clock: self.clock.clone(),
             limits,
             gate: self.gate.clone(),
@@ -113,6 +118,11 @@ impl Desk {
         Server::new(profile, self.clock.now())
     }
 
+    /// Who is banned, for who accepts connections.
+    pub fn bans(&self) -> &Bans {
+        &self.bans
+    }
+
     /// Time, for who accepts connections.
     pub fn clock(&self) -> &Clock {
         &self.clock
@@ -136,7 +146,7 @@ pub async fn run(
     client: IpAddr,
     mut signal: Signal,
 ) -> Result<(), DriveError> {
-    let mut session = Session { desk, door, client, submitter: Submitter::default(), transaction: None };
+    let mut session = Session { desk, door, client, submitter: Submitter::default(), transaction: None, struck: false };
     // Who comes too late is not greeted first.
     let mut draining = signal.phase() >= Phase::Draining;
     if draining {
@@ -154,7 +164,24 @@ pub async fn run(
             }
         };
         let Some(event) = event else { return Ok(()) };
+        // Here or in another session: who is banned hears nothing more, but a message that comes may come to its end.
+        if asks_for_more(&event) && desk.bans.is_banned(client) {
+            session.drop_transaction();
+            return Ok(());
+        }
         session.event(connection.machine(), event).await;
+    }
+}
+
+fn asks_for_more(event: &Event) -> bool {
+    match event {
+        Event::Auth { .. } | Event::AuthResponse(_) | Event::Sender(_) | Event::Recipient(_) | Event::Data => true,
+        Event::Connected
+        | Event::Hello { .. }
+        | Event::Body(_)
+        | Event::BodyEnd { .. }
+        | Event::Reset
+        | Event::Closing(_) => false,
     }
 }
 
@@ -164,6 +191,8 @@ struct Session<'a> {
     client: IpAddr,
     submitter: Submitter,
     transaction: Option<Transaction>,
+    // Had a strike already: that too many of them end the session is no other.
+    struck: bool,
 }
 
 impl Session<'_> {
@@ -174,10 +203,12 @@ impl Session<'_> {
             Event::Auth { mechanism, initial } => {
                 let exporter = machine.tls().and_then(|tls| tls.exporter);
                 let answer = self.submitter.auth(self.desk, self.client, mechanism, exporter, initial).await;
+                self.weigh(&answer);
                 machine.answer_auth(self.desk.clock.now(), answer);
             }
             Event::AuthResponse(response) => {
                 let answer = self.submitter.auth_response(self.desk, response).await;
+                self.weigh(&answer);
                 machine.answer_auth(self.desk.clock.now(), answer);
             }
             Event::Sender(mail) => {
@@ -203,11 +234,17 @@ impl Session<'_> {
                     Some(transaction) => transaction.end(self.desk).await,
                     None => Reply::local_error(),
                 };
+                if self.door == Door::Smtp && reply.is_positive() {
+                    self.desk.bans.message_taken(self.client);
+                }
                 self.answer(machine, reply);
             }
             Event::Reset => self.drop_transaction(),
             Event::Closing(ending) => {
                 self.drop_transaction();
+                if ending == Ending::Abuse && !self.struck {
+                    self.strike(Kind::Abuse);
+                }
                 match ending {
                     Ending::Abuse | Ending::Refused => info!(client = %self.client, ?ending, "session ended"),
                     Ending::Quit | Ending::HungUp | Ending::TimedOut => {
@@ -221,6 +258,21 @@ impl Session<'_> {
     fn drop_transaction(&mut self) {
         if let Some(transaction) = self.transaction.take() {
             transaction.broken_off();
+        }
+    }
+
+    fn strike(&mut self, kind: Kind) {
+        self.struck = true;
+        self.desk.bans.strike(self.client, kind);
+    }
+
+    /// A login that failed is a strike, unless it was right in the wrong place, or no login at all.
+    fn weigh(&mut self, answer: &AuthAnswer) {
+        match answer {
+            AuthAnswer::Failure(reply) if *reply == Reply::password_not_for_here() => {}
+            AuthAnswer::Failure(reply) if reply.code() == 535 => self.strike(Kind::Login),
+            AuthAnswer::Failure(reply) if *reply == Reply::login_unavailable() => self.strike(Kind::Unchecked),
+            AuthAnswer::Failure(_) | AuthAnswer::Challenge(_) | AuthAnswer::Success { .. } => {}
         }
     }
 
@@ -273,6 +325,9 @@ impl Session<'_> {
                 };
                 let home = home.as_ref().map(|home| home.name());
                 info!(trace = %transaction.trace(), home, client = %self.client, sender = %transaction.sender(), recipient, %reply, "recipient refused");
+                if self.door == Door::Smtp && reply == Reply::unknown_recipient() {
+                    self.strike(Kind::Recipient);
+                }
                 reply
             }
         }

@@ -4,6 +4,7 @@
 pub mod account;
 pub mod alias;
 pub mod app_password;
+pub mod bans;
 pub mod pair;
 pub mod queue;
 pub mod reload;
@@ -82,6 +83,8 @@ enum Command {
     AppPassword(app_password::AppPasswordArgs),
     /// Addresses that lead to accounts, to other addresses, to other hosts.
     Alias(alias::AliasArgs),
+    /// Who is banned at the edges, for guessing passwords and other abuse, or by hand.
+    Bans(bans::BansArgs),
     /// What waits to be sent.
     Queue(queue::QueueArgs),
     /// Mail that edges sealed while this home was away.
@@ -159,6 +162,7 @@ impl Context<'_> {
             Command::Account(args) => account::run(self, args),
             Command::AppPassword(args) => app_password::run(self, args),
             Command::Alias(args) => alias::run(self, args),
+            Command::Bans(args) => bans::run(self, &args),
             Command::Queue(args) => {
                 let config = self.load()?;
                 Ok(queue::run(args, &config.state, config.queue)?)
@@ -306,6 +310,12 @@ mod tests {
             ("alias import - --replace", true),
             ("alias export", true),
             ("alias rotate-keys", true),
+            ("bans list --json", true),
+            ("bans add 192.0.2.0/24 --for 2d", true),
+            ("bans add 2001:db8::1 --edge vps1 --json", true),
+            ("bans add 192.0.2.1/24", false),
+            ("bans lift 192.0.2.1", true),
+            ("bans lift", false),
             ("queue list --json", true),
             ("spool list --json", true),
             ("spool fetch --json", true),

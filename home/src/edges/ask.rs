@@ -16,9 +16,19 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 impl Edges {
     /// Asks every connected edge; by name, its answer or why there is none.
     pub async fn ask(&self, request: AdminRequest, clock: &Clock) -> Vec<(String, Result<String, String>)> {
+        self.ask_of(request, None, clock).await
+    }
+
+    /// The same, of the edge of this name only, if one is given.
+    pub async fn ask_of(
+        &self,
+        request: AdminRequest,
+        only: Option<&str>,
+        clock: &Clock,
+    ) -> Vec<(String, Result<String, String>)> {
         let connected = self.connected().borrow().clone();
         let mut running = Vec::new();
-        for edge in connected {
+        for edge in connected.into_iter().filter(|edge| only.is_none_or(|only| edge.name == only)) {
             let (name, request, clock) = (edge.name.clone(), request.clone(), clock.clone());
             running.push((name, tokio::spawn(async move { ask_one(&edge, request, &clock).await })));
         }

@@ -62,6 +62,7 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
         Some("spool-list") => Ok(desk.spool().await),
         Some("spool-fetch") => Ok(desk.fetch(&request).await),
         Some("spool-drop") => desk.drop_sealed(&request).await,
+        Some(command @ ("bans-list" | "bans-add" | "bans-lift")) => desk.bans(command, &request).await,
         Some("reload") => {
             // In a task of its own: a command that is broken off must not break off a reload.
             let reloaded = tokio::spawn(async move { desk.reloader.reload().await });

@@ -1,6 +1,7 @@
 //! Builds the parts and wires them: only here are they all known.
 
 mod alarms;
+mod bans;
 mod chores;
 mod control;
 mod doors;

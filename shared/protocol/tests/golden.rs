@@ -352,6 +352,13 @@ fn owners(golden: &mut Golden) {
     golden.record("events-taken", &EventsTaken { last: 300 });
     golden.record("request-admin-status", &Request::Admin(AdminRequest::Status));
     golden.record("request-admin-metrics", &Request::Admin(AdminRequest::Metrics));
+    golden.record("request-admin-bans-list", &Request::Admin(AdminRequest::BansList));
+    let add = AdminRequest::BansAdd { network: "192.0.2.0/24".into(), for_s: Some(3600) };
+    golden.record("request-admin-bans-add", &Request::Admin(add));
+    let for_good = AdminRequest::BansAdd { network: "2001:db8::1".into(), for_s: None };
+    golden.record("request-admin-bans-add-for-good", &Request::Admin(for_good));
+    let lift = AdminRequest::BansLift { network: "192.0.2.1".into() };
+    golden.record("request-admin-bans-lift", &Request::Admin(lift));
     golden.record("admin-answer", &AdminAnswer::Answer("{}".into()));
     golden.record("admin-refused", &AdminAnswer::Refused("no".into()));
 }

@@ -251,8 +251,9 @@ pub async fn serve<F, Fut>(
     }
 }
 
-/// Written past tokio, which would have to be waited for; a fresh stream has room.
-fn turn_away(stream: &TcpStream, words: &[u8]) {
+/// Says why, best effort, before the connection is dropped. Written past tokio, which would have to be waited for; a fresh
+/// stream has room.
+pub fn turn_away(stream: &TcpStream, words: &[u8]) {
     let _ = rustix::io::write(stream, words);
 }
 

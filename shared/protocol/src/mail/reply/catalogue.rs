@@ -275,6 +275,11 @@ impl Reply {
     pub fn too_many_transactions() -> Self {
         Self::one(421, (4, 7, 0), "Enough for one connection, open another")
     }
+    /// 554 5.7.1 instead of a greeting: the client is banned for what it did (RFC 5321 §3.1).
+    pub fn banned() -> Self {
+        let text = "Too much abuse came from your address (wrong passwords, unknown recipients, broken protocol); try again later";
+        Self::one(554, (5, 7, 1), text)
+    }
     /// 421: too many connections.
     pub fn too_many_connections() -> Self {
         Self::one(421, (4, 7, 0), "Too many connections, try again later")

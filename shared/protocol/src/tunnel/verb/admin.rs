@@ -9,6 +9,20 @@ pub enum AdminRequest {
     Status,
     /// Its counters for this home, as `gatepost_runtime::metrics` writes a page of them.
     Metrics,
+    /// The bans in force, the newest first.
+    BansList,
+    /// Ban a network.
+    BansAdd {
+        /// An address, or a network such as `192.0.2.0/24`.
+        network: String,
+        /// For how long, in seconds; without it, for good.
+        for_s: Option<u64>,
+    },
+    /// Lift a ban.
+    BansLift {
+        /// An address, or a network.
+        network: String,
+    },
 }
 
 /// The answer.
