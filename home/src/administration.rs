@@ -1,6 +1,7 @@
 //! What the owner asks for by command: as it travels over the control socket to the running program,
 //! and performed, there or (while none runs) by the command itself. Blocking.
 
+use gatepost_protocol::mail::access::{Access, Rule};
 use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::secret::Secret;
 use gatepost_runtime::clock::rfc3339;
@@ -114,6 +115,24 @@ pub enum Request {
     AliasExport,
     /// New keys for the return paths of forwarded mail.
     AliasRotateKeys,
+    /// Take or refuse mail, whatever else is found.
+    AccessAdd {
+        /// Allow; else refuse.
+        allow: bool,
+        /// A client's address or network, a sender's address or domain.
+        subject: String,
+        /// Only mail for this domain.
+        recipient: Option<String>,
+    },
+    /// List the access list.
+    AccessList,
+    /// Remove a rule of the access list.
+    AccessRemove {
+        /// Its subject.
+        subject: String,
+        /// Its domain, if it has one.
+        recipient: Option<String>,
+    },
     /// Remove an alias, or one of its targets.
     AliasRemove {
         /// An address, a local name, a pattern, or `@domain`.
@@ -225,6 +244,22 @@ fn answer(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<
             accounts.rotate_return_path_keys()?;
             json!({})
         }
+        Request::AccessAdd { allow, subject, recipient } => {
+            let access = if allow { Access::Allow } else { Access::Refuse };
+            rule(&accounts.add_access(access, &subject, recipient.as_deref())?)
+        }
+        Request::AccessList => {
+            let rules = accounts.list_access()?.into_iter().map(|listed| {
+                let mut rule = rule(&listed.rule);
+                rule["created"] = rfc3339(listed.created_unix_s).into();
+                rule
+            });
+            json!({ "rules": rules.collect::<Vec<_>>() })
+        }
+        Request::AccessRemove { subject, recipient } => {
+            let removed = accounts.remove_access(&subject, recipient.as_deref())?;
+            json!({ "subject": removed.to_string(), "recipient": recipient })
+        }
         Request::AliasRemove { source, target } => {
             json!({ "source": accounts.remove_alias(&source, target.as_deref())?, "target": target })
         }
@@ -266,6 +301,14 @@ fn show(accounts: &Accounts, maildirs: &Maildirs, address: &str) -> Result<Value
         "app_passwords": app_passwords(accounts, Some(&login))?,
         "login": login,
     }))
+}
+
+fn rule(rule: &Rule) -> Value {
+    json!({
+        "access": rule.access.name(),
+        "subject": rule.subject.to_string(),
+        "recipient": rule.recipient.as_ref().map(ToString::to_string),
+    })
 }
 
 fn secret(text: String) -> Secret {

@@ -1,6 +1,7 @@
 //! End to end: the two real programs, as users run them, with real peers where there are any. One story
 //! a file; each test has a pair of its own.
 
+mod access;
 mod aliases;
 mod away;
 mod bans;

@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 pub use self::strikes::Kind;
 use self::strikes::{BY_HAND_MAX, InForce, Lifted, Strikes};
 use crate::config::BanSettings;
-use crate::homes::Homes;
+use crate::homes::{Home, Homes};
 
 /// Name of the file in the state directory.
 const FILE: &str = "bans";
@@ -82,6 +82,9 @@ pub enum Spared {
     /// `bans.never`.
     #[error("it is in {0}, which bans.never in the edge's config lists")]
     Listed(Network),
+    /// The access list of the only home.
+    #[error("the access list of {0} allows it")]
+    Allowed(String),
     /// A home's own address.
     #[error("the home {home} is connected from {address}: its own people would be shut out")]
     Home {
@@ -312,6 +315,11 @@ impl Bans {
         if let Some(listed) = settings.never.iter().find(|listed| listed.contains(client)) {
             return Some(Spared::Listed(*listed));
         }
+        if let Some(home) = self.only_home()
+            && home.directory().is_some_and(|directory| directory.access.spares(client))
+        {
+            return Some(Spared::Allowed(home.name().to_owned()));
+        }
         self.home_in(&network)
     }
 
@@ -324,7 +332,20 @@ impl Bans {
         if let Some(listed) = settings.never.iter().find(|listed| network.is_within(listed)) {
             return Some(Spared::Listed(*listed));
         }
+        if let Some(home) = self.only_home()
+            && home.directory().is_some_and(|directory| directory.access.spares_all_of(network))
+        {
+            return Some(Spared::Allowed(home.name().to_owned()));
+        }
         self.home_in(network)
+    }
+
+    /// Whose access list counts: a home that shares the edge must not open it to who guesses others' passwords.
+    fn only_home(&self) -> Option<Arc<Home>> {
+        match self.0.homes.all().as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        }
     }
 
     fn home_in(&self, network: &Network) -> Option<Spared> {

@@ -116,7 +116,10 @@ fn decode(bytes: &[u8]) -> Result<WireDirectory2, ShelfError> {
 /// What of a snapshot counts: nothing of a domain the config does not give this home.
 fn admit(wire: WireDirectory2, domains: &[Domain]) -> Result<Directory, ShelfError> {
     let (mut directory, unusable) = wire.into_directory().map_err(|error| ShelfError::Malformed(error.to_string()))?;
-    for pattern in unusable {
+    for subject in unusable.rules {
+        error!(subject, "a rule of the home's access list can't be used here: this edge goes without it");
+    }
+    for pattern in unusable.patterns {
         let why = pattern.why.map_or_else(|| format!("it is one of more than {PATTERNS_MAX}"), |why| why.to_string());
         error!(
             domain = pattern.domain,
@@ -127,6 +130,7 @@ fn admit(wire: WireDirectory2, domains: &[Domain]) -> Result<Directory, ShelfErr
     }
     directory.domains.retain(|domain, _| domains.contains(domain));
     directory.addresses.retain(|key| in_domains(key, domains));
+    directory.access.retain(|rule| rule.recipient.as_ref().is_none_or(|domain| domains.contains(domain)));
     directory.patterns.retain(|pattern| domains.contains(&pattern.domain));
     directory.tight.retain(|key, _| in_domains(key, domains));
     directory.verifiers.retain(|login, verifier| {
@@ -141,6 +145,7 @@ fn in_domains(key: &str, domains: &[Domain]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use gatepost_protocol::mail::access::AccessList;
     use gatepost_protocol::mail::address::Address;
     use gatepost_protocol::mail::directory::{DomainPolicy, Lookup};
 
@@ -163,6 +168,7 @@ mod tests {
             patterns: Vec::new(),
             tight: std::collections::HashMap::new(),
             srs: None,
+            access: AccessList::default(),
         })
     }
 

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::verdict::{Asked, Evidence, Found};
 
+use super::access::Allowed;
+
 /// What is done with a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
@@ -34,6 +36,8 @@ pub struct Case<'a> {
     pub deaf: bool,
     /// The host name in List-Id, in lower case.
     pub list: Option<&'a str>,
+    /// What the owner's access list says.
+    pub allowed: Allowed,
 }
 
 /// What the owner wants.
@@ -49,6 +53,12 @@ pub struct Rules {
 pub fn judge(case: &Case<'_>, rules: &Rules) -> (Judgement, Option<Judgement>) {
     match by_table(case, rules) {
         Judgement::Accept => (Judgement::Accept, None),
+        // Who is connected is certain; who wrote is not, and Junk keeps what is forged from passing for what is allowed.
+        other if case.allowed == Allowed::Client => (Judgement::Accept, Some(other)),
+        Judgement::Refuse(reply) if case.allowed == Allowed::Sender && !rules.monitor => {
+            (Judgement::Junk(format!("its sender is allowed, else: {}", reply.text())), None)
+        }
+        other @ Judgement::Defer(_) if case.allowed == Allowed::Sender => (Judgement::Accept, Some(other)),
         other if rules.monitor => (Judgement::Accept, Some(other)),
         other => (other, None),
     }
@@ -152,6 +162,7 @@ mod tests {
             from_ours: false,
             deaf: false,
             list: None,
+            allowed: Allowed::No,
         };
         change(&mut case);
         let rules = Rules { trusted_sealers: vec!["sealer.example".into()], ..Rules::default() };
@@ -267,7 +278,15 @@ mod tests {
         let with = |from: &[&str]| {
             let from: Vec<String> = from.iter().map(|&from| from.to_owned()).collect();
             let client = IpAddr::from([192, 0, 2, 1]);
-            let case = Case { evidence: &found, client, from: &from, from_ours: false, deaf: false, list: None };
+            let case = Case {
+                evidence: &found,
+                client,
+                from: &from,
+                from_ours: false,
+                deaf: false,
+                list: None,
+                allowed: Allowed::No,
+            };
             judge(&case, &Rules::default()).0
         };
         assert_eq!(with(&["a@b.example", "c@b.example"]), Judgement::Accept);
@@ -281,9 +300,32 @@ mod tests {
         let found = evidence(Found::Fail, Asked::Reject);
         let from = ["x@a.example".to_owned()];
         let client = IpAddr::from([192, 0, 2, 1]);
-        let case = Case { evidence: &found, client, from: &from, from_ours: false, deaf: false, list: None };
+        let case = Case {
+            evidence: &found,
+            client,
+            from: &from,
+            from_ours: false,
+            deaf: false,
+            list: None,
+            allowed: Allowed::No,
+        };
         let rules = Rules { monitor: true, ..Rules::default() };
         let would = Judgement::Refuse(Reply::dmarc_refused("a.example"));
         assert_eq!(judge(&case, &rules), (Judgement::Accept, Some(would)));
+    }
+
+    #[test]
+    fn whom_the_owner_allows_is_not_refused() {
+        let found = evidence(Found::Fail, Asked::Reject);
+        let refused = Reply::dmarc_refused("a.example");
+        assert_eq!(judged(&found, |case| case.allowed = Allowed::Client), Judgement::Accept);
+        let junk = Judgement::Junk(format!("its sender is allowed, else: {}", refused.text()));
+        assert_eq!(judged(&found, |case| case.allowed = Allowed::Sender), junk);
+        let quarantined = evidence(Found::Fail, Asked::Quarantine);
+        assert!(junked(&judged(&quarantined, |case| case.allowed = Allowed::Sender)));
+        assert_eq!(judged(&quarantined, |case| case.allowed = Allowed::Client), Judgement::Accept);
+        let unsure = evidence(Found::TempError, Asked::Reject);
+        assert!(matches!(judged(&unsure, |_| {}), Judgement::Defer(_)));
+        assert_eq!(judged(&unsure, |case| case.allowed = Allowed::Sender), Judgement::Accept);
     }
 }

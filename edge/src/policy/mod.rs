@@ -1,9 +1,11 @@
 //! The moments of judgement. Nothing here names a socket or a TLS type: facts are handed in.
 //!
+//! * [`access`]: at connect, MAIL and RCPT, by the owners' lists.
 //! * [`recipient`]: at RCPT, by the directory.
 //! * [`message`]: while the message flows by.
 //! * [`judge`]: at its end.
 
+pub mod access;
 pub mod deferrals;
 pub mod judge;
 pub mod message;

@@ -1,13 +1,15 @@
 //! RCPT by the directory: known, unknown, not ours, or not to be told yet. Pure over what it is
 //! handed; a transaction is for one home only.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use gatepost_protocol::mail::address::{Address, ForwardPath, LocalPart};
+use gatepost_protocol::mail::address::{Address, ForwardPath, LocalPart, ReversePath};
 use gatepost_protocol::mail::directory::{Lookup, ReturnLookup, Room};
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::srs::Day;
 
+use super::access::{self, Allowed};
 use crate::homes::{Home, Homes};
 
 /// A recipient that is taken, and whose it is.
@@ -17,6 +19,8 @@ pub struct Taken {
     pub home: Arc<Home>,
     /// The address; the bare postmaster has got a domain.
     pub address: Address,
+    /// What the home's access list says.
+    pub allowed: Allowed,
 }
 
 /// What is known of a transaction when a recipient is judged.
@@ -26,8 +30,10 @@ pub struct Asked<'a> {
     pub home: Option<&'a Arc<Home>>,
     /// What the client announced.
     pub size: Option<u64>,
-    /// The sender is nobody: this is a bounce.
-    pub from_nobody: bool,
+    /// Who connects.
+    pub client: IpAddr,
+    /// Who sends; nobody sends bounces.
+    pub sender: &'a ReversePath,
     /// Today, for return paths, which expire.
     pub today: Day,
 }
@@ -52,7 +58,9 @@ pub fn judge_inbound(homes: &Homes, path: ForwardPath, asked: Asked<'_>) -> Resu
     let Some(directory) = owner.directory() else {
         return Err(Reply::directory_missing());
     };
-    match directory.return_path(&address, asked.from_nobody, asked.today) {
+    // Before anything is told of who exists.
+    let allowed = access::judge(&directory, asked.client, asked.sender, address.domain())?;
+    match directory.return_path(&address, *asked.sender == ReversePath::Null, asked.today) {
         Some(ReturnLookup::Good) => {}
         Some(ReturnLookup::NoBounce) => return Err(Reply::bounces_only()),
         Some(ReturnLookup::Invalid) => return Err(Reply::return_path_invalid()),
@@ -71,7 +79,7 @@ pub fn judge_inbound(homes: &Homes, path: ForwardPath, asked: Asked<'_>) -> Resu
     if let Some(room) = directory.room(&address).filter(|_| !is_postmaster(&address)) {
         fits(asked.size.unwrap_or(1).max(1), room)?;
     }
-    Ok(Taken { home: owner, address })
+    Ok(Taken { home: owner, address, allowed })
 }
 
 /// Whether a message of about so many octets may find room.
@@ -114,6 +122,7 @@ mod tests {
     use std::collections::HashMap;
     use std::path::Path;
 
+    use gatepost_protocol::mail::access::{Access, AccessList, Rule};
     use gatepost_protocol::mail::address::Domain;
     use gatepost_protocol::mail::directory::{Directory, DomainPolicy, SrsVerifier};
     use gatepost_protocol::mail::pattern::{DomainPattern, LocalPattern};
@@ -129,14 +138,17 @@ mod tests {
         Domain::parse(text).expect("valid")
     }
 
-    fn homes(state: &Path) -> Homes {
-        let config = |name: &str, domains: &[&str]| HomeConfig {
+    fn config(name: &str, domains: &[&str]) -> HomeConfig {
+        HomeConfig {
             name: name.into(),
             keys: vec![NodeKey::of_spki(name.as_bytes())],
             domains: domains.iter().map(|name| domain(name)).collect(),
             private_routes: Some(false),
             origin: Origin::Paired,
-        };
+        }
+    }
+
+    fn homes(state: &Path) -> Homes {
         let directory = Directory {
             version: 1,
             domains: HashMap::from([(domain("example.org"), DomainPolicy::default())]),
@@ -153,6 +165,12 @@ mod tests {
                 .map(|(name, left)| (format!("{name}@example.org"), Room { left, whole: 500 }))
                 .into(),
             srs: Some(SrsVerifier { keys: vec![SrsKey::new([1; 32])] }),
+            access: AccessList::new([
+                rule(Access::Refuse, "a.example", None),
+                rule(Access::Allow, "bob@a.example", Some("example.org")),
+                rule(Access::Refuse, "203.0.113.0/24", None),
+                rule(Access::Allow, "203.0.113.7", None),
+            ]),
         };
         for name in ["cottage", "cabin"] {
             let mut directory = directory.clone();
@@ -176,7 +194,15 @@ mod tests {
     }
 
     fn asked() -> Asked<'static> {
-        Asked { home: None, size: None, from_nobody: false, today: Day::of(0) }
+        Asked { home: None, size: None, client: [192, 0, 2, 1].into(), sender: &ReversePath::Null, today: Day::of(0) }
+    }
+
+    fn sender(text: &str) -> ReversePath {
+        ReversePath::parse(text).expect("valid")
+    }
+
+    fn rule(access: Access, subject: &str, recipient: Option<&str>) -> Rule {
+        Rule { subject: subject.parse().expect("a subject"), recipient: recipient.map(domain), access }
     }
 
     fn announced(size: u64) -> Asked<'static> {
@@ -194,14 +220,52 @@ mod tests {
         let judge = |local: &str, domain: &str, asked: Asked<'_>| {
             judge_inbound(&homes, path(&format!("{local}@{domain}")), asked).err()
         };
-        let bounce = Asked { from_nobody: true, ..asked() };
+        let (bounce, world) = (asked(), sender("x@world.example"));
+        let letter = Asked { sender: &world, ..bounce };
         assert_eq!(judge(&made(1), "example.org", bounce), None);
         assert_eq!(judge(&made(1).to_lowercase(), "example.org", bounce), None);
-        assert_eq!(judge(&made(1), "example.org", asked()), Some(Reply::bounces_only()));
+        assert_eq!(judge(&made(1), "example.org", letter), Some(Reply::bounces_only()));
         assert_eq!(judge(&made(2), "example.org", bounce), Some(Reply::return_path_invalid()));
         assert_eq!(judge(&made(2), "example.com", bounce), Some(Reply::return_path_invalid()), "not by catch-all");
         let late = Asked { today: Day::of(23 * 24 * 3600), ..bounce };
         assert_eq!(judge(&made(1), "example.org", late), Some(Reply::return_path_invalid()));
+    }
+
+    #[test]
+    fn the_homes_access_list_is_heard_before_anything_is_told_of_who_exists() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = homes(state.path());
+        let judge = |client: [u8; 4], from: &str, to: &str| {
+            let from = sender(from);
+            let asked = Asked { client: client.into(), sender: &from, ..asked() };
+            judge_inbound(&homes, path(to), asked).map(|taken| taken.allowed)
+        };
+        let refused = |who: &str| Err(Reply::access_refused(who));
+        let (any, known, unknown) = ([192, 0, 2, 1], "alice@example.org", "nobody@example.org");
+        assert_eq!(judge(any, "x@b.example", known), Ok(Allowed::No));
+        assert_eq!(judge(any, "x@a.example", unknown), refused("x@a.example"));
+        assert_eq!(judge(any, "bob@a.example", known), Ok(Allowed::Sender));
+        assert_eq!(judge(any, "bob@a.example", "anyone@example.com"), refused("bob@a.example"), "not there");
+        assert_eq!(judge([203, 0, 113, 9], "", unknown), refused("203.0.113.9"));
+        assert_eq!(judge([203, 0, 113, 7], "", known), Ok(Allowed::Client));
+    }
+
+    #[test]
+    fn only_what_every_home_refuses_is_turned_away_early() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = homes(state.path());
+        let refused = IpAddr::from([203, 0, 113, 9]);
+        assert_eq!(access::client_refused(&homes, refused), None, "the silent home may take it");
+        let both: Vec<_> =
+            [("cottage", "example.org"), ("cabin", "example.com")].map(|(name, of)| config(name, &[of])).into();
+        homes.set(&both).expect("set");
+        assert_eq!(access::client_refused(&homes, refused), None, "it may be for Bob");
+        assert_eq!(access::sender_refused(&homes, refused, &sender("bob@a.example")), None);
+        let eve = sender("eve@b.example");
+        assert_eq!(access::sender_refused(&homes, refused, &eve), Some(Reply::access_refused("eve@b.example")));
+        assert_eq!(access::sender_refused(&homes, [203, 0, 113, 7].into(), &eve), None);
+        homes.set(&[]).expect("set");
+        assert_eq!(access::sender_refused(&homes, refused, &eve), None);
     }
 
     #[test]

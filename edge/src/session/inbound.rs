@@ -1,6 +1,7 @@
 //! What is particular to mail from the world: recipients by the directory of the home they belong to.
 
-use gatepost_protocol::mail::address::ReversePath;
+use std::net::IpAddr;
+
 use gatepost_protocol::mail::envelope::Recipient;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::srs::Day;
@@ -11,14 +12,22 @@ use super::transaction::Transaction;
 use crate::policy::recipient::{Asked, judge_inbound};
 
 /// RCPT on 25.
-pub async fn recipient(desk: &Desk, transaction: &mut Transaction, recipient: RcptTo) -> Result<(), Reply> {
+pub async fn recipient(
+    desk: &Desk,
+    client: IpAddr,
+    transaction: &mut Transaction,
+    recipient: RcptTo,
+) -> Result<(), Reply> {
     let RcptTo { path, notify, orcpt, .. } = recipient;
     let asked = Asked {
         home: transaction.home(),
         size: transaction.size(),
-        from_nobody: *transaction.sender() == ReversePath::Null,
+        client,
+        sender: transaction.sender(),
         today: Day::of(desk.clock.latest_s()),
     };
     let taken = judge_inbound(&desk.homes, path, asked)?;
-    transaction.add(desk, taken.home, Recipient { address: taken.address, notify, orcpt }).await
+    transaction.add(desk, taken.home, Recipient { address: taken.address, notify, orcpt }).await?;
+    transaction.note_allowed(taken.allowed);
+    Ok(())
 }

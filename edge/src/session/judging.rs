@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::homes::Home;
+use crate::policy::access::Allowed;
 use crate::policy::deferrals::Deferrals;
 use crate::policy::judge::{self, Case, Judgement, Rules};
 
@@ -89,7 +90,15 @@ impl Judging {
     }
 
     /// Judges a whole message: its header section as it came, the digests of its body.
-    pub async fn judge(&self, inquiry: Inquiry, home: &Home, hops: u16, section: &[u8], body: BodyDigest) -> Judged {
+    pub async fn judge(
+        &self,
+        inquiry: Inquiry,
+        home: &Home,
+        allowed: Allowed,
+        hops: u16,
+        section: &[u8],
+        body: BodyDigest,
+    ) -> Judged {
         let Inquiry { client, helo, sender, mut asking } = inquiry;
         let claims = Claims::of(section, body);
         let from = claims.from();
@@ -115,7 +124,8 @@ impl Judging {
             home.directory().is_some_and(|directory| directory.domains.keys().any(|own| own.as_str() == domain))
         };
         let from_ours = from.iter().any(ours);
-        let case = Case { evidence: &evidence, client, from: &from, from_ours, deaf, list: list.as_deref() };
+        let list = list.as_deref();
+        let case = Case { evidence: &evidence, client, from: &from, from_ours, deaf, list, allowed };
         let (judgement, _would) = judge::judge(&case, &Rules::default());
         let words = format!("spf={} dkim={} dmarc={}", evidence.spf_mail.found, best(&evidence), evidence.dmarc.found);
         let results = Results { host: &self.hostname, client, helo: &helo, sender: &sender, evidence: &evidence };

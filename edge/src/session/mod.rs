@@ -29,6 +29,7 @@ use crate::bans::{Bans, Kind};
 use crate::handover::credential::CheckGate;
 use crate::handover::{Cargo, Handover};
 use crate::homes::Homes;
+use crate::policy::access;
 
 /// Waiting for a command at a door that is nearly full.
 const CROWDED_COMMAND_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -198,7 +199,14 @@ struct Session<'a> {
 impl Session<'_> {
     async fn event(&mut self, machine: &mut Server, event: Event) {
         match event {
-            Event::Connected => self.answer(machine, Reply::greeting(self.desk.hostname.as_str())),
+            Event::Connected => {
+                let refused = match self.door {
+                    Door::Smtp => access::client_refused(&self.desk.homes, self.client),
+                    Door::Submissions => None,
+                };
+                let greeting = || Reply::greeting(self.desk.hostname.as_str());
+                self.answer(machine, refused.unwrap_or_else(greeting));
+            }
             Event::Hello { .. } => {}
             Event::Auth { mechanism, initial } => {
                 let exporter = machine.tls().and_then(|tls| tls.exporter);
@@ -296,7 +304,12 @@ impl Session<'_> {
         }
         // Mail of the world is judged; who logs in is known.
         if self.door == Door::Smtp {
-            let inquiry = self.desk.judging.begin(self.client, helo, transaction.sender());
+            let desk = self.desk;
+            if let Some(reply) = access::sender_refused(&desk.homes, self.client, transaction.sender()) {
+                info!(trace = %transaction.trace(), client = %self.client, sender = %transaction.sender(), %reply, "sender refused");
+                return reply;
+            }
+            let inquiry = desk.judging.begin(self.client, helo, transaction.sender());
             transaction.judge_by(inquiry);
         }
         self.transaction = Some(transaction);
@@ -307,7 +320,7 @@ impl Session<'_> {
         let Some(transaction) = &mut self.transaction else { return Reply::local_error() };
         let path = recipient.path.clone();
         let judged = match self.door {
-            Door::Smtp => inbound::recipient(self.desk, transaction, recipient).await,
+            Door::Smtp => inbound::recipient(self.desk, self.client, transaction, recipient).await,
             Door::Submissions => self.submitter.recipient(self.desk, transaction, recipient).await,
         };
         match judged {

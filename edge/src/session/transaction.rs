@@ -22,6 +22,7 @@ use super::Desk;
 use super::judging::{Inquiry, Judged};
 use crate::handover::{Cargo, Transfer};
 use crate::homes::Home;
+use crate::policy::access::Allowed;
 use crate::policy::message::{MessageScan, Passed};
 
 /// Recipients named in one log line.
@@ -55,6 +56,8 @@ pub struct Transaction {
     begun: Option<Instant>,
     // Of who sends, where that is in question.
     inquiry: Option<Inquiry>,
+    // By the access list, for every recipient so far.
+    allowed: Option<Allowed>,
     flow: Flow,
 }
 
@@ -88,6 +91,7 @@ impl Transaction {
             recipients: Vec::new(),
             begun: None,
             inquiry: None,
+            allowed: None,
             flow: Flow::Closed,
         }
     }
@@ -95,6 +99,11 @@ impl Transaction {
     /// Its message is to be judged by what these questions find out.
     pub fn judge_by(&mut self, inquiry: Inquiry) {
         self.inquiry = Some(inquiry);
+    }
+
+    /// What the access list says of who writes to one more recipient: a message has what all of them have.
+    pub fn note_allowed(&mut self, allowed: Allowed) {
+        self.allowed = Some(self.allowed.map_or(allowed, |before| before.min(allowed)));
     }
 
     /// Names the message in every log line.
@@ -222,7 +231,11 @@ impl Transaction {
                     (Some(inquiry), Some(home)) => {
                         let hops = open.scan.hops();
                         let (section, body) = std::mem::replace(&mut open.scan, MessageScan::new("", false)).finish();
-                        Some(desk.judging.judge(inquiry, home, hops, &section, body).await)
+                        Some(
+                            desk.judging
+                                .judge(inquiry, home, self.allowed.unwrap_or_default(), hops, &section, body)
+                                .await,
+                        )
                     }
                     _ => None,
                 };

@@ -90,6 +90,7 @@ impl Home {
             patterns: Vec::new(),
             tight: std::collections::HashMap::new(),
             srs: None,
+            access: gatepost_protocol::mail::access::AccessList::default(),
         };
         let request = Request::Directory(Box::new(WireDirectory::from(&directory)));
         let held: DirectoryHeld = self.ask(&request).await.expect("answered");

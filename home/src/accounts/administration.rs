@@ -1,9 +1,11 @@
 //! What the owner changes: accounts and app passwords. Every function is durable when it
 //! returns, blocking, and tells the edges if they see a difference.
 
+use gatepost_protocol::mail::access::{RULES_MAX, SubjectError};
 use gatepost_protocol::mail::address::{Address, AddressError, OWN_LOCAL_PART_OCTETS_MAX};
 use gatepost_protocol::mail::pattern::{PATTERNS_MAX, PatternError};
 use gatepost_protocol::mail::srs::KEYS_MAX;
+use gatepost_protocol::network::Network;
 use gatepost_protocol::secret::Secret;
 use gatepost_protocol::smtp::sasl;
 use gatepost_runtime::random;
@@ -87,6 +89,23 @@ pub enum AdministrationError {
         /// The name.
         name: String,
     },
+    /// A subject of the access list.
+    #[error("{text:?} can't stand in the access list: {why}")]
+    AccessSubject {
+        /// As typed.
+        text: String,
+        /// What is wrong with it.
+        why: SubjectError,
+    },
+    /// Too wide a network to be allowed.
+    #[error("{0} is (much of) the internet: nobody in it would ever be banned; allow narrower networks")]
+    AllowsTooMany(Network),
+    /// Too many rules.
+    #[error("the access list holds {RULES_MAX} rules at most; a wider network or *.domain may do for many")]
+    TooManyRules,
+    /// Not there.
+    #[error("the access list says nothing of {0}; `gatepost-home access list` shows what it says")]
+    NoRule(String),
     /// A local name nobody could write to.
     #[error("{0:?} is neither an address nor a local name such as root")]
     LocalName(String),

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use gatepost_protocol::mail::access::AccessList;
 use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::directory::{LoginVerifier, ScramKeys};
 use rusqlite::Connection;
@@ -10,7 +11,7 @@ use rusqlite::Connection;
 use super::addresses::Addresses;
 use super::caps::Cap;
 use super::password::Scope;
-use super::{Settings, aliases};
+use super::{Settings, access, aliases};
 
 /// The picture.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Book {
     pub accounts: HashMap<String, Account>,
     /// Where addresses lead.
     pub addresses: Addresses,
+    /// Whom mail is taken from and whom not.
+    pub access: AccessList,
 }
 
 /// One account.
@@ -95,7 +98,7 @@ impl Book {
             ..Addresses::default()
         };
         aliases::read(connection, &mut addresses)?;
-        Ok(Self { accounts, addresses })
+        Ok(Self { accounts, addresses, access: access::read(connection)? })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Accounts, their addresses, their passwords. Data, not config: kept in `home.db`, changed by
 //! command, seen by the edges as a [`Directory`](gatepost_protocol::mail::directory::Directory).
 
+pub mod access;
 pub mod addresses;
 pub mod administration;
 pub mod alias_file;

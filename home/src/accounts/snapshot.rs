@@ -42,6 +42,7 @@ pub fn directory(
         patterns: patterns.map(|(pattern, _)| pattern.clone()).collect(),
         tight: tight_addresses(addresses, tight),
         srs: Some(srs),
+        access: book.access.clone(),
     }
 }
 

@@ -54,7 +54,7 @@ fn address(text: &str) -> Address {
 fn directory(accounts: &Accounts) -> Directory {
     let wire = accounts.directory().borrow().as_ref().clone();
     let (directory, unusable) = wire.into_directory().expect("our own");
-    assert_eq!(unusable, []);
+    assert_eq!(unusable, gatepost_protocol::tunnel::verb::directory::Unusable::default());
     directory
 }
 

@@ -1,6 +1,7 @@
 //! The commands of `gatepost-home`, one file a command. Data goes to stdout, everything else to stderr.
 //! Exit codes: 0 done, 1 it failed, 2 wrong usage or config.
 
+pub mod access;
 pub mod account;
 pub mod alias;
 pub mod app_password;
@@ -83,6 +84,8 @@ enum Command {
     AppPassword(app_password::AppPasswordArgs),
     /// Addresses that lead to accounts, to other addresses, to other hosts.
     Alias(alias::AliasArgs),
+    /// From whom mail is taken whatever else is found, and from whom never.
+    Access(access::AccessArgs),
     /// Who is banned at the edges, for guessing passwords and other abuse, or by hand.
     Bans(bans::BansArgs),
     /// What waits to be sent.
@@ -162,6 +165,7 @@ impl Context<'_> {
             Command::Account(args) => account::run(self, args),
             Command::AppPassword(args) => app_password::run(self, args),
             Command::Alias(args) => alias::run(self, args),
+            Command::Access(args) => access::run(self, args),
             Command::Bans(args) => bans::run(self, &args),
             Command::Queue(args) => {
                 let config = self.load()?;
@@ -310,6 +314,11 @@ mod tests {
             ("alias import - --replace", true),
             ("alias export", true),
             ("alias rotate-keys", true),
+            ("access add refuse 203.0.113.0/24 --to example.org", true),
+            ("access add allow bob@example.com --json", true),
+            ("access add maybe bob@example.com", false),
+            ("access list --json", true),
+            ("access remove *.example.com", true),
             ("bans list --json", true),
             ("bans add 192.0.2.0/24 --for 2d", true),
             ("bans add 2001:db8::1 --edge vps1 --json", true),

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::DatabaseError;
 
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     // Accounts and their passwords; aliases (source `@domain` is a catch-all); the ledger of hand-overs. The
     // ledger's rows lie in the order of time as long as no clock is set back.
     "CREATE TABLE account (
@@ -87,6 +87,14 @@ const STEPS: [&str; 6] = [
     ) STRICT, WITHOUT ROWID;",
     // What a mailbox may hold, in octets: null is what the config says, a negative number is no bound.
     "ALTER TABLE account ADD COLUMN quota INTEGER;",
+    // Whom the owner takes mail from and whom not; an empty recipient is every domain.
+    "CREATE TABLE access (
+        subject     TEXT NOT NULL,
+        recipient   TEXT NOT NULL,
+        allow       INTEGER NOT NULL,
+        created     INTEGER NOT NULL,
+        PRIMARY KEY (subject, recipient)
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the tables up to this build's version; refuses a database of a newer one.

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use bytes::BytesMut;
+use gatepost_protocol::mail::access::{Access, AccessList, Rule};
 use gatepost_protocol::mail::address::{Address, Domain, ReversePath};
 use gatepost_protocol::mail::directory::{Directory, DomainPolicy, LoginVerifier, Room, ScramKeys, SrsVerifier};
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
@@ -270,6 +271,7 @@ fn logins(golden: &mut Golden) {
         patterns: Vec::new(),
         tight: std::collections::HashMap::new(),
         srs: None,
+        access: AccessList::default(),
     };
     golden.record("request-directory", &Request::Directory(Box::new((&directory).into())));
     let fuller = Directory {
@@ -279,6 +281,18 @@ fn logins(golden: &mut Golden) {
         }],
         tight: [("bob@example.org".to_owned(), Room { left: 4096, whole: 1 << 20 })].into(),
         srs: Some(SrsVerifier { keys: vec![SrsKey::new([4; 32])] }),
+        access: AccessList::new(
+            [
+                ("192.0.2.0/24", Some("example.org"), Access::Refuse),
+                ("*.example.com", None, Access::Refuse),
+                ("bob@example.com", None, Access::Allow),
+            ]
+            .map(|(subject, recipient, access)| Rule {
+                subject: subject.parse().expect("a subject"),
+                recipient: recipient.map(|name| Domain::parse(name).expect("valid")),
+                access,
+            }),
+        ),
         ..directory
     };
     golden.record("request-directory2", &Request::Directory2(Box::new((&fuller).into())));

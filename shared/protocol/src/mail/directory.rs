@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::access::AccessList;
 use super::address::{Address, Domain};
 use super::address_set::AddressSet;
 use super::pattern::DomainPattern;
@@ -31,6 +32,8 @@ pub struct Directory {
     pub tight: HashMap<String, Room>,
     /// What checks the return path of forwarded mail; none is forwarded without.
     pub srs: Option<SrsVerifier>,
+    /// From whom mail is taken whatever else is found, and from whom never.
+    pub access: AccessList,
 }
 
 /// Checks the half of an SRS hash that is an edge's to check; it can't make one that the home forwards.
@@ -187,6 +190,7 @@ mod tests {
             }],
             tight: HashMap::new(),
             srs: Some(SrsVerifier { keys: vec![SrsKey::new([1; 32])] }),
+            access: AccessList::default(),
         }
     }
 

@@ -1,5 +1,6 @@
-//! The nouns of mail. Uses nothing else of this crate; everything else may use it.
+//! The nouns of mail. Uses nothing else of this crate but what a network is; everything else may use it.
 
+pub mod access;
 pub mod address;
 pub mod address_set;
 pub mod canonical;

@@ -280,6 +280,18 @@ impl Reply {
         let text = "Too much abuse came from your address (wrong passwords, unknown recipients, broken protocol); try again later";
         Self::one(554, (5, 7, 1), text)
     }
+    /// 550 5.7.1: the owner's access list refuses this client or this sender.
+    pub fn access_refused(who: &str) -> Self {
+        Self::one(550, (5, 7, 1), format!("Mail from {who} is refused by its recipient's access list"))
+    }
+    /// 554 5.7.1 instead of a greeting: the owner's access list refuses this client, whatever it brings.
+    pub fn client_refused(client: &str) -> Self {
+        Self::one(
+            554,
+            (5, 7, 1),
+            format!("Mail from {client} is refused by the access list of all who could get it here"),
+        )
+    }
     /// 421: too many connections.
     pub fn too_many_connections() -> Self {
         Self::one(421, (4, 7, 0), "Too many connections, try again later")

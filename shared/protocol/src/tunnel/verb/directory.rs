@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::mail::access::{Access, AccessList, RULES_MAX, Rule};
 use crate::mail::address::Domain;
 use crate::mail::address_set::AddressSet;
 use crate::mail::directory::{Directory, DomainPolicy, LoginVerifier, Room, ScramKeys, SrsVerifier};
@@ -45,6 +46,15 @@ pub struct WireDirectory2 {
     patterns: Vec<(String, String)>,
     tight: Vec<(String, u64, u64)>,
     srs: Option<WireSrs>,
+    access: Vec<WireRule>,
+}
+
+/// A rule of the access list; a subject this side does not know is left out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct WireRule {
+    subject: String,
+    recipient: Option<String>,
+    allow: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +133,26 @@ pub struct UnusablePattern {
     pub why: Option<PatternError>,
 }
 
+/// What of a directory can't be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unusable {
+    /// Patterns.
+    pub patterns: Vec<UnusablePattern>,
+    /// Subjects of rules of the access list.
+    pub rules: Vec<String>,
+}
+
+impl WireRule {
+    fn read(&self) -> Option<Rule> {
+        let recipient = match &self.recipient {
+            Some(domain) => Some(Domain::parse(domain).ok()?),
+            None => None,
+        };
+        let access = if self.allow { Access::Allow } else { Access::Refuse };
+        Some(Rule { subject: self.subject.parse().ok()?, recipient, access })
+    }
+}
+
 /// The edge's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectoryHeld {
@@ -151,7 +181,7 @@ impl WireDirectory2 {
 
 impl From<WireDirectory> for WireDirectory2 {
     fn from(base: WireDirectory) -> Self {
-        Self { base, patterns: Vec::new(), tight: Vec::new(), srs: None }
+        Self { base, patterns: Vec::new(), tight: Vec::new(), srs: None, access: Vec::new() }
     }
 }
 
@@ -161,6 +191,13 @@ impl From<&Directory> for WireDirectory2 {
         let mut tight: Vec<_> =
             directory.tight.iter().map(|(key, room)| (key.clone(), room.left, room.whole)).collect();
         tight.sort();
+        let rule = |rule: &Rule| WireRule {
+            subject: rule.subject.to_string(),
+            recipient: rule.recipient.as_ref().map(ToString::to_string),
+            allow: rule.access == Access::Allow,
+        };
+        let mut access: Vec<_> = directory.access.rules().iter().map(rule).collect();
+        access.sort();
         Self {
             base: directory.into(),
             patterns: directory
@@ -170,6 +207,7 @@ impl From<&Directory> for WireDirectory2 {
                 .collect(),
             tight,
             srs: directory.srs.as_ref().map(|srs| WireSrs { keys: srs.keys.iter().map(|key| *key.expose()).collect() }),
+            access,
         }
     }
 }
@@ -187,18 +225,25 @@ impl WireDirectory2 {
         self.patterns.len()
     }
 
-    /// As the noun; and the patterns that had to be left out of it.
-    pub fn into_directory(self) -> Result<(Directory, Vec<UnusablePattern>), WireError> {
-        let (mut patterns, mut unusable) = (Vec::new(), Vec::new());
+    /// As the noun; and what had to be left out of it.
+    pub fn into_directory(self) -> Result<(Directory, Unusable), WireError> {
+        let (mut patterns, mut unusable) = (Vec::new(), Unusable::default());
         for (domain, expression) in self.patterns {
             let parsed = Domain::parse(&domain).map_err(|_| WireError("domain"))?;
             if patterns.len() == PATTERNS_MAX {
-                unusable.push(UnusablePattern { domain, expression, why: None });
+                unusable.patterns.push(UnusablePattern { domain, expression, why: None });
                 continue;
             }
             match LocalPattern::parse(&expression) {
                 Ok(pattern) => patterns.push(DomainPattern { domain: parsed, pattern }),
-                Err(why) => unusable.push(UnusablePattern { domain, expression, why: Some(why) }),
+                Err(why) => unusable.patterns.push(UnusablePattern { domain, expression, why: Some(why) }),
+            }
+        }
+        let mut rules = Vec::new();
+        for rule in self.access {
+            match rule.read() {
+                Some(rule) if rules.len() < RULES_MAX => rules.push(rule),
+                _ => unusable.rules.push(rule.subject),
             }
         }
         let keys = |srs: WireSrs| srs.keys.into_iter().take(KEYS_MAX).map(SrsKey::new).collect();
@@ -206,6 +251,7 @@ impl WireDirectory2 {
             patterns,
             tight: self.tight.into_iter().map(|(key, left, whole)| (key, Room { left, whole })).collect(),
             srs: self.srs.map(|srs| SrsVerifier { keys: keys(srs) }),
+            access: AccessList::new(rules),
             ..self.base.try_into()?
         };
         Ok((directory, unusable))
@@ -269,6 +315,7 @@ impl TryFrom<WireDirectory> for Directory {
             patterns: Vec::new(),
             tight: std::collections::HashMap::new(),
             srs: None,
+            access: AccessList::default(),
         })
     }
 }
