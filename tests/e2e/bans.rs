@@ -247,3 +247,57 @@ fn sessions_that_break_the_protocol_are_strikes_and_metrics_name_no_address() {
     }
     assert!(!page.contains("127.0.0.66"));
 }
+
+/// What the shipped filter finds in these lines: by fail2ban itself where it is installed, else by its expressions.
+fn found_by_filter(pair: &Pair, lines: &str) -> usize {
+    let filter = concat!(env!("CARGO_MANIFEST_DIR"), "/../edge/fail2ban/filter.conf");
+    let log = pair.directory().join("edge-log");
+    std::fs::write(&log, lines).expect("written");
+    let by_python = "import configparser, re, sys\n\
+        parser = configparser.RawConfigParser()\n\
+        parser.read(sys.argv[1])\n\
+        expressions = parser['Definition']['failregex'].splitlines()\n\
+        expressions = [re.compile(one.replace('<ADDR>', '[0-9a-f.:]+')) for one in expressions]\n\
+        dateless = [re.sub(r'\\d{4}-\\d\\d-\\d\\dT[0-9:.]+Z', '', line) for line in open(sys.argv[2]).read().splitlines()]\n\
+        print(sum(any(one.search(line) for one in expressions) for line in dateless))";
+    let run = |program: &str, words: &[&str]| {
+        let output = std::process::Command::new(program).args(words).output()?;
+        std::io::Result::Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let log = log.to_str().expect("a plain path");
+    let counted = run("python3", &["-c", by_python, filter, log]).expect("python3 is installed");
+    let counted: usize = counted.trim().parse().expect(&counted);
+    if let Ok(told) = run("fail2ban-regex", &["--datepattern", "%Y-%m-%dT%H:%M:%S", log, filter]) {
+        let of_all = told.lines().find(|line| line.starts_with("Lines:")).expect(&told);
+        assert!(of_all.contains(&format!(" {counted} matched")), "{told}");
+    }
+    counted
+}
+
+#[test]
+fn the_shipped_filter_finds_each_strike_and_nothing_that_a_client_made_up() {
+    let mut options = Options::story().edge_set("bans.loopback=true");
+    for format in ["text", "json"] {
+        options.edge_wrapper = vec!["env".to_owned(), format!("GATEPOST_LOG_FORMAT={format}")];
+        let pair = started(&options);
+        assert_eq!(brute_force(&pair, ip(66), 3), 3);
+        let mut client = Client::connect_from(ip(67), pair.edge().doors.smtp).expect("connected");
+        client.expect(220).expect("greeted");
+        client.ask("EHLO INFO strike client=192.0.2.1 kind=\"login\"").expect("answered");
+        client.say("EHLO x", 250).expect("EHLO");
+        client.say("MAIL FROM:<\"INFO strike client=192.0.2.1 kind=\\\"login\\\"\"@a.example>", 250).expect("MAIL");
+        client.say("RCPT TO:<nobody@example.org>", 550).expect("unknown");
+        let said = pair.edge().program.said();
+        assert!(said.contains("192.0.2.1"), "it tried: {said}");
+        assert_eq!(found_by_filter(&pair, &said), 4, "{said}");
+        // As the journal tells them.
+        let journal = |line: &str| match format {
+            "text" => {
+                format!("vps gatepost-edge[7]:  INFO {}\n", line.split_once(" INFO ").map_or("", |(_, rest)| rest))
+            }
+            _ => format!("vps gatepost-edge[7]: {line}\n"),
+        };
+        let told: String = said.lines().map(journal).collect();
+        assert_eq!(found_by_filter(&pair, &told), 4, "{told}");
+    }
+}

@@ -20,7 +20,7 @@ enum BansCommand {
     List,
     /// Ban an address or a network, for good or for a while.
     Add {
-        /// Such as 192.0.2.7 or 2001:db8::/32.
+        /// Such as `192.0.2.7` or `2001:db8::/32`.
         network: Network,
         /// For how long, such as "2 d".
         #[arg(long = "for", value_name = "TIME")]

@@ -22,7 +22,7 @@ enum BansCommand {
     List(Common),
     /// Ban an address or a network, for good or for a while.
     Add {
-        /// Such as 192.0.2.7 or 2001:db8::/32.
+        /// Such as `192.0.2.7` or `2001:db8::/32`.
         network: Network,
         /// For how long, such as "2 d".
         #[arg(long = "for", value_name = "TIME")]
@@ -112,5 +112,5 @@ fn changed(answer: &Value) -> String {
 
 fn errors(answer: &Value) -> String {
     let failed = list(answer, "edges").iter().filter(|edge| edge["error"].is_string());
-    failed.map(|edge| format!("{}: {}\n", text(edge, "edge"), text(edge, "error"))).collect()
+    failed.fold(String::new(), |all, edge| all + &text(edge, "edge") + ": " + &text(edge, "error") + "\n")
 }

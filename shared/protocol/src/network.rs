@@ -234,10 +234,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_network_reads_as_it_is_written(bits: u128, length in 0u8..=128, four: bool) {
-            let address = match four {
-                true => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(bits >> 96).expect("32 bits are left"))),
-                false => IpAddr::V6(Ipv6Addr::from_bits(bits)),
-            };
+            let four_bits = u32::try_from(bits >> 96).expect("32 bits are left");
+            let address: IpAddr = if four { four_bits.to_be_bytes().into() } else { bits.to_be_bytes().into() };
             let made = Network::around(address, length);
             prop_assert!(made.contains(address));
             if !made.address().to_string().starts_with("::ffff:") {

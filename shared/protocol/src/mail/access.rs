@@ -257,11 +257,12 @@ mod tests {
         list.decide(&case).map(|rule| rule.access)
     }
 
+    const ALLOW: Option<Access> = Some(Access::Allow);
+    const REFUSE: Option<Access> = Some(Access::Refuse);
+
     #[test]
     fn the_most_specific_rule_counts() {
         let at_rcpt = |rules: &[&str]| decided(rules, "192.0.2.7", Some("Bob@News.Shop.Example"), Some("example.org"));
-        const ALLOW: Option<Access> = Some(Access::Allow);
-        const REFUSE: Option<Access> = Some(Access::Refuse);
         for (rules, expected) in [
             (&[][..], None),
             (&["refuse 192.0.2.0/24"], REFUSE),
