@@ -115,8 +115,23 @@ pub enum Request {
     AliasExport,
     /// New keys for the return paths of forwarded mail.
     AliasRotateKeys,
+    /// What concerns the access list.
+    Access(AccessRequest),
+    /// Remove an alias, or one of its targets.
+    AliasRemove {
+        /// An address, a local name, a pattern, or `@domain`.
+        source: String,
+        /// Only this target.
+        target: Option<String>,
+    },
+}
+
+/// A request about the access list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AccessRequest {
     /// Take or refuse mail, whatever else is found.
-    AccessAdd {
+    Add {
         /// Allow; else refuse.
         allow: bool,
         /// A client's address or network, a sender's address or domain.
@@ -125,20 +140,13 @@ pub enum Request {
         recipient: Option<String>,
     },
     /// List the access list.
-    AccessList,
+    List,
     /// Remove a rule of the access list.
-    AccessRemove {
+    Remove {
         /// Its subject.
         subject: String,
         /// Its domain, if it has one.
         recipient: Option<String>,
-    },
-    /// Remove an alias, or one of its targets.
-    AliasRemove {
-        /// An address, a local name, a pattern, or `@domain`.
-        source: String,
-        /// Only this target.
-        target: Option<String>,
     },
 }
 
@@ -244,22 +252,7 @@ fn answer(accounts: &Accounts, maildirs: &Maildirs, request: Request) -> Result<
             accounts.rotate_return_path_keys()?;
             json!({})
         }
-        Request::AccessAdd { allow, subject, recipient } => {
-            let access = if allow { Access::Allow } else { Access::Refuse };
-            rule(&accounts.add_access(access, &subject, recipient.as_deref())?)
-        }
-        Request::AccessList => {
-            let rules = accounts.list_access()?.into_iter().map(|listed| {
-                let mut rule = rule(&listed.rule);
-                rule["created"] = rfc3339(listed.created_unix_s).into();
-                rule
-            });
-            json!({ "rules": rules.collect::<Vec<_>>() })
-        }
-        Request::AccessRemove { subject, recipient } => {
-            let removed = accounts.remove_access(&subject, recipient.as_deref())?;
-            json!({ "subject": removed.to_string(), "recipient": recipient })
-        }
+        Request::Access(request) => access(accounts, request)?,
         Request::AliasRemove { source, target } => {
             json!({ "source": accounts.remove_alias(&source, target.as_deref())?, "target": target })
         }
@@ -301,6 +294,27 @@ fn show(accounts: &Accounts, maildirs: &Maildirs, address: &str) -> Result<Value
         "app_passwords": app_passwords(accounts, Some(&login))?,
         "login": login,
     }))
+}
+
+fn access(accounts: &Accounts, request: AccessRequest) -> Result<Value, AdministrationError> {
+    Ok(match request {
+        AccessRequest::Add { allow, subject, recipient } => {
+            let access = if allow { Access::Allow } else { Access::Refuse };
+            rule(&accounts.add_access(access, &subject, recipient.as_deref())?)
+        }
+        AccessRequest::List => {
+            let rules = accounts.list_access()?.into_iter().map(|listed| {
+                let mut rule = rule(&listed.rule);
+                rule["created"] = rfc3339(listed.created_unix_s).into();
+                rule
+            });
+            json!({ "rules": rules.collect::<Vec<_>>() })
+        }
+        AccessRequest::Remove { subject, recipient } => {
+            let removed = accounts.remove_access(&subject, recipient.as_deref())?;
+            json!({ "subject": removed.to_string(), "recipient": recipient })
+        }
+    })
 }
 
 fn rule(rule: &Rule) -> Value {

@@ -120,3 +120,64 @@ impl Accounts {
 fn key(subject: &Subject, recipient: Option<&Domain>) -> (String, String) {
     (subject.to_string(), recipient.map_or_else(|| ALL.to_owned(), ToString::to_string))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::tests::open;
+
+    fn rules(accounts: &Accounts) -> Vec<String> {
+        let listed = accounts.list_access().expect("read").into_iter().map(|listed| listed.rule);
+        let words = |rule: Rule| {
+            let to = rule.recipient.map(|domain| format!(" to {domain}")).unwrap_or_default();
+            format!("{} {}{to}", rule.access.name(), rule.subject)
+        };
+        listed.map(words).collect()
+    }
+
+    #[test]
+    fn the_last_word_counts_and_the_edges_are_told() {
+        let state = tempfile::tempdir().expect("a folder");
+        let accounts = open(state.path());
+        let version = || accounts.directory().borrow().version();
+        let before = version();
+        accounts.add_access(Access::Refuse, "Bob@A.Example", None).expect("added");
+        accounts.add_access(Access::Allow, "bob@a.example", None).expect("replaced");
+        accounts.add_access(Access::Refuse, "bob@a.example", Some("example.org")).expect("added");
+        assert_eq!(rules(&accounts), ["allow bob@a.example", "refuse bob@a.example to example.org"]);
+        assert!(version() > before);
+        let told = accounts.directory().borrow().as_ref().clone().into_directory().expect("our own").0;
+        assert_eq!(told.access, accounts.book().access);
+        assert_eq!(told.access.rules().len(), 2);
+        accounts.remove_access("BOB@a.example", None).expect("removed");
+        assert!(matches!(accounts.remove_access("bob@a.example", None), Err(AdministrationError::NoRule(_))));
+        assert_eq!(rules(&accounts), ["refuse bob@a.example to example.org"]);
+    }
+
+    #[test]
+    fn so_many_rules_and_no_more() {
+        let state = tempfile::tempdir().expect("a folder");
+        let accounts = open(state.path());
+        let filled = accounts.inner.database.write(|connection| {
+            for number in 0..RULES_MAX {
+                connection.execute("INSERT INTO access VALUES (?1, '', 0, 0)", [format!("{number}.example")])?;
+            }
+            Ok(())
+        });
+        filled.wait().expect("written");
+        accounts.add_access(Access::Allow, "7.example", None).expect("it replaces one");
+        let more = accounts.add_access(Access::Refuse, "new.example", None);
+        assert!(matches!(more, Err(AdministrationError::TooManyRules)), "{more:?}");
+    }
+
+    #[test]
+    fn a_rule_that_no_longer_makes_sense_is_left_out() {
+        let state = tempfile::tempdir().expect("a folder");
+        let accounts = open(state.path());
+        let spoilt = accounts.inner.database.write(|connection| {
+            connection.execute("INSERT INTO access VALUES ('a..b', '', 1, 0), ('c.example', '', 1, 0)", [])
+        });
+        spoilt.wait().expect("written");
+        assert_eq!(rules(&accounts), ["allow c.example"]);
+    }
+}

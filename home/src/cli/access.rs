@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::{Context, Failure, list, pretty, print, table, text};
-use crate::administration::Request;
+use crate::administration::{AccessRequest, Request};
 
 /// The access list.
 #[derive(Clone, Debug, Args)]
@@ -60,7 +60,7 @@ pub(super) fn run(context: &Context<'_>, args: AccessArgs) -> Result<(), Failure
     match args.command {
         AccessCommand::Add { access, subject, to, json } => {
             let allow = access == Access::Allow;
-            let answer = context.administer(Request::AccessAdd { allow, subject, recipient: to })?;
+            let answer = context.administer(Request::Access(AccessRequest::Add { allow, subject, recipient: to }))?;
             let said = if allow { "allowed" } else { "refused" };
             print(&if json {
                 pretty(&answer)
@@ -69,7 +69,7 @@ pub(super) fn run(context: &Context<'_>, args: AccessArgs) -> Result<(), Failure
             })
         }
         AccessCommand::List { json } => {
-            let answer = context.administer(Request::AccessList)?;
+            let answer = context.administer(Request::Access(AccessRequest::List))?;
             let row = |rule: &Value| {
                 let recipient = rule["recipient"].as_str().unwrap_or("all").to_owned();
                 vec![text(rule, "access"), text(rule, "subject"), recipient, text(rule, "created")]
@@ -82,7 +82,7 @@ pub(super) fn run(context: &Context<'_>, args: AccessArgs) -> Result<(), Failure
             })
         }
         AccessCommand::Remove { subject, to, json } => {
-            let answer = context.administer(Request::AccessRemove { subject, recipient: to })?;
+            let answer = context.administer(Request::Access(AccessRequest::Remove { subject, recipient: to }))?;
             print(&if json {
                 pretty(&answer)
             } else {

@@ -1,12 +1,14 @@
 //! Addresses, header sections, frames, records, sealed containers.
 
 use bytes::BytesMut;
+use gatepost_protocol::mail::access::Subject;
 use gatepost_protocol::mail::address::{Address, Domain, ForwardPath, LocalPart, ReversePath};
 use gatepost_protocol::mail::directory::Directory;
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::header::{HeaderScan, body_start, fields, without};
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::network::Network;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::pairing::code::PairingCode;
 use gatepost_protocol::pairing::exchange::{PairingAnswer, PairingRequest};
@@ -43,6 +45,12 @@ pub fn address(data: &[u8]) {
     let _ = (ReversePath::parse(text), ForwardPath::parse(text));
     if let Ok(key) = text.parse::<NodeKey>() {
         assert_eq!(key.to_string().parse(), Ok(key));
+    }
+    if let Ok(network) = text.parse::<Network>() {
+        assert_eq!(network.to_string().parse(), Ok(network));
+    }
+    if let Ok(subject) = text.parse::<Subject>() {
+        assert_eq!(subject.to_string().parse(), Ok(subject));
     }
     if let Some(trace) = TraceId::parse(text) {
         assert_eq!(TraceId::parse(&trace.to_string()), Some(trace));

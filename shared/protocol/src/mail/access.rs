@@ -22,8 +22,8 @@ pub enum Subject {
     Domain(Domain),
     /// Senders of the domains below this one.
     Below(Domain),
-    /// This sender, by [`Address::lookup_key`].
-    Address(String),
+    /// This sender, in lower case.
+    Address(Address),
 }
 
 /// Why a text is no subject; it says what would be right.
@@ -163,7 +163,10 @@ impl Rule {
                 let above = sender.domain().as_str().strip_suffix(domain.as_str());
                 Fit::of(above.is_some_and(|above| above.ends_with('.')))
             }
-            (Subject::Address(key), Sender::Said(ReversePath::Address(sender))) => Fit::of(sender.lookup_key() == *key),
+            (Subject::Address(address), Sender::Said(ReversePath::Address(sender))) => {
+                let same = |sender: &Address| sender.local().as_str().to_lowercase() == address.local().as_str();
+                Fit::of(sender.domain() == address.domain() && same(sender))
+            }
         };
         let recipient = match (&self.recipient, case.recipient) {
             (None, _) => Fit::Yes,
@@ -213,7 +216,10 @@ impl FromStr for Subject {
             (Some(below), _, _) => domain(below).map(Self::Below),
             (_, Some(of), _) => domain(of).map(Self::Domain),
             (_, _, true) => {
-                Address::parse(text).map(|address| Self::Address(address.lookup_key())).map_err(SubjectError::Address)
+                // Local parts are compared without regard to case.
+                let lower =
+                    Address::parse(text).and_then(|address| Address::parse(&address.to_string().to_lowercase()));
+                lower.map(Self::Address).map_err(SubjectError::Address)
             }
             _ => domain(text).map(Self::Domain),
         }
@@ -226,7 +232,7 @@ impl fmt::Display for Subject {
             Self::Network(network) => write!(f, "{network}"),
             Self::Domain(domain) => write!(f, "{domain}"),
             Self::Below(domain) => write!(f, "*.{domain}"),
-            Self::Address(key) => f.write_str(key),
+            Self::Address(address) => write!(f, "{address}"),
         }
     }
 }
@@ -280,6 +286,7 @@ mod tests {
             (&["refuse *.shop.example example.net"], None),
             (&["refuse @news.shop.example"], REFUSE),
             (&["refuse *.news.shop.example"], None),
+            (&["refuse \"BOB\"@news.shop.example"], REFUSE),
         ] {
             assert_eq!(at_rcpt(rules), expected, "{rules:?}");
         }
