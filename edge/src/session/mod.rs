@@ -204,6 +204,9 @@ impl Session<'_> {
                     Door::Smtp => access::client_refused(&self.desk.homes, self.client),
                     Door::Submissions => None,
                 };
+                if let Some(reply) = &refused {
+                    info!(client = %self.client, %reply, "client refused");
+                }
                 let greeting = || Reply::greeting(self.desk.hostname.as_str());
                 self.answer(machine, refused.unwrap_or_else(greeting));
             }

@@ -145,6 +145,16 @@ async fn serve(listed: &Listed, session: &Session, dialling: &Dialling, until: &
             "this edge is too old to know pattern aliases and return paths, and refuses mail for them: update it"
         );
     }
+    let rules = directory.borrow().rules();
+    if session.facts().version < PATTERNS_SINCE && rules > 0 {
+        let software = session.facts().software.as_str();
+        tracing::warn!(
+            edge = listed.name,
+            software,
+            rules,
+            "this edge is too old to know access lists, and refuses nobody by them: update it"
+        );
+    }
     let telling = async {
         let mut again = TELL_AGAIN_MIN;
         loop {

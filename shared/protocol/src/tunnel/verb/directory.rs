@@ -225,6 +225,11 @@ impl WireDirectory2 {
         self.patterns.len()
     }
 
+    /// How many rules of the access list it holds, which an edge of protocol version 1 is not told.
+    pub fn rules(&self) -> usize {
+        self.access.len()
+    }
+
     /// As the noun; and what had to be left out of it.
     pub fn into_directory(self) -> Result<(Directory, Unusable), WireError> {
         let (mut patterns, mut unusable) = (Vec::new(), Unusable::default());
