@@ -172,8 +172,12 @@ async fn the_same_hand_over_is_kept_once_however_often_and_at_once_it_comes() {
         assert_eq!(code.expect("no panic"), 250);
     }
     assert_eq!(house.counts(), [1, 1, 0, 0]);
-    let other_edge =
-        Origin::World { edge: NodeKey::from_bytes([6; 32]), transfer: TransferId([1; 16]), spooled: false, verdict: Arc::default() };
+    let other_edge = Origin::World {
+        edge: NodeKey::from_bytes([6; 32]),
+        transfer: TransferId([1; 16]),
+        spooled: false,
+        verdict: Arc::default(),
+    };
     house.router.accept(arrival(other_edge, "x@example.com", &["bob@example.org"])).await;
     assert_eq!(house.counts(), [1, 2, 0, 0], "another edge's transfer is another one");
 }
@@ -352,8 +356,7 @@ async fn what_a_login_proved_is_sent_live_and_from_the_spool() {
     grant(edge());
     assert_eq!(live(1).await.expect("well formed").code(), 250);
     let sealed = Credential::Password { login: "alice@example.org".into(), password: secret.expose().to_vec() };
-    let spooled =
-        intake::take_spooled(&house.router, &house.accounts, edge(), brought(2, Some(sealed)), whole()).await;
+    let spooled = intake::take_spooled(&house.router, &house.accounts, edge(), brought(2, Some(sealed)), whole()).await;
     assert!(matches!(spooled, Ok(Taken::Answered(reply)) if reply.is_positive()));
     assert_eq!(house.queue.waiting(), 2);
 }

@@ -19,7 +19,7 @@ use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId, TransferOpen}
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep};
-use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, WireDirectory, WireDirectory2};
+use gatepost_protocol::tunnel::verb::directory::{DirectoryHeld, Unusable, WireDirectory, WireDirectory2};
 use gatepost_protocol::tunnel::verb::events::{EventBatch, EventsOpen, EventsTaken};
 use gatepost_protocol::tunnel::verb::inbound::Handed;
 use gatepost_protocol::tunnel::verb::relay::{AttemptState, RelayStep};
@@ -173,7 +173,7 @@ pub fn verb(data: &[u8]) {
         0 => {
             if let Some(Ok((directory, _))) = same::<WireDirectory2>(body).map(WireDirectory2::into_directory) {
                 let (again, unusable) = WireDirectory2::from(&directory).into_directory().expect("our own");
-                assert!(unusable.is_empty() && again == directory);
+                assert!(unusable == Unusable::default() && again == directory);
             }
         }
         1 => drop(same::<EventsOpen>(body)),

@@ -134,8 +134,7 @@ impl Results<'_> {
         }
         for one in dkim {
             write!(text, ";\r\n\tdkim={}{}", one.found, reason(one.why.as_deref()))?;
-            for (name, what) in
-                [("d", &one.domain), ("s", &one.selector), ("a", &one.algorithm), ("b", &one.signature)]
+            for (name, what) in [("d", &one.domain), ("s", &one.selector), ("a", &one.algorithm), ("b", &one.signature)]
             {
                 if !what.is_empty() {
                     write!(text, " header.{name}={}", value(what))?;

@@ -146,7 +146,8 @@ fn pick(message: &mut AuthenticatedMessage<'_>) -> Vec<Dkim> {
     let why = Some("SHA-1 proves nothing".to_owned());
     let room = SIGNATURES_MAX.saturating_sub(message.dkim_headers.len());
     let weak = weak.iter().take(room);
-    weak.map(|signature| Dkim { found: Found::Policy, why: why.clone(), ..words::signature(&signature.header) }).collect()
+    weak.map(|signature| Dkim { found: Found::Policy, why: why.clone(), ..words::signature(&signature.header) })
+        .collect()
 }
 
 /// The parser saw no body: it is told of it.

@@ -27,7 +27,9 @@ impl Reply {
         Self::one(
             550,
             (5, 7, 1),
-            format!("Mail from {domain} comes from its own servers, not from elsewhere; if you are its user, log in and send by port 465"),
+            format!(
+                "Mail from {domain} comes from its own servers, not from elsewhere; if you are its user, log in and send by port 465"
+            ),
         )
     }
     /// 550: From is missing, or names several domains (RFC 5322 §3.6.2).
@@ -36,7 +38,11 @@ impl Reply {
     }
     /// 451: nobody can say yet who sent it (RFC 7372 §3.2).
     pub fn sender_unsure(domain: &str) -> Self {
-        Self::one(451, (4, 7, 24), format!("The DNS could not tell whether this message is from {domain}, try again later"))
+        Self::one(
+            451,
+            (4, 7, 24),
+            format!("The DNS could not tell whether this message is from {domain}, try again later"),
+        )
     }
     /// 550: nobody could ever answer the sender (RFC 7505 §4.2).
     pub fn sender_takes_no_mail(domain: &str) -> Self {
