@@ -2,7 +2,7 @@
 //! decision that can wait.
 //!
 //! Order, imports point downwards only: cli, run, administration and pickup, submission, router, delivery and edges, queue,
-//! accounts and unseal, database, assembly, message. What edges and the queue bring for the router leaves them as
+//! accounts, signing and unseal, database, assembly, message. What edges and the queue bring for the router leaves them as
 //! events; [`run`] gives it to who serves it.
 
 pub mod accounts;
@@ -20,6 +20,7 @@ pub mod pickup;
 pub mod queue;
 pub mod router;
 pub mod run;
+pub mod signing;
 pub mod submission;
 pub mod trace;
 pub mod troubles;

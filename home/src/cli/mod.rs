@@ -6,6 +6,7 @@ pub mod account;
 pub mod alias;
 pub mod app_password;
 pub mod bans;
+pub mod dkim;
 pub mod pair;
 pub mod queue;
 pub mod reload;
@@ -88,6 +89,8 @@ enum Command {
     Access(access::AccessArgs),
     /// Who is banned at the edges, for guessing passwords and other abuse, or by hand.
     Bans(bans::BansArgs),
+    /// Keys that sign mail.
+    Dkim(dkim::DkimArgs),
     /// What waits to be sent.
     Queue(queue::QueueArgs),
     /// Mail that edges sealed while this home was away.
@@ -167,6 +170,7 @@ impl Context<'_> {
             Command::Alias(args) => alias::run(self, args),
             Command::Access(args) => access::run(self, args),
             Command::Bans(args) => bans::run(self, &args),
+            Command::Dkim(args) => dkim::run(self, args),
             Command::Queue(args) => {
                 let config = self.load()?;
                 Ok(queue::run(args, &config.state, config.queue)?)
@@ -325,6 +329,11 @@ mod tests {
             ("bans add 192.0.2.1/24", false),
             ("bans lift 192.0.2.1", true),
             ("bans lift", false),
+            ("dkim list --json", true),
+            ("dkim list example.org", true),
+            ("dkim rotate", true),
+            ("dkim rotate example.org --json", true),
+            ("dkim", false),
             ("queue list --json", true),
             ("spool list --json", true),
             ("spool fetch --json", true),

@@ -15,6 +15,7 @@ pub mod promise;
 pub mod recipients;
 mod report;
 mod room;
+mod signed;
 pub mod spool;
 pub mod streams;
 mod work;
@@ -47,6 +48,7 @@ use crate::delivery::workers::Workers;
 use crate::message::Message;
 use crate::queue::bounce::Reporter;
 use crate::queue::entry::About;
+use crate::signing::Signing;
 
 /// A whole message, digest checked, and where it comes from.
 #[derive(Clone, Debug)]
@@ -140,6 +142,7 @@ struct Inner {
     accounts: Accounts,
     promises: Arc<Promises>,
     servers: Servers,
+    signing: Signing,
     workers: Workers,
     flights: Flights,
     clock: Clock,
@@ -164,9 +167,16 @@ struct Destinations {
 
 impl Router {
     /// Over these parts; every open intent has been settled.
-    pub fn new(hostname: String, accounts: Accounts, promises: Arc<Promises>, servers: Servers, clock: Clock) -> Self {
+    pub fn new(
+        hostname: String,
+        accounts: Accounts,
+        promises: Arc<Promises>,
+        servers: Servers,
+        signing: Signing,
+        clock: Clock,
+    ) -> Self {
         let (workers, flights) = (Workers::default(), Flights::default());
-        Self { inner: Arc::new(Inner { hostname, accounts, promises, servers, workers, flights, clock }) }
+        Self { inner: Arc::new(Inner { hostname, accounts, promises, servers, signing, workers, flights, clock }) }
     }
 
     /// Delivers, queues or refuses. A positive reply means: durable.
@@ -294,11 +304,12 @@ impl Router {
         // One at a time: an edge may bring the same hand-over again while we are still busy with it.
         let turn = inner.flights.enter(hand_over).await;
         let message = arrival.message.clone();
-        let work = inner.work(hand_over, arrival, destinations, sender).await;
+        let purpose = inner.purpose(&arrival, &destinations);
+        let mut work = inner.work(hand_over, arrival, destinations, sender).await;
         let (sender, receiver) = oneshot::channel();
-        let promises = Arc::clone(&inner.promises);
+        let (promises, signing) = (Arc::clone(&inner.promises), inner.signing.clone());
         inner.workers.run(move || {
-            let kept = promises.keep(work);
+            let kept = signed::sign(&signing, &mut work, purpose.as_ref()).and_then(|()| promises.keep(work));
             drop(turn);
             // Who asked may be gone; what was kept is kept, and a repeat will hear so.
             let _ = sender.send((kept, message.message_id()));

@@ -38,6 +38,7 @@ use crate::delivery::lmtp::Answer;
 use crate::delivery::maildir::{Folder, Found, Maildirs, Place};
 use crate::message::Message;
 use crate::queue::{NewEntry, Prepared, Queue, StoreError};
+use crate::signing::SigningError;
 
 /// Why a promise can't be given now.
 #[derive(Debug, Error)]
@@ -51,6 +52,9 @@ pub enum PromiseError {
     /// The queue.
     #[error(transparent)]
     Queue(#[from] StoreError),
+    /// What leaves can't be signed.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// A folder can't be looked through.
     #[error("can't look through {folder:?}: {source}")]
     Look {
@@ -71,7 +75,7 @@ impl PromiseError {
             Self::Durable(error) => error.is_full(),
             Self::Database(error) => error.is_full(),
             Self::Queue(error) => error.is_full(),
-            Self::Look { .. } | Self::Unsettled => false,
+            Self::Signing(_) | Self::Look { .. } | Self::Unsettled => false,
         }
     }
 }

@@ -53,7 +53,10 @@ impl House {
         let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), clock.clone()));
         promises.settle_all().expect("settled");
         let servers = Servers::of(keepers, clock.clone());
-        let router = Router::new("home.example.org".into(), accounts.clone(), promises, servers, clock.clone());
+        let router = {
+            let signing = Signing::open(state.path(), &[], clock.clone()).expect("no keys");
+            Router::new("home.example.org".into(), accounts.clone(), promises, servers, signing, clock.clone())
+        };
         Self { router, accounts, queue, state }
     }
 

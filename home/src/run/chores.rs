@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gatepost_protocol::mail::directory::Room;
 use gatepost_runtime::clock::Clock;
+use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Signal;
 use tracing::{error, info, warn};
 
@@ -15,11 +16,15 @@ use crate::delivery::config::Keepers;
 use crate::delivery::lmtp::Servers;
 use crate::delivery::usage::Usage;
 use crate::router::promise::Promises;
+use crate::signing::Signing;
 
 /// How often deliveries that could not be finished are tried again.
 const FINISH_EVERY: Duration = Duration::from_secs(30);
 /// How many of these rounds pass between two prunings of the ledger.
 const PRUNE_ROUNDS: u32 = 120;
+
+/// How often keys that sign mail are looked after; and, while new ones wait for their records, the DNS.
+const KEYS_EVERY: Duration = Duration::from_mins(5);
 
 /// How often full mailboxes are counted: their owners make room, and edges should know soon.
 const FULL_EVERY: Duration = Duration::from_secs(2);
@@ -32,6 +37,7 @@ const ALL_ROUNDS: u32 = 30;
 pub(super) fn start(store: &Store, clock: &Clock, signal: &Signal) {
     let (accounts, promises) = (store.accounts.clone(), Arc::clone(&store.promises));
     tokio::spawn(watch_quotas(accounts, promises, store.servers.clone(), signal.clone()));
+    tokio::spawn(tend_keys(store.signing.clone(), store.resolver.clone(), signal.clone()));
     tokio::spawn(maintain(Arc::clone(&store.promises), clock.clone(), signal.clone()));
 }
 
@@ -125,6 +131,24 @@ mod tests {
         for (octets, told) in [(0, 0), (1, 4096), (4096, 4096), (4097, 8192), (5 << 20, 8 << 20), (u64::MAX, u64::MAX)]
         {
             assert_eq!(about(octets), told, "{octets}");
+/// Follows keys that sign mail by new ones when it is time, and puts those in use once the DNS shows their records.
+async fn tend_keys(signing: Signing, resolver: Resolver, mut signal: Signal) {
+    loop {
+        let tended = signing.clone();
+        match tokio::task::spawn_blocking(move || tended.tend()).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => {
+                tokio::select! {
+                    () = signing.look(&resolver) => {}
+                    () = signal.draining() => return,
+                }
+            }
+            Ok(Err(error)) => warn!(%error, "keys that sign mail can't be looked after"),
+            Err(error) => error!(%error, "a chore failed; this is a bug"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(KEYS_EVERY) => {}
+            () = signal.draining() => return,
         }
     }
 }

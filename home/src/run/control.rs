@@ -16,6 +16,7 @@ use crate::counts::Counts;
 use crate::edges::Edges;
 use crate::pickup::Counter;
 use crate::router::spool::Fetcher;
+use crate::signing::rotation;
 use crate::trace::Traces;
 
 /// What the control socket answers from.
@@ -47,6 +48,10 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
         let performed = tokio::task::spawn_blocking(move || desk.store.administer(request));
         return performed.await.map_err(|error| error.to_string())?;
     }
+    if let Some(request) = request.get_mut(rotation::KEY) {
+        let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
+        return desk.dkim(request).await;
+    }
     if let Some(name) = request.get("letter") {
         let name = name.as_str().and_then(Name::parse).ok_or("this is not the name of a letter")?;
         let reply = desk.letters.take_up(name).await.ok_or("the home is stopping")?;
@@ -75,5 +80,16 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
             Ok(json!({ "draining": true }))
         }
         _ => Err("the running home does not know this command; is it another version?".to_owned()),
+    }
+}
+
+impl Desk {
+    /// Keys that sign mail. Those that wait are looked for in the DNS at once.
+    async fn dkim(&self, request: rotation::Request) -> Result<Value, String> {
+        let (signing, wanted) = (self.store.signing.clone(), request.clone());
+        let begun = tokio::task::spawn_blocking(move || signing.begin(&wanted));
+        begun.await.map_err(|error| error.to_string())??;
+        self.store.signing.look(&self.store.resolver).await;
+        self.store.signing.list(&request)
     }
 }

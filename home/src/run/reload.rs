@@ -109,12 +109,14 @@ impl Parts {
         // Servers that stay keep the answers they gave.
         let changed = old.dns_servers != new.dns_servers;
         let resolver = if changed { Some(Resolver::new(&new.dns_servers)) } else { None };
+        let keys = self.store.signing.prepare(&new.domains).context("the keys that sign mail can't be had")?;
         let settings = new.accounts(self.store.seal_key.public().to_vec());
         self.store.accounts.refresh(Some(settings)).context("the accounts can't be read for the new config")?;
         // Nothing fails from here on.
         if let Some(resolver) = resolver {
             self.store.resolver.follow(&resolver);
         }
+        self.store.signing.take(keys);
         self.traces.reload(new.trace);
         self.alarms.reload(new.alarm.clone());
         self.store.servers.reload(new.keepers.clone());

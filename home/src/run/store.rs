@@ -19,6 +19,7 @@ use crate::queue::Queue;
 use crate::router::Router;
 use crate::router::ledger::Ledger;
 use crate::router::promise::Promises;
+use crate::signing::Signing;
 use crate::unseal::SealKey;
 
 /// The parts that hold what is stored.
@@ -34,6 +35,8 @@ pub struct Store {
     pub servers: Servers,
     /// Asks the DNS.
     pub resolver: Resolver,
+    /// What signs mail that leaves.
+    pub signing: Signing,
     /// What opens sealed mail.
     pub seal_key: Arc<SealKey>,
     database: Database,
@@ -46,6 +49,7 @@ impl Store {
         durable::create_directory(&config.state)?;
         let lock = durable::StateLock::take(&config.state)?;
         let seal_key = Arc::new(SealKey::load_or_create(&config.state)?);
+        let signing = Signing::open(&config.state, &config.domains, clock.clone())?;
         let database = Database::open(&config.state)?;
         let settings = config.accounts(seal_key.public().to_vec());
         let accounts = Accounts::open(database.clone(), settings, clock.clone())?;
@@ -75,13 +79,14 @@ impl Store {
         if finished + forgotten > 0 {
             info!(finished, forgotten, "settled what the last stop left open");
         }
-        Ok(Self { accounts, promises: Arc::new(promises), queue, servers, resolver, seal_key, database, _lock: lock })
+        Ok(Self { accounts, promises: Arc::new(promises), queue, servers, resolver, signing, seal_key, database, _lock: lock })
     }
 
     /// What every message goes through.
     pub fn router(&self, hostname: &str, clock: &Clock) -> Router {
         let (accounts, promises) = (self.accounts.clone(), Arc::clone(&self.promises));
-        Router::new(hostname.to_owned(), accounts, promises, self.servers.clone(), clock.clone())
+        let (servers, signing) = (self.servers.clone(), self.signing.clone());
+        Router::new(hostname.to_owned(), accounts, promises, servers, signing, clock.clone())
     }
 
     /// Whether `home.db` can be read; an error is what it says. Blocking, briefly.

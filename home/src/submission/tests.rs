@@ -43,7 +43,14 @@ fn build(state: &std::path::Path) -> (Submission, Queue) {
     let maildirs = Maildirs::new(state, "home.example.org", clock.clone());
     let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), clock.clone()));
     let servers = Servers::of(Keepers::default(), clock.clone());
-    let router = Router::new("home.example.org".into(), accounts.clone(), promises, servers, clock.clone());
+    let router = Router::new(
+        "home.example.org".into(),
+        accounts.clone(),
+        promises,
+        servers,
+        crate::signing::Signing::open(state, &[], clock.clone()).expect("no keys"),
+        clock.clone(),
+    );
     let incoming: Arc<Path> = state.join("incoming").into();
     durable::create_directory(&incoming).expect("made");
     let door = Submission {

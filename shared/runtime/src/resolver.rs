@@ -171,6 +171,20 @@ impl Resolver {
         self.ask(&label, RecordType::A).await.is_ok()
     }
 
+    /// TXT records, the strings of each as one; empty if there are none.
+    pub async fn texts(&self, name: &str) -> Result<Vec<String>, CouldNotTell> {
+        Ok(match self.ask(name, RecordType::TXT).await? {
+            Answer::None | Answer::NoSuchDomain => Vec::new(),
+            Answer::Found(records) => records
+                .into_iter()
+                .filter_map(|record| match record {
+                    RData::TXT(text) => Some(String::from_utf8_lossy(&text.txt_data.concat()).into_owned()),
+                    _ => None,
+                })
+                .collect(),
+        })
+    }
+
     /// What asks, for who understands answers by itself.
     pub(crate) fn hickory(&self) -> Result<TokioResolver, CouldNotTell> {
         let lazy = self.current();

@@ -11,7 +11,7 @@ const GATHERED_MAX: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct BodyDigests {
     simple: Simple,
-    relaxed: Relaxed,
+    relaxed: RelaxedDigest,
 }
 
 /// What came of it.
@@ -150,14 +150,15 @@ impl Simple {
 
 /// RFC 6376 §3.4.4: besides, white space is one space, and none at the end of a line; a line of nothing else is empty.
 #[derive(Clone, Debug, Default)]
-struct Relaxed {
+pub struct RelaxedDigest {
     ends: LineEnds,
     space: bool,
     sink: Sink,
 }
 
-impl Relaxed {
-    fn feed(&mut self, mut octets: &[u8]) {
+impl RelaxedDigest {
+    /// The next octets of the body.
+    pub fn feed(&mut self, mut octets: &[u8]) {
         while let Some(&first) = octets.first() {
             match first {
                 b'\n' if self.ends.cr => {
@@ -194,7 +195,8 @@ impl Relaxed {
         self.sink.put(octets);
     }
 
-    fn finish(mut self) -> [u8; 32] {
+    /// The body is whole: the SHA-256 of its relaxed form.
+    pub fn finish(mut self) -> [u8; 32] {
         if std::mem::take(&mut self.ends.cr) {
             self.content(b"\r");
         }

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod address;
 pub mod address_set;
+pub mod arc;
 pub mod canonical;
 pub mod directory;
 pub mod envelope;
@@ -12,5 +13,6 @@ pub mod pattern;
 pub mod received;
 pub mod reply;
 pub mod results;
+pub mod signature;
 pub mod srs;
 pub mod verdict;

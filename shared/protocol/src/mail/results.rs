@@ -127,36 +127,45 @@ impl Results<'_> {
     }
 
     fn authentication_results(&self, text: &mut String) -> fmt::Result {
-        let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc } = self.evidence;
-        write!(text, "{FIELD}: {}", self.host)?;
-        if dkim.is_empty() {
-            text.write_str(";\r\n\tdkim=none")?;
-        }
-        for one in dkim {
-            write!(text, ";\r\n\tdkim={}{}", one.found, reason(one.why.as_deref()))?;
-            for (name, what) in [("d", &one.domain), ("s", &one.selector), ("a", &one.algorithm), ("b", &one.signature)]
-            {
-                if !what.is_empty() {
-                    write!(text, " header.{name}={}", value(what))?;
-                }
+        write!(text, "{FIELD}: {}\r\n", written(self.host, self.evidence, Some((self.client, self.helo)))?)
+    }
+}
+
+/// The value of an Authentication-Results field, folded: what `host` found, with the client's address and name where
+/// they are at hand.
+pub fn written(host: &str, evidence: &Evidence, client: Option<(IpAddr, &str)>) -> Result<String, fmt::Error> {
+    let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc } = evidence;
+    let helo = client.map_or(spf_helo.domain.as_str(), |(_, helo)| helo);
+    let mut text = host.to_owned();
+    if dkim.is_empty() {
+        text.write_str(";\r\n\tdkim=none")?;
+    }
+    for one in dkim {
+        write!(text, ";\r\n\tdkim={}{}", one.found, reason(one.why.as_deref()))?;
+        for (name, what) in [("d", &one.domain), ("s", &one.selector), ("a", &one.algorithm), ("b", &one.signature)] {
+            if !what.is_empty() {
+                write!(text, " header.{name}={}", value(what))?;
             }
         }
-        let sender = if spf_mail.domain.is_empty() { self.helo } else { &spf_mail.domain };
-        write!(text, ";\r\n\tspf={} smtp.mailfrom={}", spf_mail.found, value(sender))?;
-        write!(text, ";\r\n\tspf={} smtp.helo={}", spf_helo.found, value(self.helo))?;
-        if arc.found != Found::None {
-            write!(text, ";\r\n\tarc={}{}", arc.found, reason(arc.why.as_deref()))?;
-        }
-        write!(text, ";\r\n\tdmarc={}", dmarc.found)?;
-        if !dmarc.from.is_empty() {
-            write!(text, " (p={}) header.from={}", dmarc.asked.word(), value(&dmarc.from))?;
-        }
-        write!(text, ";\r\n\tiprev={} policy.iprev={}", reverse.found, value(&self.client.to_string()))?;
-        if let Some(name) = &reverse.name {
-            write!(text, " ({})", comment(name))?;
-        }
-        text.write_str("\r\n")
     }
+    let sender = if spf_mail.domain.is_empty() { helo } else { &spf_mail.domain };
+    write!(text, ";\r\n\tspf={} smtp.mailfrom={}", spf_mail.found, value(sender))?;
+    write!(text, ";\r\n\tspf={} smtp.helo={}", spf_helo.found, value(helo))?;
+    if arc.found != Found::None {
+        write!(text, ";\r\n\tarc={}{}", arc.found, reason(arc.why.as_deref()))?;
+    }
+    write!(text, ";\r\n\tdmarc={}", dmarc.found)?;
+    if !dmarc.from.is_empty() {
+        write!(text, " (p={}) header.from={}", dmarc.asked.word(), value(&dmarc.from))?;
+    }
+    write!(text, ";\r\n\tiprev={}", reverse.found)?;
+    if let Some((address, _)) = client {
+        write!(text, " policy.iprev={}", value(&address.to_string()))?;
+    }
+    if let Some(name) = &reverse.name {
+        write!(text, " ({})", comment(name))?;
+    }
+    Ok(text)
 }
 
 fn reason(why: Option<&str>) -> String {

@@ -1,0 +1,40 @@
+//! What leaves is signed here, after everything else was done to it: what the queue keeps is what an edge sends.
+
+use gatepost_protocol::mail::results;
+use gatepost_protocol::mail::verdict::Verdict;
+
+use super::promise::{PromiseError, Work};
+use super::recipients::Forward;
+use super::{Arrival, Destinations, Inner, Origin};
+use crate::signing::{Purpose, Signing};
+
+impl Inner {
+    /// How mail is signed that goes elsewhere; `None`: not at all.
+    pub(super) fn purpose(&self, arrival: &Arrival, destinations: &Destinations) -> Option<Purpose> {
+        match &arrival.origin {
+            Origin::Account { .. } | Origin::Trusted { .. } | Origin::Bounce { .. } => Some(Purpose::Ours),
+            // Only an edge that judged it can say what a seal says.
+            Origin::World { verdict, .. } => self.forwarded(verdict, &destinations.forwards),
+            Origin::Returned { .. } => None,
+        }
+    }
+
+    fn forwarded(&self, verdict: &Verdict, forwards: &[Forward]) -> Option<Purpose> {
+        let evidence = verdict.evidence.as_deref()?;
+        let settings = self.accounts.settings();
+        let via = forwards.first().map(|forward| forward.via.domain());
+        let domain = via.filter(|domain| settings.domains.contains(*domain)).or(settings.domains.first())?.clone();
+        let results = results::written(&self.hostname, evidence, None).ok()?;
+        Some(Purpose::Forwarded { domain, chain: evidence.arc.found, results })
+    }
+}
+
+/// Puts the fields in front of what the queue is to keep. Blocking.
+pub(super) fn sign(signing: &Signing, work: &mut Work, purpose: Option<&Purpose>) -> Result<(), PromiseError> {
+    if let (Some(purpose), Some(_)) = (purpose, &work.queued) {
+        let mut fields = signing.fields(&work.message, purpose)?;
+        fields.append(&mut work.queued_fields);
+        work.queued_fields = fields;
+    }
+    Ok(())
+}
