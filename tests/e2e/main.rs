@@ -27,6 +27,7 @@ mod quota;
 mod relay;
 mod reload;
 mod secrecy;
+mod signing;
 mod skew;
 mod smuggling;
 mod spool;

@@ -79,7 +79,17 @@ impl Store {
         if finished + forgotten > 0 {
             info!(finished, forgotten, "settled what the last stop left open");
         }
-        Ok(Self { accounts, promises: Arc::new(promises), queue, servers, resolver, signing, seal_key, database, _lock: lock })
+        Ok(Self {
+            accounts,
+            promises: Arc::new(promises),
+            queue,
+            servers,
+            resolver,
+            signing,
+            seal_key,
+            database,
+            _lock: lock,
+        })
     }
 
     /// What every message goes through.

@@ -93,12 +93,7 @@ pub struct Prepared(Rings);
 impl Signing {
     /// Opens the keys of these domains; makes what is missing. Blocking.
     pub fn open(state: &Path, domains: &[Domain], clock: Clock) -> Result<Self, SigningError> {
-        let inner = Inner {
-            state: state.to_owned(),
-            clock,
-            rings: ArcSwap::default(),
-            changing: Mutex::default(),
-        };
+        let inner = Inner { state: state.to_owned(), clock, rings: ArcSwap::default(), changing: Mutex::default() };
         let signing = Self { inner: Arc::new(inner) };
         let Prepared(rings) = signing.prepare(domains)?;
         signing.inner.rings.store(Arc::new(rings));

@@ -117,8 +117,7 @@ impl Ring {
             if selector.is_empty() || !selector.bytes().all(is_name) {
                 return Err(malformed());
             }
-            let algorithm =
-                ALGORITHMS.into_iter().find(|known| known.word() == algorithm).ok_or_else(malformed)?;
+            let algorithm = ALGORITHMS.into_iter().find(|known| known.word() == algorithm).ok_or_else(malformed)?;
             let key = Arc::new(Key::load(algorithm, &ring.file(&selector))?);
             let phase = match phase {
                 PhaseRecord::Waiting => Phase::Waiting,
@@ -265,7 +264,8 @@ mod tests {
         let over = ring.make(Algorithm::Ed25519Sha256, Phase::Waiting, NOW).expect_err("one too many");
         assert!(over.to_string().contains("example.org"), "{over}");
         let list = state.path().join(FOLDER).join("example.org").join(LIST);
-        for text in ["", "{}", r#"{"keys":[{"selector":"../x","algorithm":"rsa-sha256","made":1,"phase":"waiting"}]}"#] {
+        for text in ["", "{}", r#"{"keys":[{"selector":"../x","algorithm":"rsa-sha256","made":1,"phase":"waiting"}]}"#]
+        {
             fs::write(&list, text).expect("written");
             let error = Ring::open(state.path(), &domain(), NOW).expect_err("no list");
             assert!(matches!(error, SigningError::Malformed { .. }), "{error}");

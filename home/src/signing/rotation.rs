@@ -183,12 +183,7 @@ impl Signing {
             for key in ring.keys.iter().filter(|key| key.phase == Phase::Waiting) {
                 let Ok(record) = key.key.record() else { continue };
                 let name = key.record_name(&ring.domain);
-                waiting.push(Waiting {
-                    domain: ring.domain.clone(),
-                    selector: key.selector.clone(),
-                    name,
-                    record,
-                });
+                waiting.push(Waiting { domain: ring.domain.clone(), selector: key.selector.clone(), name, record });
             }
         }
         waiting
@@ -251,9 +246,7 @@ mod tests {
         let clock = Clock::still(Duration::from_secs(1_795_000_000));
         let domain = Domain::parse("example.org").expect("valid");
         let signing = Signing::open(state.path(), std::slice::from_ref(&domain), clock.clone()).expect("opened");
-        let signs = || -> Vec<String> {
-            signing.rings()[0].signing().map(|key| key.selector.clone()).collect()
-        };
+        let signs = || -> Vec<String> { signing.rings()[0].signing().map(|key| key.selector.clone()).collect() };
         let turn = |seconds: i64| clock.turn(Duration::from_secs(u64::try_from(seconds).expect("positive")));
         assert!(!signing.tend().expect("tended"));
         turn(schedule::SIGNS_S);
@@ -262,7 +255,11 @@ mod tests {
         assert_eq!(signs(), first);
         turn(schedule::SIGNS_S);
         assert!(signing.tend().expect("tended"));
-        assert_eq!((signs(), signing.waiting().len()), (first.map(str::to_owned).to_vec(), 2), "for as long as it takes");
+        assert_eq!(
+            (signs(), signing.waiting().len()),
+            (first.map(str::to_owned).to_vec(), 2),
+            "for as long as it takes"
+        );
         for waiting in signing.waiting_keys() {
             signing.put_in_use(&waiting.domain, &waiting.selector).expect("in use");
         }

@@ -102,6 +102,9 @@ mod tests {
 
     #[test]
     fn a_time_that_went_back_makes_nothing_due() {
-        assert_eq!(due(&[(RSA, Phase::Signs { since_s: i64::MAX }), (RSA, Phase::Retired { since_s: 9 })], i64::MIN), []);
+        assert_eq!(
+            due(&[(RSA, Phase::Signs { since_s: i64::MAX }), (RSA, Phase::Retired { since_s: 9 })], i64::MIN),
+            []
+        );
     }
 }

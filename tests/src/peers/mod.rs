@@ -2,6 +2,7 @@
 //! brings them all. Every use is noted, so that `tests/run` can say how many stories had a foreign end.
 
 pub mod clients;
+pub mod dkimpy;
 pub mod dovecot;
 pub mod exim;
 pub mod local;
@@ -25,6 +26,8 @@ const ENDS: [&str; 10] =
     ["bsd-mailx", "curl", "dovecot", "exim4", "master", "msmtp", "mutt", "openssl", "python3", "swaks"];
 /// Where `tests/install` unpacks Exim: its package would put Postfix away.
 const EXIM_FOLDER: &str = "/opt/gatepost-tests/exim/usr/sbin";
+/// Where `tests/install` puts Python packages that judge signatures.
+const JUDGES: &str = "/opt/gatepost-tests/judges/bin/python3";
 /// Names the file uses are noted in.
 const LOG_VARIABLE: &str = "GATEPOST_FOREIGN_LOG";
 

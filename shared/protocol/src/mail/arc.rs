@@ -68,9 +68,8 @@ impl NextSet {
                 let mut before = Vec::new();
                 for instance in 1..=highest {
                     for name in [RESULTS, SIGNATURE, SEAL] {
-                        let is_of = |field: &&Field<'_>| {
-                            tag(field.value(), "i").and_then(|i| i.parse().ok()) == Some(instance)
-                        };
+                        let is_of =
+                            |field: &&Field<'_>| tag(field.value(), "i").and_then(|i| i.parse().ok()) == Some(instance);
                         before.extend_from_slice(&relaxed(named(name).find(is_of)?));
                     }
                 }

@@ -157,11 +157,8 @@ pub fn dkim(header: &SignedHeader, body_sha256: &[u8; 32], seal: Seal<'_>) -> Un
 /// The tags a DKIM and an ARC message signature have in common, up to an empty `b=`.
 pub(super) fn tags(header: &SignedHeader, body_sha256: &[u8; 32], seal: Seal<'_>) -> String {
     let Seal { domain, selector, algorithm, unix_s } = seal;
-    let mut text = format!(
-        "a={}; c=relaxed/relaxed;\r\n\td={domain}; s={selector}; t={};\r\n\t",
-        algorithm.word(),
-        unix_s.max(0)
-    );
+    let mut text =
+        format!("a={}; c=relaxed/relaxed;\r\n\td={domain}; s={selector}; t={};\r\n\t", algorithm.word(), unix_s.max(0));
     let mut column = 8;
     text.push_str("h=");
     for (nth, name) in header.names.iter().enumerate() {
@@ -268,7 +265,12 @@ mod tests {
         let header = SignedHeader::of(b"From: a\r\n\r\n");
         let unsigned = dkim(&header, &[0; 32], SEAL);
         let input = String::from_utf8(unsigned.input().to_vec()).expect("ASCII");
-        assert!(input.starts_with("from:a\r\ndkim-signature:v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.org; s=s1; t=1700000000; h="), "{input}");
+        assert!(
+            input.starts_with(
+                "from:a\r\ndkim-signature:v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.org; s=s1; t=1700000000; h="
+            ),
+            "{input}"
+        );
         assert!(input.ends_with("; bh=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=; b="), "{input}");
         let field = unsigned.signed(&[0xFF; 256]);
         assert!(field.ends_with("\r\n"), "{field}");

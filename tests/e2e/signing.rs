@@ -1,0 +1,141 @@
+//! What leaves is signed: by both algorithms, with the sender's domain's keys, so that others who never heard of us
+//! agree; keys change without a message between them that nobody can verify.
+
+use std::fmt::Write as _;
+
+use gatepost_tests::client::Client;
+use gatepost_tests::observe;
+use gatepost_tests::pair::Pair;
+use gatepost_tests::pair::options::{Options, Outbound};
+use gatepost_tests::peers::dkimpy::{self, Judged};
+
+use super::{ALICE, fields, only_message, pair, started, values};
+
+const FRIEND: &str = "friend@elsewhere.example";
+
+/// Publishes every key of the home in a pair's DNS.
+fn publish(of: &Pair, world: &Pair) {
+    let listed = of.home.program.ask_json(&["dkim", "list", "--json"]).expect("listed");
+    let mut zone = String::new();
+    for key in listed["keys"].as_array().expect("keys") {
+        let (name, record) = (key["name"].as_str().expect("a name"), key["record"].as_str().expect("a record"));
+        let (start, end) = record.split_at(record.len().min(255));
+        let _ = writeln!(zone, "{name}. 1 IN TXT \"{start}\" \"{end}\"");
+    }
+    world.add_records(&zone).expect("published");
+}
+
+/// Submits at the home, and gives what came to the sink as the `nth` message.
+fn submit(pair: &Pair, mail: &str, message: &[u8], nth: usize) -> Vec<u8> {
+    let tls = pair.tls().expect("a client");
+    let mut client = Client::greeted_tls(pair.home.submissions, &tls, &pair.home_hostname).expect("greeted");
+    assert_eq!(client.login(ALICE, &pair.account(ALICE).password).expect("answered").code, 235);
+    client.say(mail, 250).expect("taken");
+    client.say(&format!("RCPT TO:<{FRIEND}>"), 250).expect("taken");
+    client.say("DATA", 354).expect("taken");
+    client.send(&gatepost_tests::world::message::stuffed(message)).expect("sent");
+    client.expect(250).expect("accepted");
+    let kept = observe::until("it in the sink", || pair.sink.envelopes().expect("read"), |kept| kept.len() > nth);
+    pair.sink.message(&kept[nth]).expect("kept")
+}
+
+fn judge(pair: &Pair, message: &[u8]) -> Judged {
+    dkimpy::judge(message, pair.dns.address()).expect("judged")
+}
+
+/// Both signatures hold.
+fn expect_signed(judged: &Judged, domain: &str) {
+    let found: Vec<_> = judged.dkim.iter().map(|one| (one.algorithm.as_str(), one.domain.as_str(), one.good)).collect();
+    assert_eq!(found, [("rsa-sha256", domain, true), ("ed25519-sha256", domain, true)], "{judged:?}");
+}
+
+#[test]
+fn what_an_account_sends_is_signed_twice_and_a_stranger_agrees() {
+    let pair = pair();
+    publish(&pair, &pair);
+    let mail = format!("MAIL FROM:<{ALICE}>");
+    let header = format!("From: Alice <{ALICE}>\r\nTo: <{FRIEND}>\r\nSubject: x\r\n");
+    for (nth, (mail, message)) in [
+        (mail.clone(), format!("{header}\r\nhello\r\n")),
+        (format!("{mail} BODY=8BITMIME"), format!("{header}Content-Type: text/plain; charset=utf-8\r\n\r\nGr\u{fc}\u{df}e\r\n")),
+        (
+            format!("{mail} BODY=8BITMIME SMTPUTF8"),
+            format!("From: \u{c4}lice <{ALICE}>\r\nTo: <{FRIEND}>\r\nSubject: Gr\u{fc}\u{df}e\r\n\tan alle\r\n\r\n\u{20ac}\r\n"),
+        ),
+        // A body that ends in lines of white space, and one that is nothing.
+        (mail.clone(), format!("{header}\r\nhello\r\n \t\r\n\r\n  \r\n")),
+        (mail.clone(), format!("{header}\r\n")),
+        (mail.clone(), format!("{header}X: folded\r\n\t twice\r\nCc: <x@y.example>,\r\n <z@y.example>\r\n\r\n.\r\n..\r\n")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let sent = submit(&pair, &mail, message.as_bytes(), nth);
+        expect_signed(&judge(&pair, &sent), "example.org");
+        if nth == 0 {
+            let text = String::from_utf8_lossy(&sent);
+            let forged = format!("Subject: another\r\n{text}");
+            assert!(judge(&pair, forged.as_bytes()).dkim.iter().all(|one| !one.good), "a field was added");
+            let changed = text.replace("hello", "help!");
+            assert!(judge(&pair, changed.as_bytes()).dkim.iter().all(|one| !one.good), "the body was changed");
+        }
+    }
+}
+
+#[test]
+fn an_edge_of_ours_believes_what_we_signed() {
+    let mut options = Options::story();
+    options.accounts.truncate(1);
+    options.accounts[0].0 = "carol@other.example".to_owned();
+    let other = started(&options);
+    let edge = other.edge().doors.smtp.to_string();
+    let ours =
+        started(&Options { outbound: Outbound::Routes(vec![("other.example".to_owned(), edge)]), ..Options::story() });
+    publish(&ours, &other);
+    // No SPF record of ours lists loopback: only the signature speaks for us.
+    other
+        .add_records("_dmarc.example.org. 1 IN TXT \"v=DMARC1; p=reject\"\nexample.org. 1 IN MX 10 mail.example.org.\n")
+        .expect("published");
+    let tls = ours.tls().expect("a client");
+    let mut client = Client::greeted_tls(ours.home.submissions, &tls, &ours.home_hostname).expect("greeted");
+    assert_eq!(client.login(ALICE, &ours.account(ALICE).password).expect("answered").code, 235);
+    let text = format!("From: Alice <{ALICE}>\r\nTo: <carol@other.example>\r\nSubject: x\r\n\r\nhello\r\n \r\n");
+    client.deliver(ALICE, &["carol@other.example"], text.as_bytes()).expect("accepted");
+    let stored = only_message(&other, "carol@other.example");
+    let fields = fields(&stored);
+    let results = values(&fields, "Authentication-Results")[0];
+    for part in [
+        "dkim=pass header.d=example.org header.s=",
+        "header.a=rsa-sha256",
+        "header.a=ed25519-sha256",
+        "dmarc=pass (p=reject) header.from=example.org",
+    ] {
+        assert!(results.contains(part), "{part}: {results}");
+    }
+    assert_eq!(results.matches("dkim=pass").count(), 2, "{results}");
+}
+
+#[test]
+fn new_keys_sign_once_the_dns_shows_them_and_not_before() {
+    let pair = pair();
+    publish(&pair, &pair);
+    let keys = |command: &str| {
+        let listed = pair.home.program.ask_json(&["dkim", command, "--json"]).expect("listed");
+        let keys = listed["keys"].as_array().expect("keys").iter();
+        keys.map(|key| key["state"].as_str().expect("a state").to_owned()).collect::<Vec<_>>()
+    };
+    let mail = format!("MAIL FROM:<{ALICE}>");
+    let text = format!("From: <{ALICE}>\r\n\r\nhello\r\n");
+    let selectors = |nth| {
+        let judged = judge(&pair, &submit(&pair, &mail, text.as_bytes(), nth));
+        expect_signed(&judged, "example.org");
+        judged.dkim.into_iter().map(|one| one.selector).collect::<Vec<_>>()
+    };
+    let old = selectors(0);
+    assert_eq!(keys("rotate"), ["signs", "signs", "waiting", "waiting"]);
+    assert_eq!(selectors(1), old, "the new ones are not published");
+    publish(&pair, &pair);
+    observe::until("the new keys to sign", || keys("list"), |keys| *keys == ["retired", "retired", "signs", "signs"]);
+    let new = selectors(2);
+    assert!(new.iter().all(|selector| !old.contains(selector)), "{old:?} {new:?}");
+}
