@@ -139,3 +139,125 @@ fn new_keys_sign_once_the_dns_shows_them_and_not_before() {
     let new = selectors(2);
     assert!(new.iter().all(|selector| !old.contains(selector)), "{old:?} {new:?}");
 }
+
+#[test]
+fn a_subdomain_is_signed_for_by_its_domain_and_what_is_not_ours_by_nobody() {
+    let options = Options::story()
+        .home_set("trusted_networks=[\"127.0.0.0/8\"]")
+        .home_set("trusted_senders=[\"nas.example.org\", \"printer.lan\"]");
+    let pair = started(&options);
+    publish(&pair, &pair);
+    for (nth, (from, signed)) in [("root@nas.example.org", true), ("scan@printer.lan", false)].into_iter().enumerate() {
+        let mut client = Client::greeted(pair.home.relay.expect("a door")).expect("greeted");
+        let text = format!("From: {from}\r\nTo: {FRIEND}\r\nSubject: x\r\n\r\nhello\r\n");
+        let reply = client.deliver(from, &[FRIEND], text.as_bytes()).expect("answered");
+        assert_eq!(reply.code, 250, "{reply:?}");
+        let kept = observe::until("it in the sink", || pair.sink.envelopes().expect("read"), |kept| kept.len() > nth);
+        let judged = judge(&pair, &pair.sink.message(&kept[nth]).expect("kept"));
+        if signed { expect_signed(&judged, "example.org") } else { assert!(judged.dkim.is_empty(), "{judged:?}") }
+    }
+}
+
+#[test]
+fn a_report_of_ours_that_leaves_is_signed() {
+    let pair = pair();
+    publish(&pair, &pair);
+    // Who sends by this address hears of failures elsewhere, too.
+    pair.home.program.ask(&["alias", "add", "team@example.org", FRIEND, ALICE]).expect("an alias");
+    let mut client = Client::greeted_tls(pair.home.submissions, &pair.tls().expect("a client"), &pair.home_hostname)
+        .expect("greeted");
+    assert_eq!(client.login(ALICE, &pair.account(ALICE).password).expect("answered").code, 235);
+    let text = "From: <team@example.org>\r\nTo: <refuse-me@elsewhere.example>\r\nSubject: x\r\n\r\nhello\r\n";
+    let reply =
+        client.deliver("team@example.org", &["refuse-me@elsewhere.example"], text.as_bytes()).expect("answered");
+    assert_eq!(reply.code, 250, "{reply:?}");
+    let kept =
+        observe::until("the report in the sink", || pair.sink.envelopes().expect("read"), |kept| !kept.is_empty());
+    assert_eq!(kept[0].sender, "", "{kept:?}");
+    let report = pair.sink.message(&kept[0]).expect("kept");
+    assert!(String::from_utf8_lossy(&report).contains("report-type=delivery-status"));
+    expect_signed(&judge(&pair, &report), "example.org");
+    let stored = only_message(&pair, ALICE);
+    assert!(values(&fields(&stored), "DKIM-Signature").is_empty(), "what stays here needs none: {stored}");
+}
+
+#[test]
+fn what_goes_on_is_sealed_at_every_home_and_the_chain_holds() {
+    let mut options = Options::story();
+    options.accounts.truncate(1);
+    options.accounts[0].0 = "carol@other.example".to_owned();
+    let second = started(&options);
+    let edge = second.edge().doors.smtp.to_string();
+    let outbound = Outbound::Routes(vec![("other.example".to_owned(), edge)]);
+    let first = started(&Options { outbound, ..Options::story() });
+    for world in [&first, &second] {
+        world
+            .add_records(
+                "world.example. 1 IN TXT \"v=spf1 ip4:127.0.0.1 -all\"\nworld.example. 1 IN A 127.0.0.1\n\
+                 _dmarc.world.example. 1 IN TXT \"v=DMARC1; p=none\"\nexample.org. 1 IN MX 10 mail.example.org.\n",
+            )
+            .expect("published");
+    }
+    publish(&first, &second);
+    publish(&second, &second);
+    first
+        .home
+        .program
+        .ask(&["alias", "add", "team@example.org", "list@other.example", "one@elsewhere.example"])
+        .expect("an alias");
+    second.home.program.ask(&["alias", "add", "list@other.example", FRIEND, "carol@other.example"]).expect("an alias");
+    let mut client = Client::greeted(first.edge().doors.smtp).expect("greeted");
+    let text = "From: <stranger@world.example>\r\nTo: <team@example.org>\r\nSubject: x\r\n\r\nhello\r\n \r\n";
+    client.deliver("stranger@world.example", &["team@example.org"], text.as_bytes()).expect("accepted");
+
+    let sent = |pair: &Pair| {
+        let kept = observe::until("it in the sink", || pair.sink.envelopes().expect("read"), |kept| !kept.is_empty());
+        pair.sink.message(&kept[0]).expect("kept")
+    };
+    let once = sent(&first);
+    let judged = judge(&second, &once);
+    assert_eq!((judged.arc.as_str(), judged.sets, judged.dkim.len()), ("pass", 1, 0), "{judged:?}");
+    let twice = sent(&second);
+    let judged = judge(&second, &twice);
+    assert_eq!((judged.arc.as_str(), judged.sets), ("pass", 2), "{judged:?}");
+    let text = String::from_utf8_lossy(&twice).replace("\r\n", "\n");
+    let found = fields(&text);
+    let results = values(&found, "ARC-Authentication-Results");
+    assert!(
+        results[0].starts_with("i=2; home.other.example; dkim=none;") && results[0].contains("arc=pass"),
+        "{results:?}"
+    );
+    assert!(
+        results[1].starts_with("i=1; home.example.org; dkim=none; spf=pass smtp.mailfrom=world.example"),
+        "{results:?}"
+    );
+    let stored = only_message(&second, "carol@other.example");
+    assert!(values(&fields(&stored), "Authentication-Results")[0].contains("arc=pass"), "our own verifier: {stored}");
+
+    // Changed on the way, the chain is broken, and nobody claims otherwise.
+    let changed = String::from_utf8(once).expect("text").replace("Subject: x", "Subject: [list] x");
+    assert_eq!(judge(&second, changed.as_bytes()).arc, "fail");
+    let mut client = Client::greeted(second.edge().doors.smtp).expect("greeted");
+    client.deliver("stranger@world.example", &["list@other.example"], changed.as_bytes()).expect("accepted");
+    let kept = observe::until("it in the sink", || second.sink.envelopes().expect("read"), |kept| kept.len() > 1);
+    let broken = String::from_utf8(second.sink.message(&kept[1]).expect("kept")).expect("text");
+    let found = fields(&broken.replace("\r\n", "\n"));
+    assert!(
+        values(&found, "ARC-Seal")[0].contains("i=2;") && values(&found, "ARC-Seal")[0].contains("cv=fail"),
+        "{broken}"
+    );
+}
+
+#[test]
+fn a_message_of_50_mb_is_signed_and_never_held_whole() {
+    let pair = pair();
+    publish(&pair, &pair);
+    let message = gatepost_tests::world::message::numbered(1, ALICE, FRIEND, 50_000_000);
+    let sent = submit(&pair, &format!("MAIL FROM:<{ALICE}>"), &message, 0);
+    expect_signed(&judge(&pair, &sent), "example.org");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pair.home.program.pid().expect("it runs")))
+        .expect("its status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak_kib < 64 * 1024, "{peak_kib} KiB");
+}

@@ -122,15 +122,6 @@ async fn maintain(promises: Arc<Promises>, clock: Clock, mut signal: Signal) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn room_is_told_as_no_less_than_there_is_and_as_none_only_if_there_is_none() {
-        for (octets, told) in [(0, 0), (1, 4096), (4096, 4096), (4097, 8192), (5 << 20, 8 << 20), (u64::MAX, u64::MAX)]
-        {
-            assert_eq!(about(octets), told, "{octets}");
 /// Follows keys that sign mail by new ones when it is time, and puts those in use once the DNS shows their records.
 async fn tend_keys(signing: Signing, resolver: Resolver, mut signal: Signal) {
     loop {
@@ -149,6 +140,19 @@ async fn tend_keys(signing: Signing, resolver: Resolver, mut signal: Signal) {
         tokio::select! {
             () = tokio::time::sleep(KEYS_EVERY) => {}
             () = signal.draining() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_told_as_no_less_than_there_is_and_as_none_only_if_there_is_none() {
+        for (octets, told) in [(0, 0), (1, 4096), (4096, 4096), (4097, 8192), (5 << 20, 8 << 20), (u64::MAX, u64::MAX)]
+        {
+            assert_eq!(about(octets), told, "{octets}");
         }
     }
 }
