@@ -111,6 +111,7 @@ impl Status {
             "self_signed_certificate": self.certificate.is_self_signed(),
             "certificate_ends": self.certificate.end_json(self.clock.unix_s()),
             "sessions": sessions,
+            "submissions": self.doors().submissions.is_some(),
             "home": told,
         })
     }

@@ -18,6 +18,7 @@ pub mod message;
 pub mod metrics;
 pub mod pickup;
 pub mod queue;
+pub mod records;
 pub mod router;
 pub mod run;
 pub mod signing;

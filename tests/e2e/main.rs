@@ -24,6 +24,7 @@ mod open_relay;
 mod pairing;
 mod queue;
 mod quota;
+mod records;
 mod relay;
 mod reload;
 mod secrecy;

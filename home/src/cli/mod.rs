@@ -7,6 +7,7 @@ pub mod alias;
 pub mod app_password;
 pub mod bans;
 pub mod dkim;
+pub mod dns;
 pub mod pair;
 pub mod queue;
 pub mod reload;
@@ -91,6 +92,8 @@ enum Command {
     Bans(bans::BansArgs),
     /// Keys that sign mail.
     Dkim(dkim::DkimArgs),
+    /// DNS records that the domains need.
+    Dns(dns::DnsArgs),
     /// What waits to be sent.
     Queue(queue::QueueArgs),
     /// Mail that edges sealed while this home was away.
@@ -171,6 +174,7 @@ impl Context<'_> {
             Command::Access(args) => access::run(self, args),
             Command::Bans(args) => bans::run(self, &args),
             Command::Dkim(args) => dkim::run(self, args),
+            Command::Dns(args) => dns::run(self, args),
             Command::Queue(args) => {
                 let config = self.load()?;
                 Ok(queue::run(args, &config.state, config.queue)?)
@@ -334,6 +338,12 @@ mod tests {
             ("dkim rotate", true),
             ("dkim rotate example.org --json", true),
             ("dkim", false),
+            ("dns", true),
+            ("dns example.org --zone", true),
+            ("dns --table --tested", true),
+            ("dns --zone --json", false),
+            ("dns quiet.example --parked --json", true),
+            ("dns --parked", false),
             ("queue list --json", true),
             ("spool list --json", true),
             ("spool fetch --json", true),

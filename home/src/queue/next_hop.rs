@@ -110,6 +110,12 @@ pub enum Via {
 }
 
 impl Routes {
+    /// True if everything goes where the DNS says.
+    pub fn is_empty(&self) -> bool {
+        let Self { addresses, domains, parents, all } = self;
+        addresses.is_empty() && domains.is_empty() && parents.is_empty() && all.is_none()
+    }
+
     /// Checks the tables; reads password files.
     pub fn check(raw: Vec<RawRoute>, ourselves: &Ourselves, source: &Source) -> Result<Self, ConfigError> {
         let mut routes = Self::default();

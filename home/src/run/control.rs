@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::Store;
+use super::records;
 use super::reload::Reloader;
 use crate::administration;
 use crate::counts::Counts;
@@ -51,6 +52,10 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
     if let Some(request) = request.get_mut(rotation::KEY) {
         let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
         return desk.dkim(request).await;
+    }
+    if let Some(request) = request.get_mut(records::KEY) {
+        let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
+        return desk.dns(request).await;
     }
     if let Some(name) = request.get("letter") {
         let name = name.as_str().and_then(Name::parse).ok_or("this is not the name of a letter")?;

@@ -6,6 +6,7 @@ mod chores;
 mod control;
 mod doors;
 mod exchanges;
+pub mod records;
 mod reload;
 mod shown;
 mod spool;

@@ -60,6 +60,11 @@ impl Reloader {
         self.force.lock().await.doors.open()
     }
 
+    /// The config in force.
+    pub(super) async fn config(&self) -> Config {
+        self.force.lock().await.config.clone()
+    }
+
     /// Takes the file as it is now. Gives what is different, a line each.
     pub(super) async fn reload(&self) -> Result<Vec<Change>, ReloadError> {
         let mut force = self.force.lock().await;

@@ -25,7 +25,7 @@ pub const KEYS_MAX: usize = 32;
 /// Both kinds, the one everybody verifies first.
 pub const ALGORITHMS: [Algorithm; 2] = [Algorithm::RsaSha256, Algorithm::Ed25519Sha256];
 
-/// A domain's keys. Cheap to clone.
+/// A domain's keys.
 #[derive(Clone, Debug)]
 pub struct Ring {
     /// Whose.

@@ -7,6 +7,7 @@ pub mod dovecot;
 pub mod exim;
 pub mod local;
 pub mod mutt;
+pub mod nsd;
 pub mod openssl;
 pub mod postfix;
 
@@ -22,8 +23,8 @@ use crate::pair::program::said;
 use crate::world::authority::Issued;
 
 /// Programs that are the other end of a story, and not just a tool of it.
-const ENDS: [&str; 10] =
-    ["bsd-mailx", "curl", "dovecot", "exim4", "master", "msmtp", "mutt", "openssl", "python3", "swaks"];
+const ENDS: [&str; 11] =
+    ["bsd-mailx", "curl", "dovecot", "exim4", "master", "msmtp", "mutt", "nsd", "openssl", "python3", "swaks"];
 /// Where `tests/install` unpacks Exim: its package would put Postfix away.
 const EXIM_FOLDER: &str = "/opt/gatepost-tests/exim/usr/sbin";
 /// Where `tests/install` puts Python packages that judge signatures.

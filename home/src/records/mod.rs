@@ -1,0 +1,311 @@
+//! The DNS records that the domains of this home need, by what is known of its edges and keys. Pure. Nothing is made
+//! up: what is not known is said to be so, and stands in no record.
+
+pub mod written;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use gatepost_protocol::mail::address::Domain;
+use serde::{Deserialize, Serialize};
+
+/// Between the preferences of two mail hosts there is room for another.
+const PREFERENCE_STEP: usize = 10;
+/// Services of mail that nobody offers here (RFC 6186 §3.4).
+const NOT_OFFERED: [&str; 5] = ["_imaps", "_imap", "_pop3s", "_pop3", "_submission"];
+
+/// What is known.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The edges, in the order of the config.
+    pub edges: Vec<EdgeFacts>,
+    /// Keys that sign.
+    pub keys: Vec<KeyFacts>,
+    /// Some mail leaves by other hosts than the edges.
+    pub leaves_elsewhere: bool,
+    /// Mail has passed for a while: others may be told to refuse what fails.
+    pub tested: bool,
+}
+
+/// What is known of one edge.
+#[derive(Clone, Debug, Default)]
+pub struct EdgeFacts {
+    /// Its name in the config.
+    pub name: String,
+    /// Its host name, as it says itself.
+    pub host: Option<Domain>,
+    /// Its addresses, as the home reaches it.
+    pub addresses: Vec<IpAddr>,
+    /// Whether accounts may send by it.
+    pub submissions: Option<bool>,
+}
+
+/// What is known of one key.
+#[derive(Clone, Debug)]
+pub struct KeyFacts {
+    /// Whose.
+    pub domain: Domain,
+    /// Name of its record.
+    pub name: String,
+    /// Text of its record.
+    pub text: String,
+    /// What is to be said of it.
+    pub note: &'static str,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The domain it belongs to.
+    pub domain: String,
+    /// Its name, without the last dot.
+    pub name: String,
+    /// `MX`, `TXT`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it says, as a zone file has it; the whole text of a TXT record. None while it is not known.
+    pub value: Option<String>,
+    /// What is to be done about it.
+    pub state: State,
+    /// More about it, for people.
+    pub note: Option<String>,
+}
+
+/// What is to be done about a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// To be published in the zone.
+    Publish,
+    /// To be asked of whoever rents out the server.
+    AskProvider,
+    /// Something it needs is not known.
+    NotKnown,
+    /// This version has no use for it.
+    Later,
+}
+
+/// A host of edges.
+struct Host<'a> {
+    name: &'a Domain,
+    addresses: Vec<IpAddr>,
+    submissions: Option<bool>,
+}
+
+struct Making {
+    domain: String,
+    records: Vec<Record>,
+}
+
+impl Making {
+    fn new(domain: &Domain) -> Self {
+        Self { domain: domain.to_string(), records: Vec::new() }
+    }
+
+    fn add(&mut self, name: &str, kind: &str, value: impl Into<String>) -> &mut Record {
+        self.push(name, kind, Some(value.into()), State::Publish, None)
+    }
+
+    fn unknown(&mut self, name: &str, kind: &str, why: &str) {
+        self.push(name, kind, None, State::NotKnown, Some(why.to_owned()));
+    }
+
+    fn later(&mut self, name: &str, kind: &str, why: &str) {
+        self.push(name, kind, None, State::Later, Some(why.to_owned()));
+    }
+
+    fn push(
+        &mut self,
+        name: &str,
+        kind: &str,
+        value: Option<String>,
+        state: State,
+        note: Option<String>,
+    ) -> &mut Record {
+        let at = self.records.len();
+        let (domain, name, kind) = (self.domain.clone(), name.to_owned(), kind.to_owned());
+        self.records.push(Record { domain, name, kind, value, state, note });
+        &mut self.records[at]
+    }
+}
+
+/// All records of one domain of this home.
+pub fn of_domain(facts: &Facts, domain: &Domain) -> Vec<Record> {
+    let mut making = Making::new(domain);
+    let name = domain.as_str();
+    mail_hosts(&mut making, facts, name);
+    hosts(&mut making, facts, domain);
+    senders(&mut making, facts, name);
+    for key in facts.keys.iter().filter(|key| key.domain == *domain) {
+        making.add(&key.name, "TXT", &key.text).note = Some(key.note.to_owned());
+    }
+    let policy = if facts.tested { "reject" } else { "none" };
+    let dmarc =
+        making.add(&format!("_dmarc.{name}"), "TXT", format!("v=DMARC1; p={policy}; rua=mailto:postmaster@{name}"));
+    if !facts.tested {
+        dmarc.note = Some("only watches; see --tested".to_owned());
+    }
+    services(&mut making, facts, name);
+    later(&mut making, name);
+    making.records
+}
+
+/// All records of a domain that neither sends nor receives mail.
+pub fn of_parked(domain: &Domain) -> Vec<Record> {
+    let mut making = Making::new(domain);
+    let name = domain.as_str();
+    making.add(name, "MX", "0 .").note = Some("it takes no mail".to_owned());
+    making.add(name, "TXT", "v=spf1 -all").note = Some("it sends none".to_owned());
+    making.add(&format!("*._domainkey.{name}"), "TXT", "v=DKIM1; p=").note = Some("it signs none".to_owned());
+    making.add(&format!("_dmarc.{name}"), "TXT", "v=DMARC1; p=reject; adkim=s; aspf=s");
+    making.records
+}
+
+/// Each host once, however many edges answer to its name.
+fn known_hosts(facts: &Facts) -> Vec<Host<'_>> {
+    let mut hosts: Vec<Host<'_>> = Vec::new();
+    for edge in &facts.edges {
+        let Some(name) = &edge.host else { continue };
+        match hosts.iter_mut().find(|host| host.name == name) {
+            Some(host) => {
+                let new = edge.addresses.iter().filter(|address| !host.addresses.contains(address));
+                let new: Vec<_> = new.copied().collect();
+                host.addresses.extend(new);
+                host.submissions = host.submissions.or(edge.submissions);
+            }
+            None => hosts.push(Host { name, addresses: edge.addresses.clone(), submissions: edge.submissions }),
+        }
+    }
+    hosts
+}
+
+/// Edges of which something is not known, named.
+fn without(facts: &Facts, is_missing: impl Fn(&EdgeFacts) -> bool, what: &str) -> Option<String> {
+    let names: Vec<_> = facts.edges.iter().filter(|edge| is_missing(edge)).map(|edge| edge.name.as_str()).collect();
+    if facts.edges.is_empty() {
+        return Some("this home has no edge".to_owned());
+    }
+    (!names.is_empty()).then(|| format!("{what} of {} is not known: connect it and ask again", names.join(", ")))
+}
+
+fn mail_hosts(making: &mut Making, facts: &Facts, domain: &str) {
+    for (nth, host) in known_hosts(facts).iter().enumerate() {
+        making.add(domain, "MX", format!("{} {}.", (nth + 1) * PREFERENCE_STEP, host.name));
+    }
+    if let Some(why) = without(facts, |edge| edge.host.is_none(), "the host name") {
+        making.unknown(domain, "MX", &why);
+    }
+}
+
+/// The edges' own names, where they lie in this domain.
+fn hosts(making: &mut Making, facts: &Facts, domain: &Domain) {
+    for host in known_hosts(facts) {
+        let name = host.name.as_str();
+        let is_within =
+            host.name == domain || name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'));
+        if !is_within {
+            continue;
+        }
+        if host.addresses.is_empty() {
+            making.unknown(name, "A", "its address is not known: connect the edge and ask again");
+            continue;
+        }
+        for address in &host.addresses {
+            let kind = if address.is_ipv4() { "A" } else { "AAAA" };
+            let note = (!is_public(*address)).then(|| format!("{address} is no address the world can reach"));
+            making.add(name, kind, address.to_string()).note = note;
+        }
+        // Bounces have no other sender than the name in EHLO (RFC 7208 §2.4).
+        if host.name != domain {
+            making.add(name, "TXT", "v=spf1 a -all").note = Some("for reports, which have no sender".to_owned());
+        }
+        for address in &host.addresses {
+            let note = format!("ask whoever rents you the server to let {address} point back to {name}");
+            making.push(&reverse_name(*address), "PTR", Some(format!("{name}.")), State::AskProvider, Some(note));
+        }
+    }
+}
+
+fn senders(making: &mut Making, facts: &Facts, domain: &str) {
+    if let Some(why) = without(facts, |edge| edge.addresses.is_empty(), "the address") {
+        return making.unknown(domain, "TXT (SPF)", &why);
+    }
+    let mut addresses: BTreeMap<IpAddr, ()> = BTreeMap::new();
+    addresses.extend(facts.edges.iter().flat_map(|edge| &edge.addresses).map(|address| (*address, ())));
+    let mut text = "v=spf1".to_owned();
+    for address in addresses.keys() {
+        let mechanism = if address.is_ipv4() { " ip4:" } else { " ip6:" };
+        text.push_str(mechanism);
+        text.push_str(&address.to_string());
+    }
+    text.push_str(if facts.tested { " -all" } else { " ~all" });
+    let mut notes = Vec::new();
+    if facts.leaves_elsewhere {
+        notes.push("some mail leaves by a [[route]]: add what that host's owner tells you (include:…)");
+    }
+    if !facts.tested {
+        notes.push("careful; see --tested");
+    }
+    making.add(domain, "TXT", text).note = (!notes.is_empty()).then(|| notes.join("; "));
+}
+
+/// Where mail programs find their servers (RFC 6186, RFC 8314 §5.1).
+fn services(making: &mut Making, facts: &Facts, domain: &str) {
+    let hosts = known_hosts(facts);
+    let name = format!("_submissions._tcp.{domain}");
+    let open: Vec<_> = hosts.iter().filter(|host| host.submissions == Some(true)).collect();
+    for (nth, host) in open.iter().enumerate() {
+        making.add(&name, "SRV", format!("{nth} 1 465 {}.", host.name));
+    }
+    if open.is_empty() {
+        match without(facts, |edge| edge.host.is_none() || edge.submissions.is_none(), "whether port 465 is open") {
+            Some(why) if !facts.edges.is_empty() => making.unknown(&name, "SRV", &why),
+            _ => making.add(&name, "SRV", "0 0 0 .").note = Some("not offered".to_owned()),
+        }
+    }
+    for service in NOT_OFFERED {
+        making.add(&format!("{service}._tcp.{domain}"), "SRV", "0 0 0 .").note = Some("not offered".to_owned());
+    }
+}
+
+/// What people look for, and why it is not here.
+fn later(making: &mut Making, domain: &str) {
+    making.later(domain, "CAA", "its accounturi is not known: this version fetches no certificates by itself");
+    making.later(&format!("_mta-sts.{domain}"), "TXT", "this version serves no MTA-STS policy");
+    making.later(&format!("_smtp._tls.{domain}"), "TXT", "this version reads no TLS reports");
+    making.later(&format!("_25._tcp of each mail host of {domain}"), "TLSA", "this version pins no certificate");
+    making.later(&format!("autoconfig.{domain}"), "CNAME", "this version serves no settings for mail programs");
+}
+
+/// False for what only a local network can reach.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            let is_shared = first == 100 && (64..128).contains(&second);
+            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || is_shared)
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local())
+        }
+    }
+}
+
+/// The name whose PTR record is an address's (RFC 1035 §3.5, RFC 3596 §2.5).
+fn reverse_name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(v6) => {
+            let nibbles = v6.octets().into_iter().flat_map(|octet| [octet >> 4, octet & 15]);
+            let mut labels: Vec<String> = nibbles.map(|nibble| format!("{nibble:x}")).collect();
+            labels.reverse();
+            labels.join(".") + ".ip6.arpa"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Gathers what the DNS records of the domains depend on: of the keys, of the edges that are connected, of the DNS.
+
+use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::tunnel::verb::admin::AdminRequest;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Store;
+use super::control::Desk;
+use crate::config::Config;
+use crate::edges::EdgeSettings;
+use crate::records::{self, EdgeFacts, Facts, KeyFacts, Record};
+use crate::signing::schedule::Phase;
+
+/// The key under which a request travels.
+pub const KEY: &str = "dns";
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Of this domain; of all if none is named.
+    pub domain: Option<String>,
+    /// As it should be once mail has passed for a while.
+    pub tested: bool,
+}
+
+impl Desk {
+    /// The records, by all that is known now.
+    pub(super) async fn dns(&self, request: Request) -> Result<Value, String> {
+        let config = self.reloader.config().await;
+        let told = self.edges.ask(AdminRequest::Status, &self.clock).await;
+        let connected = self.edges.connected().borrow().clone();
+        let mut edges = Vec::with_capacity(config.edges.len());
+        for edge in &config.edges {
+            let told = told.iter().find(|(name, _)| *name == edge.name).and_then(|(_, told)| told.as_deref().ok());
+            let status: Value = told.and_then(|told| serde_json::from_str(told).ok()).unwrap_or_default();
+            let up = connected.iter().find(|up| up.name == edge.name);
+            // One that is older calls itself by its host name in the session as well.
+            let host = status["hostname"].as_str().or_else(|| up.map(|up| up.session.facts().node.as_str()));
+            let mut facts = EdgeFacts {
+                name: edge.name.clone(),
+                host: host.and_then(host_name),
+                addresses: self.store.resolver.addresses(host_of(edge), true).await.unwrap_or_default(),
+                submissions: status["submissions"].as_bool(),
+            };
+            if let Some(up) = up {
+                let address = up.session.facts().address.ip().to_canonical();
+                if !facts.addresses.contains(&address) {
+                    facts.addresses.push(address);
+                }
+            }
+            edges.push(facts);
+        }
+        list(&self.store, &config, edges, &request)
+    }
+}
+
+/// The records, by what is known while no home runs: nothing of the edges.
+pub fn alone(store: &Store, config: &Config, request: &Request) -> Result<Value, String> {
+    let unknown = |edge: &EdgeSettings| EdgeFacts { name: edge.name.clone(), ..EdgeFacts::default() };
+    list(store, config, config.edges.iter().map(unknown).collect(), request)
+}
+
+fn list(store: &Store, config: &Config, edges: Vec<EdgeFacts>, request: &Request) -> Result<Value, String> {
+    let domains = match &request.domain {
+        None => config.domains.clone(),
+        Some(wanted) => vec![one_of(config, wanted)?],
+    };
+    let mut keys = Vec::new();
+    for ring in store.signing.rings() {
+        for key in &ring.keys {
+            keys.push(KeyFacts {
+                domain: ring.domain.clone(),
+                name: key.record_name(&ring.domain),
+                text: key.key.record().map_err(|error| error.to_string())?,
+                note: match key.phase {
+                    Phase::Waiting => "of a new key, which waits for it",
+                    Phase::Signs { .. } => "of a key that signs now",
+                    Phase::Retired { .. } => {
+                        "of an old key, for mail that is under way; it goes a week after it signed last"
+                    }
+                },
+            });
+        }
+    }
+    let leaves_elsewhere = !config.routes.is_empty();
+    let facts = Facts { edges, keys, leaves_elsewhere, tested: request.tested };
+    let records: Vec<Record> = domains.iter().flat_map(|domain| records::of_domain(&facts, domain)).collect();
+    Ok(json!({ "records": records }))
+}
+
+fn one_of(config: &Config, wanted: &str) -> Result<Domain, String> {
+    let found = Domain::parse(wanted).ok().filter(|domain| config.domains.contains(domain));
+    found.ok_or_else(|| {
+        let domains: Vec<_> = config.domains.iter().map(Domain::as_str).collect();
+        format!(
+            "{wanted} is no domain of this home ({}); for one that neither sends nor receives mail, add --parked",
+            domains.join(", ")
+        )
+    })
+}
+
+/// A name that can stand in a record.
+fn host_name(name: &str) -> Option<Domain> {
+    Domain::parse(name).ok().filter(|domain| domain.literal().is_none() && domain.as_str().contains('.'))
+}
+
+/// Where it is dialled, without the port.
+fn host_of(edge: &EdgeSettings) -> &str {
+    edge.address.rsplit_once(':').map_or(edge.address.as_str(), |(host, _)| host)
+}

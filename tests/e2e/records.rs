@@ -1,0 +1,75 @@
+//! The records that `dns` prints are those the domain needs: a name server of others reads them, and others judge our mail
+//! by them.
+
+use gatepost_tests::pair::options::Options;
+use gatepost_tests::peers::{dkimpy, nsd::Nsd};
+
+use super::{ALICE, pair, started};
+
+#[test]
+fn the_zone_it_prints_is_served_by_a_name_server_of_others_and_proves_our_mail() {
+    let pair = pair();
+    let zone = pair.home.program.ask(&["dns", "example.org", "--zone"]).expect("told");
+    let nsd = Nsd::start("example.org", &zone).expect("served");
+    for line in [
+        "example.org.\t3600\tIN\tMX\t10 mail.example.org.",
+        "mail.example.org.\t3600\tIN\tA\t127.0.0.1",
+        "example.org.\t3600\tIN\tTXT\t\"v=spf1 ip4:127.0.0.1 ~all\"",
+        "_submissions._tcp.example.org.\t3600\tIN\tSRV\t0 1 465 mail.example.org.",
+        "_imaps._tcp.example.org.\t3600\tIN\tSRV\t0 0 0 .",
+    ] {
+        assert!(zone.lines().any(|found| found == line), "{line}\n{zone}");
+    }
+    assert!(zone.contains("; 127.0.0.1 is no address the world can reach"), "{zone}");
+    let mut client = gatepost_tests::client::Client::greeted_tls(
+        pair.home.submissions,
+        &pair.tls().expect("a client"),
+        &pair.home_hostname,
+    )
+    .expect("greeted");
+    assert_eq!(client.login(ALICE, &pair.account(ALICE).password).expect("answered").code, 235);
+    let text = format!("From: <{ALICE}>\r\nSubject: x\r\n\r\nhello\r\n");
+    client.deliver(ALICE, &["friend@elsewhere.example"], text.as_bytes()).expect("accepted");
+    let kept = gatepost_tests::observe::until(
+        "it in the sink",
+        || pair.sink.envelopes().expect("read"),
+        |kept| !kept.is_empty(),
+    );
+    let judged = dkimpy::judge(&pair.sink.message(&kept[0]).expect("kept"), nsd.address).expect("judged");
+    assert!(judged.dkim.len() == 2 && judged.dkim.iter().all(|one| one.good), "{judged:?}");
+}
+
+#[test]
+fn each_form_tells_the_same_and_what_is_not_known_is_said_to_be_so() {
+    let mut pair = started(&Options { domains: vec!["example.org".into(), "example.net".into()], ..Options::story() });
+    let dns = |words: &[&str]| pair.home.program.ask(&[&["dns"], words].concat());
+    let told = pair.home.program.ask_json(&["dns", "--json"]).expect("told");
+    let records = told["records"].as_array().expect("records");
+    let (table, zone) = (dns(&[]).expect("told"), dns(&["--zone"]).expect("told"));
+    for record in records.iter().filter(|record| record["state"] == "publish") {
+        let (name, value) = (record["name"].as_str().expect("a name"), record["value"].as_str().expect("a value"));
+        let row = table.lines().any(|line| line.trim_start().starts_with(name) && line.ends_with(value));
+        assert!(row && zone.contains(&format!("\n{name}.\t")), "{record}\n{table}\n{zone}");
+    }
+    assert!(records.iter().any(|record| record["domain"] == "example.net" && record["type"] == "MX"));
+    assert!(
+        records.iter().any(|record| record["state"] == "ask-provider" && record["name"] == "1.0.0.127.in-addr.arpa")
+    );
+    assert!(
+        records.iter().any(|record| record["state"] == "later" && record["type"] == "CAA" && record["value"].is_null())
+    );
+    let strange = dns(&["other.example"]).expect_err("not ours").to_string();
+    assert!(strange.contains("--parked"), "{strange}");
+    let parked = dns(&["quiet.example", "--parked", "--zone"]).expect("told");
+    Nsd::start("quiet.example", &parked).expect("served");
+    for part in ["MX\t0 .", "\"v=spf1 -all\"", "p=reject"] {
+        assert!(parked.contains(part), "{parked}");
+    }
+
+    // Nothing runs: keys are known, addresses are not, and none is made up.
+    pair.home.program.kill();
+    let alone = pair.home.program.ask(&["dns", "example.org", "--zone"]).expect("told");
+    assert!(alone.contains("p=MII") && alone.contains("; not known yet: example.org. MX"), "{alone}");
+    assert!(!alone.contains("127.0.0.1"), "{alone}");
+    Nsd::start("example.org", &alone).expect("served");
+}
