@@ -49,6 +49,14 @@ fn here(status: &Value, add: &mut impl FnMut(u8, String, &str)) {
     if status["certificate_self_signed"] == true {
         add(5, "the certificate is self-signed: no mail program can verify it".to_owned(), "name yours in [tls]");
     }
+    let waiting = list(&status["dkim_waiting"]).len();
+    if waiting > 0 {
+        add(
+            6,
+            format!("{waiting} new key(s) that sign mail wait for their DNS records; the old ones sign until then"),
+            "publish the records that \"gatepost-home dkim list\" shows as waiting",
+        );
+    }
     certificate("the certificate", "home", &status["certificate_ends"], add);
     for server in list(&status["mailbox_servers"]) {
         if let (Some(name), Some(why)) = (server["server"].as_str(), server["trouble"].as_str()) {
@@ -170,7 +178,7 @@ mod tests {
 
     fn well() -> Value {
         json!({
-            "disk_free_octets": 50_000_000_000_u64, "database": "good", "trace": "good", "accounts": 1,
+            "disk_free_octets": 50_000_000_000_u64, "database": "good", "trace": "good", "accounts": 1, "dkim_waiting": [],
             "certificate_ends": { "at": "2027-01-01T00:00:00Z", "days_left": 7 },
             "certificate_self_signed": false, "directory_version": 5, "damaged": [],
             "queue": { "held": 0, "damaged": [], "worst_destinations": [] },
@@ -199,6 +207,7 @@ mod tests {
             ("/database", json!("database disk image is malformed"), "home.db is not well", "restore"),
             ("/trace", json!("failing"), "trace.db", "log"),
             ("/accounts", json!(0), "no account", "account add"),
+            ("/dkim_waiting", json!(["x._domainkey.example.org"]), "wait for their DNS records", "dkim list"),
             ("/certificate_self_signed", json!(true), "self-signed", "[tls]"),
             ("/certificate_ends/days_left", json!(6), "the certificate ends on 2027", "gatepost-home reload"),
             ("/certificate_ends/days_left", json!(-1), "the certificate has ended on 2027", "gatepost-home reload"),

@@ -65,6 +65,8 @@ fn what_an_account_sends_is_signed_twice_and_a_stranger_agrees() {
         let sent = submit(&pair, &mail, message.as_bytes(), nth);
         expect_signed(&judge(&pair, &sent), "example.org");
         if nth == 0 {
+            let story = pair.home.program.ask(&["trace", FRIEND]).expect("told");
+            assert!(story.contains("signed it for example.org"), "{story}");
             let text = String::from_utf8_lossy(&sent);
             let forged = format!("Subject: another\r\n{text}");
             assert!(judge(&pair, forged.as_bytes()).dkim.iter().all(|one| !one.good), "a field was added");
@@ -121,6 +123,8 @@ fn new_keys_sign_once_the_dns_shows_them_and_not_before() {
     };
     let old = selectors(0);
     assert_eq!(keys("rotate"), ["signs", "signs", "waiting", "waiting"]);
+    let status = pair.home.program.ask(&["status"]).expect("told");
+    assert!(status.contains("2 new key(s) that sign mail wait"), "{status}");
     assert_eq!(selectors(1), old, "the new ones are not published");
     publish(&pair, &pair);
     observe::until("the new keys to sign", || keys("list"), |keys| *keys == ["retired", "retired", "signs", "signs"]);
@@ -174,10 +178,10 @@ fn what_goes_on_is_sealed_at_every_home_and_the_chain_holds() {
     let mut options = Options::story();
     options.accounts.truncate(1);
     options.accounts[0].0 = "carol@other.example".to_owned();
-    let second = started(&options);
+    let mut second = started(&options);
     let edge = second.edge().doors.smtp.to_string();
     let outbound = Outbound::Routes(vec![("other.example".to_owned(), edge)]);
-    let first = started(&Options { outbound, ..Options::story() });
+    let mut first = started(&Options { outbound, ..Options::story() });
     for world in [&first, &second] {
         world
             .add_records(
@@ -194,6 +198,8 @@ fn what_goes_on_is_sealed_at_every_home_and_the_chain_holds() {
         .ask(&["alias", "add", "team@example.org", "list@other.example", "one@elsewhere.example"])
         .expect("an alias");
     second.home.program.ask(&["alias", "add", "list@other.example", FRIEND, "carol@other.example"]).expect("an alias");
+    first.wait_until_up();
+    second.wait_until_up();
     let mut client = Client::greeted(first.edge().doors.smtp).expect("greeted");
     let text = "From: <stranger@world.example>\r\nTo: <team@example.org>\r\nSubject: x\r\n\r\nhello\r\n \r\n";
     client.deliver("stranger@world.example", &["team@example.org"], text.as_bytes()).expect("accepted");

@@ -309,7 +309,8 @@ impl Router {
         let (sender, receiver) = oneshot::channel();
         let (promises, signing) = (Arc::clone(&inner.promises), inner.signing.clone());
         inner.workers.run(move || {
-            let kept = signed::sign(&signing, &mut work, purpose.as_ref()).and_then(|()| promises.keep(work));
+            let kept = signed::sign(&signing, &mut work, purpose.as_ref())
+                .and_then(|signer| promises.keep(work).map(|kept| (kept, signer)));
             drop(turn);
             // Who asked may be gone; what was kept is kept, and a repeat will hear so.
             let _ = sender.send((kept, message.message_id()));
@@ -317,16 +318,17 @@ impl Router {
         let took_ms = || inner.clock.now().saturating_duration_since(begun).as_millis();
         let Ok((kept, message_id)) = receiver.await else { return (Reply::local_error(), None) };
         match kept {
-            Ok(Kept::Now(held)) => {
+            Ok((Kept::Now(held), signer)) => {
                 facts.leave_out(&held);
+                facts.signer = signer.map(|domain| domain.to_string());
                 facts.log_kept(message_id.as_deref(), took_ms());
                 (Reply::accepted(&facts.trace.to_string()), Some(held))
             }
-            Ok(Kept::Before(trace)) => {
+            Ok((Kept::Before(trace), _)) => {
                 tracing::info!(trace = %facts.trace, before = %trace, "already here: the same hand-over again");
                 (Reply::accepted(&trace.to_string()), None)
             }
-            Ok(Kept::Refused(reply)) => {
+            Ok((Kept::Refused(reply), _)) => {
                 tracing::info!(trace = %facts.trace, sender = facts.sender, %reply, "refused by the server of the mailbox");
                 (reply, None)
             }
@@ -468,6 +470,8 @@ struct Facts {
     to: String,
     octets: u64,
     queued: usize,
+    /// The domain that signed what is queued.
+    signer: Option<String>,
 }
 
 /// Mailboxes named in one log line.
@@ -500,6 +504,7 @@ impl Facts {
             to,
             octets: arrival.message.octets(),
             queued: destinations.remote.len() + destinations.forwards.len(),
+            signer: None,
         }
     }
 
@@ -514,7 +519,7 @@ impl Facts {
     fn log_kept(&self, message_id: Option<&str>, took_ms: u128) {
         tracing::info!(
             trace = %self.trace, sender = self.sender, message_id, mailboxes = self.to, queued = self.queued,
-            octets = self.octets, took_ms, "accepted"
+            signer = self.signer, octets = self.octets, took_ms, "accepted"
         );
     }
 

@@ -1,12 +1,13 @@
 //! What leaves is signed here, after everything else was done to it: what the queue keeps is what an edge sends.
 
+use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::results;
 use gatepost_protocol::mail::verdict::Verdict;
 
 use super::promise::{PromiseError, Work};
 use super::recipients::Forward;
 use super::{Arrival, Destinations, Inner, Origin};
-use crate::signing::{Purpose, Signing};
+use crate::signing::{Purpose, Signed, Signing};
 
 impl Inner {
     /// How mail is signed that goes elsewhere; `None`: not at all.
@@ -29,12 +30,15 @@ impl Inner {
     }
 }
 
-/// Puts the fields in front of what the queue is to keep. Blocking.
-pub(super) fn sign(signing: &Signing, work: &mut Work, purpose: Option<&Purpose>) -> Result<(), PromiseError> {
-    if let (Some(purpose), Some(_)) = (purpose, &work.queued) {
-        let mut fields = signing.fields(&work.message, purpose)?;
-        fields.append(&mut work.queued_fields);
-        work.queued_fields = fields;
-    }
-    Ok(())
+/// Puts the fields in front of what the queue is to keep; gives who signed. Blocking.
+pub(super) fn sign(
+    signing: &Signing,
+    work: &mut Work,
+    purpose: Option<&Purpose>,
+) -> Result<Option<Domain>, PromiseError> {
+    let (Some(purpose), Some(_)) = (purpose, &work.queued) else { return Ok(None) };
+    let Some(Signed { mut fields, domain }) = signing.fields(&work.message, purpose)? else { return Ok(None) };
+    fields.append(&mut work.queued_fields);
+    work.queued_fields = fields;
+    Ok(Some(domain))
 }

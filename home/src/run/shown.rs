@@ -73,6 +73,7 @@ impl Desk {
             "database": database,
             "trace": if self.traces.is_well() { "good" } else { "failing" },
             "mailbox_servers": self.store.servers.status(),
+            "dkim_waiting": self.store.signing.waiting(),
             "damaged": files(&self.state.join(spool::DAMAGED)),
         });
         status["troubles"] = troubles::of(&status).into();

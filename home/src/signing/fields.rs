@@ -31,28 +31,41 @@ pub enum Purpose {
     },
 }
 
+/// What goes in front of a signed message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The fields, each with its line end.
+    pub fields: Vec<u8>,
+    /// Who signed: `d=`.
+    pub domain: Domain,
+}
+
 impl Signing {
     /// The fields that are to go in front; none where nobody of ours answers for it. Blocking.
-    pub fn fields(&self, message: &Message, purpose: &Purpose) -> Result<Vec<u8>, SigningError> {
-        let Some(section) = message.header(HEADER_OCTETS_MAX)? else { return Ok(Vec::new()) };
-        match purpose {
+    pub fn fields(&self, message: &Message, purpose: &Purpose) -> Result<Option<Signed>, SigningError> {
+        let Some(section) = message.header(HEADER_OCTETS_MAX)? else { return Ok(None) };
+        let body = || body_sha256(message, section.len());
+        let (ring, fields) = match purpose {
             Purpose::Ours => {
                 let Some(ring) = authors(&section).iter().find_map(|domain| self.ring_of(domain)) else {
-                    return Ok(Vec::new());
+                    return Ok(None);
                 };
-                self.dkim(&ring, &section, body_sha256(message, section.len())?)
+                let fields = self.dkim(&ring, &section, body()?)?;
+                (ring, fields)
             }
             Purpose::Forwarded { domain, chain, results } => {
                 let (Some(next), Some(ring)) = (NextSet::after(&section, *chain), self.ring_of(domain)) else {
-                    return Ok(Vec::new());
+                    return Ok(None);
                 };
                 // No verifier knows another algorithm for ARC.
                 let Some(key) = ring.signing().find(|key| key.key.algorithm() == Algorithm::RsaSha256) else {
-                    return Ok(Vec::new());
+                    return Ok(None);
                 };
-                self.arc(&next, (&ring, key), &section, (results, body_sha256(message, section.len())?))
+                let fields = self.arc(&next, (&ring, key), &section, (results, body()?))?;
+                (ring, fields)
             }
-        }
+        };
+        Ok(Some(Signed { fields, domain: ring.domain.clone() }))
     }
 
     fn dkim(&self, ring: &Ring, section: &[u8], body: [u8; 32]) -> Result<Vec<u8>, SigningError> {

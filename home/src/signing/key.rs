@@ -8,7 +8,6 @@ use std::path::Path;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
@@ -94,7 +93,7 @@ impl Key {
         let signed = match &self.0 {
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), input, &mut signature).map(|()| signature)
+                pair.sign_digest(&RSA_PKCS1_SHA256, &digest(&SHA256, input), &mut signature).map(|()| signature)
             }
             Pair::Ed25519(pair) => {
                 pair.try_sign(digest(&SHA256, input).as_ref()).map(|signature| signature.as_ref().to_vec())

@@ -19,7 +19,7 @@ use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::DurableError;
 use thiserror::Error;
 
-pub use self::fields::Purpose;
+pub use self::fields::{Purpose, Signed};
 use self::ring::{Moment, Ring};
 
 /// Why something can't be signed, or a key not be had.

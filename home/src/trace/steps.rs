@@ -217,6 +217,9 @@ impl Facts<'_> {
         if done.is_empty() {
             done.push("kept it".to_owned());
         }
+        if self.has("signer") {
+            done.push(format!("signed it for {}", self.get("signer")));
+        }
         format!("{}{}", done.join(" and "), self.sizes())
     }
 
