@@ -14,6 +14,7 @@ use crate::run::records::{KEY, Request, alone};
 
 /// DNS records.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct DnsArgs {
     /// Of this domain only.
     domain: Option<String>,

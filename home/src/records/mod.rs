@@ -3,7 +3,7 @@
 
 pub mod written;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use gatepost_protocol::mail::address::Domain;
@@ -230,10 +230,9 @@ fn senders(making: &mut Making, facts: &Facts, domain: &str) {
     if let Some(why) = without(facts, |edge| edge.addresses.is_empty(), "the address") {
         return making.unknown(domain, "TXT (SPF)", &why);
     }
-    let mut addresses: BTreeMap<IpAddr, ()> = BTreeMap::new();
-    addresses.extend(facts.edges.iter().flat_map(|edge| &edge.addresses).map(|address| (*address, ())));
+    let addresses: BTreeSet<IpAddr> = facts.edges.iter().flat_map(|edge| edge.addresses.iter().copied()).collect();
     let mut text = "v=spf1".to_owned();
-    for address in addresses.keys() {
+    for address in &addresses {
         let mechanism = if address.is_ipv4() { " ip4:" } else { " ip6:" };
         text.push_str(mechanism);
         text.push_str(&address.to_string());

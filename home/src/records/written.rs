@@ -22,19 +22,16 @@ pub fn zone(records: &[Record]) -> String {
         }
         let Record { name, kind, value, state, note, .. } = record;
         let note = note.as_deref().map(one_line);
-        match (state, value) {
-            (State::Publish, Some(value)) => {
-                if let Some(note) = note {
-                    let _ = writeln!(text, "; {note}");
-                }
-                let data = if kind == "TXT" { strings(value) } else { value.clone() };
-                let _ = writeln!(text, "{name}.\t{TTL_S}\tIN\t{kind}\t{data}");
+        if let (State::Publish, Some(value)) = (state, value) {
+            if let Some(note) = note {
+                let _ = writeln!(text, "; {note}");
             }
-            _ => {
-                let note = note.unwrap_or_default();
-                let value = value.as_deref().map(|value| format!(" {value}")).unwrap_or_default();
-                let _ = writeln!(text, "; {}: {name}. {kind}{value} ({note})", word(*state));
-            }
+            let data = if kind == "TXT" { strings(value) } else { value.clone() };
+            let _ = writeln!(text, "{name}.\t{TTL_S}\tIN\t{kind}\t{data}");
+        } else {
+            let note = note.unwrap_or_default();
+            let value = value.as_deref().map(|value| format!(" {value}")).unwrap_or_default();
+            let _ = writeln!(text, "; {}: {name}. {kind}{value} ({note})", word(*state));
         }
     }
     text

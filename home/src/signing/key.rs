@@ -162,10 +162,10 @@ mod tests {
             let record = Key::make(algorithm, &path).and_then(|key| key.record()).expect("made");
             let (_, public) = record.split_once("p=").expect("a key");
             let pkey = ["pkey", "-pubout", "-outform", "DER", "-in"];
-            let told = std::process::Command::new("openssl").args(pkey).arg(&path).output().expect("openssl runs");
+            let output = std::process::Command::new("openssl").args(pkey).arg(&path).output().expect("openssl runs");
             // An Ed25519 record holds the 32 octets alone.
             let expected = STANDARD.decode(public).expect("base64");
-            assert!(!expected.is_empty() && told.stdout.ends_with(&expected), "{told:?}");
+            assert!(!expected.is_empty() && output.stdout.ends_with(&expected), "{output:?}");
         }
     }
 

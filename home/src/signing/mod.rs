@@ -145,3 +145,60 @@ impl Signing {
         Moment { unix_s: clock.latest_s(), steady_s: clock.steady_s() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::message::{Body, Message};
+
+    fn domain(name: &str) -> Domain {
+        Domain::parse(name).expect("valid")
+    }
+
+    #[test]
+    fn another_config_is_taken_whole_and_keeps_the_keys_of_domains_that_stay() {
+        let state = tempfile::tempdir().expect("a folder");
+        let clock = Clock::still(Duration::from_secs(1_795_000_000));
+        let signing = Signing::open(state.path(), &[domain("example.org")], clock).expect("opened");
+        let prepared = signing.prepare(&[domain("example.org"), domain("example.net")]).expect("got");
+        let names = || signing.rings().iter().map(|ring| ring.domain.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(), ["example.org"], "nothing changes before it is taken");
+        // A key that is made meanwhile is not lost.
+        signing.begin(&rotation::Request::Rotate { domain: None }).expect("made");
+        signing.take(prepared);
+        assert_eq!(names(), ["example.net", "example.org"]);
+        assert_eq!(signing.waiting().len(), 2);
+        signing.take(signing.prepare(&[domain("example.net")]).expect("got"));
+        assert_eq!(names(), ["example.net"]);
+        signing.take(signing.prepare(&[domain("example.org")]).expect("got"));
+        assert_eq!(signing.waiting().len(), 2, "its keys lay where they were");
+    }
+
+    #[test]
+    fn the_keys_of_the_nearest_domain_above_sign() {
+        let state = tempfile::tempdir().expect("a folder");
+        let domains = [domain("example.org"), domain("lists.example.org")];
+        let signing = Signing::open(state.path(), &domains, Clock::real()).expect("opened");
+        let signer = |from: &str| {
+            let text = format!("From: {from}\r\n\r\nhello\r\n");
+            let message = Message { front: bytes::Bytes::new(), body: Body::from(text.into_bytes()) };
+            signing.fields(&message, &Purpose::Ours).expect("read").map(|signed| signed.domain.to_string())
+        };
+        for (from, by) in [
+            ("a@example.org", Some("example.org")),
+            ("Alice <a@EXAMPLE.ORG>", Some("example.org")),
+            ("a@nas.example.org", Some("example.org")),
+            ("a@x.lists.example.org", Some("lists.example.org")),
+            ("a@badexample.org", None),
+            ("a@org", None),
+            ("a@other.example, b@example.org", Some("example.org")),
+            ("friends: a@example.org;", Some("example.org")),
+            ("nobody", None),
+            ("", None),
+        ] {
+            assert_eq!(signer(from).as_deref(), by, "{from}");
+        }
+    }
+}

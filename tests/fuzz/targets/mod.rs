@@ -4,11 +4,13 @@
 mod aliases;
 mod codecs;
 mod sendmail;
+mod signatures;
 mod smtp;
 
 pub use aliases::{pattern, srs};
 pub use codecs::{address, container, frame, header, pairing, record, verb};
 pub use sendmail::{sendmail_arguments, sendmail_text};
+pub use signatures::signature;
 pub use smtp::{body, command, line, reply_reader, sasl, sasl_client, smtp_client, smtp_server};
 
 /// What [`alarm`] fails on.
@@ -39,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("sasl_client", sasl_client),
     ("sendmail_arguments", sendmail_arguments),
     ("sendmail_text", sendmail_text),
+    ("signature", signature),
     ("smtp_client", smtp_client),
     ("smtp_server", smtp_server),
     ("srs", srs),

@@ -1,0 +1,29 @@
+//! Signatures over header sections that strangers wrote.
+
+use gatepost_protocol::mail::arc::NextSet;
+use gatepost_protocol::mail::header::fields;
+use gatepost_protocol::mail::signature::{Algorithm, Seal, SignedHeader, dkim};
+use gatepost_protocol::mail::verdict::Found;
+
+const BY: Seal<'_> = Seal { domain: "example.org", selector: "s", algorithm: Algorithm::RsaSha256, unix_s: 1 };
+
+/// Whatever a section holds, what is put in front of it is one field each, and the next set follows on it.
+pub fn signature(data: &[u8]) {
+    let header = SignedHeader::of_forwarded(data);
+    let field = dkim(&header, &[0; 32], BY).signed(&[0xFF; 256]);
+    assert_eq!(fields(field.as_bytes()).count(), 1);
+    for found in [Found::None, Found::Pass, Found::Fail] {
+        let Some(next) = NextSet::after(data, found) else { continue };
+        let results = next.results("mail.example.org; none");
+        let signature = next.signature(&header, &[0; 32], BY).signed(&[1; 256]);
+        let seal = next.seal(&results, &signature, BY).signed(&[2; 256]);
+        let set = [seal, signature, results].concat();
+        assert_eq!(fields(set.as_bytes()).count(), 3);
+        let sealed = [set.as_bytes(), data].concat();
+        match found {
+            // Nothing follows what was sealed as broken; else the next one does, up to the bound.
+            Found::Fail => assert_eq!(NextSet::after(&sealed, found), None),
+            _ => assert!(NextSet::after(&sealed, Found::Pass).is_none_or(|after| after != next)),
+        }
+    }
+}
