@@ -143,8 +143,8 @@ mod tests {
         for algorithm in [Algorithm::RsaSha256, Algorithm::Ed25519Sha256] {
             let path = folder.path().join("key.pem");
             let made = Key::make(algorithm, &path).expect("made");
-            let mode = std::fs::metadata(&path).expect("there").permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
+            let permissions = std::fs::metadata(&path).expect("there").permissions().mode();
+            assert_eq!(permissions & 0o777, 0o600);
             let loaded = Key::load(algorithm, &path).expect("loaded");
             assert_eq!(loaded.algorithm(), algorithm);
             assert_eq!(made.record().expect("public"), loaded.record().expect("public"));
