@@ -31,6 +31,7 @@ mod secrecy;
 mod signing;
 mod skew;
 mod smuggling;
+mod spf_suite;
 mod spool;
 mod status;
 mod submission;

@@ -2,11 +2,10 @@
 //! reply kept apart.
 
 use gatepost_tests::client::Client;
+use gatepost_tests::fault::namespace;
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::{Options, Outbound};
-use gatepost_tests::pair::program::said;
-use gatepost_tests::peers;
 use gatepost_tests::world::{message, ports};
 
 use super::{ALICE, expect_in_sink, pair, started};
@@ -107,14 +106,7 @@ fn mail_finds_its_way_by_mx_to_port_25_of_public_addresses() {
     let addresses = "ip link set lo up && ip address add 93.184.215.14/32 dev lo && \
                      ip address add 93.184.215.15/32 dev lo && ip address add 93.184.215.16/32 dev lo && \
                      ip route replace local 93.184.215.14 dev lo table local src 93.184.215.16";
-    let mut unshare = std::process::Command::new(peers::program("unshare"));
-    if !rustix::process::geteuid().is_root() {
-        unshare.arg("--map-root-user");
-    }
-    unshare.args(["--net", "sh", "-c", &format!("{addresses} && exec \"$0\" --exact {inner} --ignored --nocapture")]);
-    unshare.arg(std::env::current_exe().expect("this test"));
-    let output = unshare.output().expect("unshare runs");
-    assert!(output.status.success() && said(&output).contains("1 passed"), "{}", said(&output));
+    namespace::run_inside(inner, addresses);
 }
 
 #[test]

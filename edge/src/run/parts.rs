@@ -85,7 +85,7 @@ impl Parts {
         let handover = handover(&spool, clock, &config.limits);
         let limits = session_limits(&config.limits);
         let bans = Bans::open(&config.state, homes.clone(), config.bans.clone(), clock.clone());
-        let authenticator = Authenticator::new(resolver.clone(), config.hostname.to_string());
+        let authenticator = Authenticator::new(resolver.clone());
         let judging = Judging::new(authenticator, config.hostname.to_string(), clock.clone());
         let name = config.hostname.clone();
         let desk = Desk::new(name, homes.clone(), handover, judging, bans.clone(), clock.clone(), limits);

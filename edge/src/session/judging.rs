@@ -84,7 +84,17 @@ impl Judging {
         let (name, from) = (helo.to_owned(), sender.clone());
         let asking = tokio::spawn(async move {
             let helo = name.as_str();
-            tokio::join!(asker.reverse(client), asker.spf_helo(client, helo), asker.spf_mail(client, helo, &from))
+            let spf_mail = async {
+                match &from {
+                    // It stands for whoever says EHLO, who is checked anyway.
+                    ReversePath::Null => None,
+                    ReversePath::Address(address) => Some(asker.spf_mail(client, helo, address).await),
+                }
+            };
+            let (reverse, spf_helo, spf_mail) =
+                tokio::join!(asker.reverse(client), asker.spf_helo(client, helo), spf_mail);
+            let spf_mail = spf_mail.unwrap_or_else(|| spf_helo.clone());
+            (reverse, spf_helo, spf_mail)
         });
         Inquiry { client, helo: helo.to_owned(), sender: sender.clone(), asking: Asking(asking) }
     }

@@ -34,6 +34,8 @@ const CACHED_ANSWERS_MAX: u64 = 1024;
 const NEGATIVE_KEPT_MAX: Duration = Duration::from_mins(10);
 /// MX or address records taken of one answer.
 const RECORDS_MAX: usize = 64;
+/// Records of any kind taken of one answer: some names have many texts.
+const TEXTS_MAX: usize = 512;
 
 /// The DNS could not tell (time-out, SERVFAIL): try again later.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -88,9 +90,13 @@ enum Source {
 type Stamp = (SystemTime, u64);
 
 /// An answer before it is understood.
-enum Answer {
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Records of the kind that was asked for, at least one.
     Found(Vec<RData>),
+    /// The name exists and has none of that kind.
     None,
+    /// It does not exist.
     NoSuchDomain,
 }
 
@@ -205,12 +211,27 @@ impl Resolver {
         if Arc::ptr_eq(&before, &lazy) { new } else { Arc::clone(&before) }
     }
 
+    /// Records of a name that others chose, whatever octets it is made of; one that can be no name does not exist.
+    pub(crate) async fn records(&self, name: &str, kind: RecordType) -> Result<Answer, CouldNotTell> {
+        let labels = name.trim_end_matches('.').split('.').map(str::as_bytes);
+        let Ok(mut question) = Name::from_labels(labels) else { return Ok(Answer::NoSuchDomain) };
+        question.set_fqdn(true);
+        self.ask_for(question, kind, TEXTS_MAX).await
+    }
+
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Answer, CouldNotTell> {
-        let could_not_tell =
-            |why: &dyn std::fmt::Display| CouldNotTell { name: format!("{kind} of {name}"), why: why.to_string() };
         // The dot at the end: no search domain of this machine is ever tried.
         let question = Name::from_ascii(format!("{}.", name.trim_end_matches('.')));
-        let question = question.map_err(|error| could_not_tell(&error))?;
+        let question =
+            question.map_err(|error| CouldNotTell { name: format!("{kind} of {name}"), why: error.to_string() })?;
+        self.ask_for(question, kind, RECORDS_MAX).await
+    }
+
+    async fn ask_for(&self, question: Name, kind: RecordType, max: usize) -> Result<Answer, CouldNotTell> {
+        let asked = question.to_ascii();
+        let name = asked.trim_end_matches('.');
+        let could_not_tell =
+            |why: &dyn std::fmt::Display| CouldNotTell { name: format!("{kind} of {name}"), why: why.to_string() };
         let lazy = self.current();
         let resolver = lazy.resolver.get_or_init(|| lazy.make()).as_ref().map_err(|why| could_not_tell(why))?;
         match resolver.lookup(question, kind).await {
@@ -218,7 +239,7 @@ impl Resolver {
                 // A CNAME on the way is among the answers and is none itself.
                 let of_kind =
                     found.answers().iter().map(|record| &record.data).filter(|data| data.record_type() == kind);
-                let records: Vec<_> = of_kind.take(RECORDS_MAX).cloned().collect();
+                let records: Vec<_> = of_kind.take(max).cloned().collect();
                 Ok(if records.is_empty() { Answer::None } else { Answer::Found(records) })
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match none.response_code {

@@ -10,7 +10,7 @@ mod smtp;
 pub use aliases::{pattern, srs};
 pub use codecs::{address, container, frame, header, pairing, record, verb};
 pub use sendmail::{sendmail_arguments, sendmail_text};
-pub use signatures::signature;
+pub use signatures::{signature, spf};
 pub use smtp::{body, command, line, reply_reader, sasl, sasl_client, smtp_client, smtp_server};
 
 /// What [`alarm`] fails on.
@@ -44,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     ("signature", signature),
     ("smtp_client", smtp_client),
     ("smtp_server", smtp_server),
+    ("spf", spf),
     ("srs", srs),
     ("verb", verb),
 ];

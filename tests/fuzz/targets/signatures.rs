@@ -1,8 +1,9 @@
-//! Signatures over header sections that strangers wrote.
+//! Signatures over header sections that strangers wrote, and their SPF records.
 
 use gatepost_protocol::mail::arc::NextSet;
 use gatepost_protocol::mail::header::fields;
 use gatepost_protocol::mail::signature::{Algorithm, Seal, SignedHeader, dkim};
+use gatepost_protocol::mail::spf::{self, Mechanism, Record};
 use gatepost_protocol::mail::verdict::Found;
 
 const BY: Seal<'_> = Seal { domain: "example.org", selector: "s", algorithm: Algorithm::RsaSha256, unix_s: 1 };
@@ -25,5 +26,22 @@ pub fn signature(data: &[u8]) {
             Found::Fail => assert_eq!(NextSet::after(&sealed, found), None),
             _ => assert!(NextSet::after(&sealed, Found::Pass).is_none_or(|after| after != next)),
         }
+    }
+}
+
+/// Any text is a record or none; the names its macros make are bounded, whatever they stand for.
+pub fn spf(data: &[u8]) {
+    let text = [b"v=spf1 ", data].concat();
+    assert!(spf::is_record(&text));
+    let Ok(record) = Record::parse(&text) else { return };
+    let value = String::from_utf8_lossy(data).replace(' ', ".");
+    let targets = record.directives.iter().filter_map(|directive| match &directive.mechanism {
+        Mechanism::Include(target) | Mechanism::Exists(target) => Some(target),
+        Mechanism::A(target, _) | Mechanism::Mx(target, _) | Mechanism::Ptr(target) => target.as_ref(),
+        Mechanism::All | Mechanism::Ip4(..) | Mechanism::Ip6(..) => None,
+    });
+    for target in targets.chain(&record.redirect) {
+        let name = target.expand(|_| &value);
+        assert!(name.len() <= 253 || !name.contains('.'), "{name}");
     }
 }

@@ -14,5 +14,6 @@ pub mod received;
 pub mod reply;
 pub mod results;
 pub mod signature;
+pub mod spf;
 pub mod srs;
 pub mod verdict;

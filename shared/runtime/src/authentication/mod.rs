@@ -1,19 +1,20 @@
 //! Who really sent a message: reverse names, SPF, DKIM, ARC and DMARC, asked of the DNS. The one place that knows the
-//! library which does it; its answers leave as our own nouns. A message's body is never held: its digests are handed in.
+//! library which does it, but for SPF, which is ours; its answers leave as our own nouns. A message's body is never held: its digests are handed in.
 
+mod spf;
 mod words;
 
 use std::net::IpAddr;
 
-use gatepost_protocol::mail::address::ReversePath;
+use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::canonical::BodyDigest;
 use gatepost_protocol::mail::verdict::{Arc, Dkim, Dmarc, Found, Reverse, Spf};
 use mail_auth::common::crypto::{Algorithm, HashAlgorithm};
 use mail_auth::dkim::Canonicalization;
 use mail_auth::dmarc::verify::DmarcParameters;
-use mail_auth::spf::verify::SpfParameters;
 use mail_auth::{AuthenticatedMessage, DmarcResult, MessageAuthenticator, SpfOutput};
 
+use self::spf::Check;
 use crate::resolver::Resolver;
 
 /// Signatures looked at of one message; the others are passed over.
@@ -25,7 +26,6 @@ const SETS_MAX: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     resolver: Resolver,
-    hostname: String,
 }
 
 /// What the DNS says of a message's own fields.
@@ -76,9 +76,9 @@ impl<'a> Claims<'a> {
 }
 
 impl Authenticator {
-    /// Asks by `resolver`, in the name of `hostname`.
-    pub fn new(resolver: Resolver, hostname: String) -> Self {
-        Self { resolver, hostname }
+    /// Asks by `resolver`.
+    pub fn new(resolver: Resolver) -> Self {
+        Self { resolver }
     }
 
     /// Whether the address has a name that leads back to it.
@@ -89,23 +89,17 @@ impl Authenticator {
 
     /// SPF of the name in EHLO; nothing is checked where it is no domain.
     pub async fn spf_helo(&self, client: IpAddr, helo: &str) -> Spf {
-        self.spf(helo, SpfParameters::verify_ehlo(client, helo, &self.hostname)).await
+        self.spf(client, helo, "", helo).await
     }
 
-    /// SPF of MAIL FROM; the null sender stands for `postmaster` at the name in EHLO (RFC 7208 §2.4).
-    pub async fn spf_mail(&self, client: IpAddr, helo: &str, sender: &ReversePath) -> Spf {
-        let (domain, sender) = match sender {
-            ReversePath::Null => (helo.to_owned(), format!("postmaster@{helo}")),
-            ReversePath::Address(address) => (address.domain().to_string(), address.to_string()),
-        };
-        self.spf(&domain, SpfParameters::verify_mail_from(client, helo, &self.hostname, &sender)).await
+    /// SPF of MAIL FROM; the null sender stands for `postmaster` at the name in EHLO (RFC 7208 §2.4), which
+    /// [`Self::spf_helo`] has checked.
+    pub async fn spf_mail(&self, client: IpAddr, helo: &str, sender: &Address) -> Spf {
+        self.spf(client, helo, sender.local().as_str(), sender.domain().as_str()).await
     }
 
-    async fn spf(&self, domain: &str, parameters: SpfParameters<'_>) -> Spf {
-        let found = match self.asker() {
-            Ok(asker) => words::spf(asker.verify_spf(parameters).await.result()),
-            Err(()) => Found::TempError,
-        };
+    async fn spf(&self, client: IpAddr, helo: &str, local_part: &str, domain: &str) -> Spf {
+        let found = Check::new(&self.resolver, client, helo, local_part, domain).run().await;
         Spf { found, domain: words::bounded(domain) }
     }
 

@@ -42,18 +42,6 @@ pub(super) fn reverse(output: &IprevOutput) -> Reverse {
     Reverse { found, name: name.map(|name| bounded(name.trim_end_matches('.'))) }
 }
 
-pub(super) fn spf(result: SpfResult) -> Found {
-    match result {
-        SpfResult::Pass => Found::Pass,
-        SpfResult::Fail => Found::Fail,
-        SpfResult::SoftFail => Found::SoftFail,
-        SpfResult::Neutral => Found::Neutral,
-        SpfResult::TempError => Found::TempError,
-        SpfResult::PermError => Found::PermError,
-        SpfResult::None => Found::None,
-    }
-}
-
 pub(super) fn spf_result(found: Found) -> SpfResult {
     match found {
         Found::Pass => SpfResult::Pass,
