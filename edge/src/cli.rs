@@ -233,6 +233,9 @@ fn print_status(status: &Value) {
         text(&status["sessions"]["smtp"]),
         text(&status["sessions"]["submissions"])
     );
+    for list in status["dns_lists"].as_array().into_iter().flatten() {
+        println!("dns list     {}: {} (IPv6: {})", text(&list["list"]), text(&list["ipv4"]), text(&list["ipv6"]));
+    }
     let mut table = table(&[
         "home",
         "listed in",

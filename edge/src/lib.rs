@@ -2,9 +2,10 @@
 //! world, and keeps nothing readable.
 //!
 //! Order, imports point downwards only: `cli > run, status > listeners > session > policy,
-//! handover, relay, pairing, local > spool, bans > homes > config`. What a home asks for leaves [`homes`] as an event;
+//! handover, relay, pairing, local > spool, bans, admission > homes > config`. What a home asks for leaves [`homes`] as an event;
 //! [`run`] gives it to who serves it.
 
+pub mod admission;
 pub mod alarm;
 pub mod bans;
 pub mod cli;

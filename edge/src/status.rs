@@ -11,6 +11,7 @@ use gatepost_runtime::clock::{Clock, rfc3339};
 use gatepost_runtime::metrics::{Kind, Metric};
 use serde_json::{Value, json};
 
+use crate::admission::Admission;
 use crate::bans::Bans;
 use crate::homes::{Home, Homes};
 use crate::journal::Journals;
@@ -51,6 +52,8 @@ pub struct Status {
     pub journals: Journals,
     /// Who is banned.
     pub bans: Bans,
+    /// What is found out about clients.
+    pub admission: Admission,
     /// When the program started, seconds since 1970.
     pub started_unix_s: i64,
     /// It was told to stop.
@@ -88,6 +91,7 @@ impl Status {
                 "tunnel": door(doors.tunnel),
             },
             "sessions": { "smtp": self.smtp.now(), "submissions": self.submissions.now() },
+            "dns_lists": self.admission.json(),
             "homes": self.homes.all().iter().map(|home| self.home(home)).collect::<Vec<_>>(),
         })
     }
@@ -112,6 +116,7 @@ impl Status {
             "certificate_ends": self.certificate.end_json(self.clock.unix_s()),
             "sessions": sessions,
             "submissions": self.doors().submissions.is_some(),
+            "dns_lists": self.is_only(home).then(|| self.admission.json()),
             "home": told,
         })
     }

@@ -133,6 +133,17 @@ fn one_edge(edge: &Value, directory: &Value, add: &mut impl FnMut(u8, String, &s
     if report["self_signed_certificate"] == true {
         add(5, format!("the certificate of edge {name} is self-signed"), "name a real one in [tls] of edge.toml");
     }
+    for list in list(&report["dns_lists"]) {
+        if let Some(why) = list["fault"].as_str() {
+            let list = list["list"].as_str().unwrap_or("?");
+            let words = format!("edge {name} passes over the DNS list {list}: {why}");
+            add(
+                6,
+                words,
+                "see whether it still exists and answers your server's resolver; else take it out of edge.toml",
+            );
+        }
+    }
     certificate(&format!("the certificate of edge {name}"), "edge", &report["certificate_ends"], add);
 }
 
@@ -187,6 +198,7 @@ mod tests {
                 "report": {
                     "draining": false, "self_signed_certificate": false,
                     "certificate_ends": { "at": "2027-01-01T00:00:00Z", "days_left": 90 },
+                    "dns_lists": [{ "list": "list.example", "fault": null }],
                     "home": { "spool": { "octets": 0, "octets_max": 100, "damaged": 0 } },
                 },
             }],
@@ -218,6 +230,12 @@ mod tests {
             ("/edges/0/session/heard_s_ago", json!(50.0), "has not been heard", "by itself"),
             ("/edges/0/directory_held", json!(4), "does not know the newest", "wait"),
             ("/edges/0/report_error", json!("no answer within 2 s"), "does not say how it is: no answer", "version"),
+            (
+                "/edges/0/report/dns_lists",
+                json!([{ "list": "list.example", "fault": "it does not answer" }]),
+                "passes over the DNS list list.example: it does not answer",
+                "edge.toml",
+            ),
             ("/edges/0/report/draining", json!(true), "is stopping", "start"),
             ("/edges/0/report/home/spool/octets", json!(51), "half full", "spool list"),
             ("/edges/0/report/home/spool/damaged", json!(1), "damaged sealed mail", "damaged"),

@@ -10,6 +10,7 @@ mod caps;
 mod cli;
 mod codes;
 mod config;
+mod dns_lists;
 mod drain;
 mod homes;
 mod inbound;

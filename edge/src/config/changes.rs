@@ -5,6 +5,7 @@ use gatepost_protocol::network::Network;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_runtime::config::changes::{Change, Changes, Octets, Shown};
 
+use super::admission::AdmissionSettings;
 use super::{BanSettings, Config, Doors, EdgeLimits, HomeConfig, Origin};
 
 /// The differences, in the order of the file.
@@ -18,6 +19,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         dns_servers,
         alarm,
         bans,
+        admission,
         limits,
         outbound_ipv6,
         local_mail,
@@ -36,6 +38,12 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let BanSettings { never, loopback } = bans;
     changes.setting("bans.never", &networks(never), &networks(&new.bans.never));
     changes.setting("bans.loopback", loopback, &new.bans.loopback);
+    let AdmissionSettings { lists, junk_at, refuse_at, loopback } = admission;
+    // A zone may hold a key of the owner's.
+    changes.unshown("dnslist", lists, &new.admission.lists);
+    changes.setting("admission.junk_at", junk_at, &new.admission.junk_at);
+    changes.setting("admission.refuse_at", refuse_at, &new.admission.refuse_at);
+    changes.setting("admission.loopback", loopback, &new.admission.loopback);
     limits_changes(&mut changes, limits, &new.limits);
     changes.setting("outbound_ipv6", outbound_ipv6, &new.outbound_ipv6);
     changes.setting("local_mail", local_mail, &new.local_mail);

@@ -1,6 +1,7 @@
 //! The edge's config, in two stages: `Raw…` is exactly the file, [`Config`] is what the parts run
 //! on: typed, defaults filled, relations checked. Each part gets its own table by value.
 
+pub mod admission;
 pub mod changes;
 pub mod homes;
 pub mod paired;
@@ -19,6 +20,8 @@ use gatepost_runtime::config::changes::ConfigFile;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source, Span};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+
+use self::admission::{AdmissionSettings, RawAdmission, RawDnsList};
 
 pub use self::homes::{HomeConfig, Origin};
 use self::homes::{RawHome, Roll, is_home_name};
@@ -55,6 +58,8 @@ pub struct Config {
     pub alarm: alarm::Settings,
     /// Who is never banned.
     pub bans: BanSettings,
+    /// What is made of clients as such.
+    pub admission: AdmissionSettings,
     /// Bounds.
     pub limits: EdgeLimits,
     /// Whether mail is sent out over IPv6.
@@ -127,6 +132,10 @@ struct Raw {
     alarm: alarm::RawAlarm,
     #[serde(default)]
     bans: RawBans,
+    #[serde(default)]
+    admission: RawAdmission,
+    #[serde(default)]
+    dnslist: Vec<RawDnsList>,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -231,6 +240,7 @@ impl Config {
             certificate: raw.tls,
             dns_servers: dns_servers.collect::<Result<_, _>>()?,
             bans: raw.bans.check(&source)?,
+            admission: raw.admission.check(&raw.dnslist, &source)?,
             limits: raw.limits.check(&source)?,
             outbound_ipv6: raw.outbound_ipv6,
             local_mail,

@@ -38,6 +38,8 @@ pub struct Case<'a> {
     pub list: Option<&'a str>,
     /// What the owner's access list says.
     pub allowed: Allowed,
+    /// What speaks against the client as such, if it is enough for Junk.
+    pub suspect: Option<&'a str>,
 }
 
 /// What the owner wants.
@@ -51,7 +53,11 @@ pub struct Rules {
 
 /// Judges. What would have been done while only monitoring is in the second place.
 pub fn judge(case: &Case<'_>, rules: &Rules) -> (Judgement, Option<Judgement>) {
-    match by_table(case, rules) {
+    let judgement = match (by_table(case, rules), case.suspect) {
+        (Judgement::Accept, Some(why)) => Judgement::Junk(why.to_owned()),
+        (judgement, _) => judgement,
+    };
+    match judgement {
         Judgement::Accept => (Judgement::Accept, None),
         // Who is connected is certain; who wrote is not, and Junk keeps what is forged from passing for what is allowed.
         other if case.allowed == Allowed::Client => (Judgement::Accept, Some(other)),
@@ -163,6 +169,7 @@ mod tests {
             deaf: false,
             list: None,
             allowed: Allowed::No,
+            suspect: None,
         };
         change(&mut case);
         let rules = Rules { trusted_sealers: vec!["sealer.example".into()], ..Rules::default() };
@@ -286,6 +293,7 @@ mod tests {
                 deaf: false,
                 list: None,
                 allowed: Allowed::No,
+                suspect: None,
             };
             judge(&case, &Rules::default()).0
         };
@@ -308,6 +316,7 @@ mod tests {
             deaf: false,
             list: None,
             allowed: Allowed::No,
+            suspect: None,
         };
         let rules = Rules { monitor: true, ..Rules::default() };
         let would = Judgement::Refuse(Reply::dmarc_refused("a.example"));
@@ -327,5 +336,25 @@ mod tests {
         let unsure = evidence(Found::TempError, Asked::Reject);
         assert!(matches!(judged(&unsure, |_| {}), Judgement::Defer(_)));
         assert_eq!(judged(&unsure, |case| case.allowed = Allowed::Sender), Judgement::Accept);
+    }
+
+    #[test]
+    fn what_a_suspect_brings_goes_to_junk_unless_it_is_refused_anyway() {
+        let passed = evidence(Found::Pass, Asked::Reject);
+        let why = Judgement::Junk("list.example lists 192.0.2.1".into());
+        let suspect = Some("list.example lists 192.0.2.1");
+        assert_eq!(judged(&passed, |case| case.suspect = suspect), why);
+        let refused = Judgement::Refuse(Reply::dmarc_refused("a.example"));
+        assert_eq!(judged(&evidence(Found::Fail, Asked::Reject), |case| case.suspect = suspect), refused);
+        let allowed = |case: &mut Case<'_>| (case.suspect, case.allowed) = (suspect, Allowed::Client);
+        assert_eq!(judged(&passed, allowed), Judgement::Accept);
+        let anybody = |case: &mut Case<'_>| (case.suspect, case.allowed) = (suspect, Allowed::Sender);
+        assert_eq!(judged(&passed, anybody), why, "anybody can write that");
+        let from = ["x@a.example".to_owned()];
+        let client = IpAddr::from([192, 0, 2, 1]);
+        let (from_ours, deaf, list, allowed) = (false, false, None, Allowed::No);
+        let case = Case { evidence: &passed, client, from: &from, from_ours, deaf, list, allowed, suspect };
+        let rules = Rules { monitor: true, ..Rules::default() };
+        assert_eq!(judge(&case, &rules), (Judgement::Accept, Some(why)));
     }
 }

@@ -32,6 +32,8 @@ pub struct Asked<'a> {
     pub size: Option<u64>,
     /// Who connects.
     pub client: IpAddr,
+    /// What it hears because of DNS lists, unless the home's access list allows it.
+    pub listed: Option<&'a Reply>,
     /// Who sends; nobody sends bounces.
     pub sender: &'a ReversePath,
     /// Today, for return paths, which expire.
@@ -60,6 +62,12 @@ pub fn judge_inbound(homes: &Homes, path: ForwardPath, asked: Asked<'_>) -> Resu
     };
     // Before anything is told of who exists.
     let allowed = access::judge(&directory, asked.client, asked.sender, address.domain())?;
+    if let Some(reply) = asked.listed
+        && allowed == Allowed::No
+        && !is_postmaster(&address)
+    {
+        return Err(reply.clone());
+    }
     match directory.return_path(&address, *asked.sender == ReversePath::Null, asked.today) {
         Some(ReturnLookup::Good) => {}
         Some(ReturnLookup::NoBounce) => return Err(Reply::bounces_only()),
@@ -194,7 +202,8 @@ mod tests {
     }
 
     fn asked() -> Asked<'static> {
-        Asked { home: None, size: None, client: [192, 0, 2, 1].into(), sender: &ReversePath::Null, today: Day::of(0) }
+        let (client, sender) = ([192, 0, 2, 1].into(), &ReversePath::Null);
+        Asked { home: None, size: None, client, listed: None, sender, today: Day::of(0) }
     }
 
     fn sender(text: &str) -> ReversePath {
@@ -248,6 +257,29 @@ mod tests {
         assert_eq!(judge(any, "bob@a.example", "anyone@example.com"), refused("bob@a.example"), "not there");
         assert_eq!(judge([203, 0, 113, 9], "", unknown), refused("203.0.113.9"));
         assert_eq!(judge([203, 0, 113, 7], "", known), Ok(Allowed::Client));
+    }
+
+    #[test]
+    fn who_is_listed_reaches_postmaster_and_who_allows_it() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = homes(state.path());
+        let listed = Reply::listed("192.0.2.1", "list.example", None);
+        let judge = |client: [u8; 4], from: &str, to: &str| {
+            let from = sender(from);
+            let asked = Asked { client: client.into(), sender: &from, listed: Some(&listed), ..asked() };
+            judge_inbound(&homes, path(to), asked).map(|taken| taken.allowed)
+        };
+        let any = [192, 0, 2, 1];
+        assert_eq!(judge(any, "x@b.example", "alice@example.org"), Err(listed.clone()));
+        assert_eq!(judge(any, "x@b.example", "nobody@example.org"), Err(listed.clone()), "nobody is told who exists");
+        assert_eq!(judge(any, "x@b.example", "alice@elsewhere.example"), Err(Reply::relay_denied()));
+        assert_eq!(judge(any, "x@b.example", "Postmaster@example.org"), Ok(Allowed::No));
+        assert_eq!(judge(any, "bob@a.example", "alice@example.org"), Ok(Allowed::Sender));
+        assert_eq!(judge([203, 0, 113, 7], "x@b.example", "alice@example.org"), Ok(Allowed::Client));
+        assert_eq!(
+            judge_inbound(&homes, ForwardPath::Postmaster, Asked { listed: Some(&listed), ..asked() }).err(),
+            None
+        );
     }
 
     #[test]

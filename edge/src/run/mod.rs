@@ -147,6 +147,7 @@ impl Edge {
             submissions,
             journals: parts.journals.clone(),
             bans: parts.bans.clone(),
+            admission: parts.admission.clone(),
             started_unix_s: clock.unix_s(),
             draining: AtomicBool::new(false),
             clock: clock.clone(),

@@ -14,6 +14,7 @@ use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Signal;
 
 use super::chores;
+use crate::admission::Admission;
 use crate::alarm::{self, Postman};
 use crate::bans::Bans;
 use crate::config::paired::PairedFile;
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub(super) sender: Sender,
     pub(super) journals: Journals,
     pub(super) bans: Bans,
+    pub(super) admission: Admission,
     pub(super) desks: Desks,
     alarms: Alarms,
     postman: Arc<Postman>,
@@ -85,12 +87,27 @@ impl Parts {
         let handover = handover(&spool, clock, &config.limits);
         let limits = session_limits(&config.limits);
         let bans = Bans::open(&config.state, homes.clone(), config.bans.clone(), clock.clone());
+        let admission = Admission::new(resolver.clone(), config.admission.clone(), clock.clone());
         let authenticator = Authenticator::new(resolver.clone());
         let judging = Judging::new(authenticator, config.hostname.to_string(), clock.clone());
         let name = config.hostname.clone();
-        let desk = Desk::new(name, homes.clone(), handover, judging, bans.clone(), clock.clone(), limits);
+        let gatekeepers = (bans.clone(), admission.clone());
+        let desk = Desk::new(name, homes.clone(), handover, judging, gatekeepers, clock.clone(), limits);
         let desks = Arc::new(ArcSwap::from_pointee(desk));
-        Ok(Self { homes, spool, sender, journals, bans, desks, local, alarms, postman, resolver, clock: clock.clone() })
+        Ok(Self {
+            homes,
+            spool,
+            sender,
+            journals,
+            bans,
+            admission,
+            desks,
+            local,
+            alarms,
+            postman,
+            resolver,
+            clock: clock.clone(),
+        })
     }
 
     /// Looks for what the owner should be told by another road, and writes down who is banned, until draining begins.
@@ -124,6 +141,7 @@ impl Parts {
             self.resolver.follow(&resolver);
         }
         self.bans.reload(new.bans.clone());
+        self.admission.reload(new.admission.clone());
         self.spool.reload(spool_limits(&new.limits));
         self.sender.reload(new.outbound_ipv6, new.limits.relays_max);
         self.alarms.reload(new.alarm.clone());

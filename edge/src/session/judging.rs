@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::canonical::BodyDigest;
+use gatepost_protocol::mail::dns_list::Standing;
 use gatepost_protocol::mail::header;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::results::Results;
@@ -47,6 +48,16 @@ pub struct Inquiry {
     helo: String,
     sender: ReversePath,
     asking: Asking,
+    // Of the client as such.
+    standing: Option<Arc<Standing>>,
+    suspect: Option<String>,
+}
+
+impl Inquiry {
+    /// What DNS lists say of the client, and why what it brings belongs into Junk, if it does.
+    pub fn note_standing(&mut self, standing: Arc<Standing>, suspect: Option<String>) {
+        (self.standing, self.suspect) = (Some(standing), suspect);
+    }
 }
 
 /// Dropped, it asks no further.
@@ -96,7 +107,14 @@ impl Judging {
             let spf_mail = spf_mail.unwrap_or_else(|| spf_helo.clone());
             (reverse, spf_helo, spf_mail)
         });
-        Inquiry { client, helo: helo.to_owned(), sender: sender.clone(), asking: Asking(asking) }
+        Inquiry {
+            client,
+            helo: helo.to_owned(),
+            sender: sender.clone(),
+            asking: Asking(asking),
+            standing: None,
+            suspect: None,
+        }
     }
 
     /// Judges a whole message: its header section as it came, the digests of its body.
@@ -109,7 +127,7 @@ impl Judging {
         section: &[u8],
         body: BodyDigest,
     ) -> Judged {
-        let Inquiry { client, helo, sender, mut asking } = inquiry;
+        let Inquiry { client, helo, sender, mut asking, standing, suspect } = inquiry;
         let claims = Claims::of(section, body);
         let from = claims.from();
         let mut evidence = unasked();
@@ -134,10 +152,15 @@ impl Judging {
             home.directory().is_some_and(|directory| directory.domains.keys().any(|own| own.as_str() == domain))
         };
         let from_ours = from.iter().any(ours);
-        let list = list.as_deref();
-        let case = Case { evidence: &evidence, client, from: &from, from_ours, deaf, list, allowed };
+        let (list, suspect) = (list.as_deref(), suspect.as_deref());
+        evidence.lists = standing.as_ref().map(|standing| standing.hits.clone()).unwrap_or_default();
+        let case = Case { evidence: &evidence, client, from: &from, from_ours, deaf, list, allowed, suspect };
         let (judgement, _would) = judge::judge(&case, &Rules::default());
-        let words = format!("spf={} dkim={} dmarc={}", evidence.spf_mail.found, best(&evidence), evidence.dmarc.found);
+        let mut words =
+            format!("spf={} dkim={} dmarc={}", evidence.spf_mail.found, best(&evidence), evidence.dmarc.found);
+        if let Some(standing) = standing.filter(|standing| !standing.hits.is_empty()) {
+            words = format!("{words} lists={}", standing.brief());
+        }
         let results = Results { host: &self.hostname, client, helo: &helo, sender: &sender, evidence: &evidence };
         let fields = results.fields();
         let (refused, junk) = match judgement {

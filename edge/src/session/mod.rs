@@ -25,6 +25,7 @@ use tracing::{debug, info};
 use self::judging::Judging;
 use self::submission::Submitter;
 use self::transaction::{ClientFacts, Transaction};
+use crate::admission::{Admission, Arrival};
 use crate::bans::{Bans, Kind};
 use crate::handover::credential::CheckGate;
 use crate::handover::{Cargo, Handover};
@@ -44,6 +45,7 @@ pub struct Desk {
     handover: Handover,
     judging: Judging,
     bans: Bans,
+    admission: Admission,
     clock: Clock,
     limits: Limits,
     gate: CheckGate,
@@ -77,12 +79,12 @@ impl Desk {
         homes: Homes,
         handover: Handover,
         judging: Judging,
-        bans: Bans,
+        (bans, admission): (Bans, Admission),
         clock: Clock,
         limits: Limits,
     ) -> Self {
         let (gate, decoy) = (CheckGate::default(), random::bytes());
-        Self { hostname, homes, handover, judging, bans, clock, limits, gate, decoy }
+        Self { hostname, homes, handover, judging, bans, admission, clock, limits, gate, decoy }
     }
 
     /// The same for sessions to come, with other bounds; those that are open keep theirs.
@@ -93,6 +95,7 @@ impl Desk {
             handover,
             judging: self.judging.clone(),
             bans: self.bans.clone(),
+            admission: self.admission.clone(),
             clock: self.clock.clone(),
             limits,
             gate: self.gate.clone(),
@@ -147,7 +150,12 @@ pub async fn run(
     client: IpAddr,
     mut signal: Signal,
 ) -> Result<(), DriveError> {
-    let mut session = Session { desk, door, client, submitter: Submitter::default(), transaction: None, struck: false };
+    let arrival = match door {
+        Door::Smtp => desk.admission.begin(client),
+        Door::Submissions => Arrival::default(),
+    };
+    let mut session =
+        Session { desk, door, client, arrival, submitter: Submitter::default(), transaction: None, struck: false };
     // Who comes too late is not greeted first.
     let mut draining = signal.phase() >= Phase::Draining;
     if draining {
@@ -190,6 +198,7 @@ struct Session<'a> {
     desk: &'a Desk,
     door: Door,
     client: IpAddr,
+    arrival: Arrival,
     submitter: Submitter,
     transaction: Option<Transaction>,
     // Had a strike already: that too many of them end the session is no other.
@@ -323,7 +332,7 @@ impl Session<'_> {
         let Some(transaction) = &mut self.transaction else { return Reply::local_error() };
         let path = recipient.path.clone();
         let judged = match self.door {
-            Door::Smtp => inbound::recipient(self.desk, self.client, transaction, recipient).await,
+            Door::Smtp => inbound::recipient(self.desk, self.client, &mut self.arrival, transaction, recipient).await,
             Door::Submissions => self.submitter.recipient(self.desk, transaction, recipient).await,
         };
         match judged {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use gatepost_protocol::machine::TlsFacts;
 use gatepost_protocol::mail::address::ReversePath;
+use gatepost_protocol::mail::dns_list::Standing;
 use gatepost_protocol::mail::envelope::{Envelope, Recipient};
 use gatepost_protocol::mail::received::{Received, TraceId};
 use gatepost_protocol::mail::reply::Reply;
@@ -104,6 +105,13 @@ impl Transaction {
     /// What the access list says of who writes to one more recipient: a message has what all of them have.
     pub fn note_allowed(&mut self, allowed: Allowed) {
         self.allowed = Some(self.allowed.map_or(allowed, |before| before.min(allowed)));
+    }
+
+    /// What DNS lists say of who sends, and why its mail belongs into Junk, if it does.
+    pub fn note_standing(&mut self, standing: Option<Arc<Standing>>, junk: Option<String>) {
+        if let (Some(inquiry), Some(standing)) = (&mut self.inquiry, standing) {
+            inquiry.note_standing(standing, junk);
+        }
     }
 
     /// Names the message in every log line.

@@ -173,7 +173,7 @@ impl Resolver {
     /// Whether anybody answers at all: asks for a name that does not exist and that nobody can have remembered. Where
     /// not, what could not be told is no domain's fault.
     pub async fn answers(&self) -> bool {
-        let label: String = random::bytes::<8>().iter().map(|octet| format!("{octet:02x}")).collect();
+        let label = format!("{:016x}", u64::from_ne_bytes(random::bytes()));
         self.ask(&label, RecordType::A).await.is_ok()
     }
 
@@ -321,7 +321,7 @@ fn name_server(server: SocketAddr) -> NameServerConfig {
 mod tests {
     use hickory_proto::op::Message;
     use hickory_proto::rr::Record;
-    use hickory_proto::rr::rdata::{A, AAAA, MX};
+    use hickory_proto::rr::rdata::{A, AAAA, MX, TXT};
     use tokio::net::UdpSocket;
 
     use super::*;
@@ -360,6 +360,10 @@ mod tests {
                 answer.metadata.response_code = ResponseCode::ServFail;
                 vec![]
             }
+            ("text.example.org.", RecordType::TXT) => vec![
+                RData::TXT(TXT::new(vec!["in two ".to_owned(), "parts".to_owned()])),
+                RData::TXT(TXT::from_bytes(vec![b"\xff"])),
+            ],
             ("none.example.org.", _) => vec![],
             _ => {
                 answer.metadata.response_code = ResponseCode::NXDomain;
@@ -409,6 +413,14 @@ mod tests {
         assert_eq!(resolver.addresses("mail.example.org.", true).await.unwrap(), [v4, v6]);
         assert!(resolver.addresses("gone.example.org", true).await.unwrap().is_empty());
         assert!(resolver.addresses("broken.example.org", false).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_text_is_whole_whatever_its_octets() {
+        let resolver = resolver().await;
+        assert_eq!(resolver.texts("text.example.org").await.unwrap(), ["in two parts", "\u{fffd}"]);
+        assert!(resolver.texts("none.example.org").await.unwrap().is_empty());
+        assert!(resolver.texts("broken.example.org").await.is_err());
     }
 
     #[tokio::test]

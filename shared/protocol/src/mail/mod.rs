@@ -6,6 +6,7 @@ pub mod address_set;
 pub mod arc;
 pub mod canonical;
 pub mod directory;
+pub mod dns_list;
 pub mod envelope;
 pub mod header;
 pub mod outcome;

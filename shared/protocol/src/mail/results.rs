@@ -134,7 +134,7 @@ impl Results<'_> {
 /// The value of an Authentication-Results field, folded: what `host` found, with the client's address and name where
 /// they are at hand.
 pub fn written(host: &str, evidence: &Evidence, client: Option<(IpAddr, &str)>) -> Result<String, fmt::Error> {
-    let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc } = evidence;
+    let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists: _ } = evidence;
     let helo = client.map_or(spf_helo.domain.as_str(), |(_, helo)| helo);
     let mut text = host.to_owned();
     if dkim.is_empty() {
@@ -262,6 +262,7 @@ mod tests {
                 by_spf: true,
                 by_dkim: false,
             },
+            ..Evidence::default()
         };
         let sender = ReversePath::Address(Address::parse("bob@friend.example").expect("valid"));
         let results = Results {

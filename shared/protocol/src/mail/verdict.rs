@@ -73,6 +73,19 @@ pub struct Evidence {
     pub arc: Arc,
     /// DMARC (RFC 9989).
     pub dmarc: Dmarc,
+    /// DNS lists that know the client.
+    pub lists: Vec<Listed>,
+}
+
+/// A DNS list that knows the client (RFC 5782).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// What the list is called.
+    pub list: String,
+    /// What it adds to the client's score; below 0 it speaks for the client.
+    pub weight: i32,
+    /// What it says of the client, printable.
+    pub words: Option<String>,
 }
 
 /// Forward-confirmed reverse DNS.

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::mail::verdict::{Arc, Asked, Dkim, Dmarc, Evidence, Found, Reverse, Spf, Verdict};
+use crate::mail::verdict::{Arc, Asked, Dkim, Dmarc, Evidence, Found, Listed, Reverse, Spf, Verdict};
 
-/// Signatures and seals taken of one message; an edge tells of no more.
+/// Signatures, seals and DNS lists taken of one message; an edge tells of no more.
 const LISTED_MAX: usize = 32;
 
 /// [`Verdict`], but for the hops, which travel in the seal.
@@ -22,6 +22,7 @@ struct WireEvidence {
     dkim: Vec<WireDkim>,
     arc: WireArc,
     dmarc: WireDmarc,
+    lists: Vec<(String, i32, Option<String>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +87,7 @@ impl From<&Verdict> for WireFindings {
 
 impl From<&Evidence> for WireEvidence {
     fn from(evidence: &Evidence) -> Self {
-        let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc } = evidence;
+        let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists } = evidence;
         let spf = |spf: &Spf| (spf.found.into(), spf.domain.clone());
         Self {
             reverse: (reverse.found.into(), reverse.name.clone()),
@@ -121,6 +122,7 @@ impl From<&Evidence> for WireEvidence {
                 by_spf: dmarc.by_spf,
                 by_dkim: dmarc.by_dkim,
             },
+            lists: lists.iter().take(LISTED_MAX).map(|one| (one.list.clone(), one.weight, one.words.clone())).collect(),
         }
     }
 }
@@ -162,6 +164,12 @@ impl From<WireEvidence> for Evidence {
                 by_spf: wire.dmarc.by_spf,
                 by_dkim: wire.dmarc.by_dkim,
             },
+            lists: wire
+                .lists
+                .into_iter()
+                .take(LISTED_MAX)
+                .map(|(list, weight, words)| Listed { list, weight, words })
+                .collect(),
         }
     }
 }

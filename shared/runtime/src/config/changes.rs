@@ -143,6 +143,7 @@ macro_rules! shown_as_printed {
 
 shown_as_printed!(
     bool,
+    i32,
     u32,
     u64,
     usize,

@@ -22,6 +22,15 @@ impl Reply {
             format!("{domain} does not let {client} send its mail (SPF), and no signature says otherwise"),
         )
     }
+    /// 554: DNS lists speak against the client; the worst of them, and its words.
+    pub fn listed(client: &str, list: &str, words: Option<&str>) -> Self {
+        let words = words.map(|words| format!(" ({words})")).unwrap_or_default();
+        Self::one(
+            554,
+            (5, 7, 1),
+            format!("{list} lists your address {client}{words}; ask it to be taken off, or write to postmaster here"),
+        )
+    }
     /// 550: it names one of our own domains and does not come from us.
     pub fn own_domain_forged(domain: &str) -> Self {
         Self::one(
