@@ -38,6 +38,7 @@ mod status;
 mod submission;
 mod trace;
 mod trusted_networks;
+mod vectors;
 
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;

@@ -76,8 +76,12 @@ impl LyingDns {
 
     /// Adds a TXT record of this text, cut into strings as need be.
     pub fn text(&self, name: &str, text: &str) {
-        let strings = text.as_bytes().chunks(STRING_OCTETS_MAX).collect();
-        self.add(name, RData::TXT(TXT::from_bytes(strings)));
+        self.octets(name, text.as_bytes());
+    }
+
+    /// Adds a TXT record of these octets, cut into strings as need be.
+    pub fn octets(&self, name: &str, octets: &[u8]) {
+        self.add(name, RData::TXT(TXT::from_bytes(octets.chunks(STRING_OCTETS_MAX).collect())));
     }
 
     /// Adds an A or AAAA record.

@@ -235,6 +235,19 @@ impl Pair {
         self.runtime.block_on(self.dns.add(records))
     }
 
+    /// From now on the first edge asks this name server, and has forgotten what others answered.
+    ///
+    /// # Panics
+    /// If it does not take its config.
+    pub fn ask_dns_at(&self, server: SocketAddr) {
+        let edge = &self.edge().program;
+        let mut config: toml::Table =
+            fs::read_to_string(&edge.config).expect("readable").parse().expect("a config is TOML");
+        config["dns"]["servers"] = vec![server.to_string()].into();
+        fs::write(&edge.config, config.to_string()).expect("writable");
+        edge.ask(&["reload"]).expect("the config is taken");
+    }
+
     /// Starts another sink, with a Maildir of its own below the pair's directory; with STARTTLS if `tls`.
     pub fn another_sink(&self, name: &str, address: SocketAddr, tls: bool) -> anyhow::Result<Sink> {
         let config = if tls {

@@ -78,7 +78,11 @@ pub(super) fn dkim(output: &DkimOutput<'_>) -> Dkim {
 }
 
 pub(super) fn arc(output: &ArcOutput<'_>) -> Arc {
-    let (found, why) = result(output.result());
+    let (found, why) = match result(output.result()) {
+        // A chain is there, whole, or broken (RFC 8617 §4.4).
+        (Found::Neutral | Found::PermError, why) => (Found::Fail, why),
+        other => other,
+    };
     let sealers = output.sets().iter().rev().map(|set| bounded(&set.seal.header.d)).collect();
     Arc { found, sealers, why }
 }

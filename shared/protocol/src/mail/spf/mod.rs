@@ -221,6 +221,7 @@ pub fn is_within(client: IpAddr, network: IpAddr, prefixes: Prefixes) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::Qualifier::{Fail, Neutral, Pass, SoftFail};
     use super::*;
 
     fn parsed(text: &str) -> Option<Record> {
@@ -247,7 +248,6 @@ mod tests {
         assert!(matches!(mechanisms[3], Mechanism::Mx(Some(_), Prefixes { v4: 32, v6: 48 })));
         assert_eq!(mechanisms[4], &Mechanism::All);
         let qualifiers: Vec<_> = record.directives.iter().map(|one| one.qualifier).collect();
-        use Qualifier::{Fail, Neutral, Pass, SoftFail};
         assert_eq!(qualifiers, [Pass, Neutral, Pass, SoftFail, Fail]);
     }
 

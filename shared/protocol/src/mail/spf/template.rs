@@ -184,9 +184,8 @@ mod tests {
             Letter::LocalPart => "strong-bad",
             Letter::SenderDomain | Letter::Domain => "email.example.com",
             Letter::Address => "192.0.2.3",
-            Letter::ProvenName => "mx.example.org",
+            Letter::ProvenName | Letter::Helo => "mx.example.org",
             Letter::Family => "in-addr",
-            Letter::Helo => "mx.example.org",
         }
     }
 
