@@ -16,7 +16,7 @@ use gatepost_protocol::tunnel::verb::inbound::Credential;
 use gatepost_protocol::tunnel::wire::WireError;
 use thiserror::Error;
 
-use super::{Arrival, Origin, Router};
+use super::{Arrival, Client, Origin, Router};
 use crate::accounts::Accounts;
 use crate::accounts::credential::Worthless;
 use crate::assembly::Assembly;
@@ -132,7 +132,7 @@ pub async fn take_live(
 ) -> Result<Reply, IntakeError> {
     let transfer = brought.open.transfer;
     let origin = match brought.credential {
-        None => Origin::World { edge, transfer, spooled: false, verdict: Arc::new(verdict) },
+        None => world(edge, &brought.open, false, verdict),
         Some(credential) => match accounts.verify(credential, edge).await {
             Ok(login) => Origin::Account { login, edge: Some((edge, transfer)), spooled: false },
             Err(Worthless { reply, .. }) => {
@@ -155,7 +155,7 @@ pub async fn take_spooled(
 ) -> Result<Taken, IntakeError> {
     let transfer = brought.open.transfer;
     let Some(credential) = brought.credential else {
-        let origin = Origin::World { edge, transfer, spooled: true, verdict: Arc::new(verdict) };
+        let origin = world(edge, &brought.open, true, verdict);
         return Ok(Taken::Answered(router.accept(arrival(origin, brought.open, message)?).await));
     };
     match accounts.verify(credential, edge).await {
@@ -171,6 +171,11 @@ pub async fn take_spooled(
         }
         Err(Worthless { claimed: None, .. }) => Ok(Taken::Nobodys),
     }
+}
+
+fn world(edge: NodeKey, open: &TransferOpen, spooled: bool, verdict: Verdict) -> Origin {
+    let client = Client { address: open.client.address, helo: open.client.helo.clone() };
+    Origin::World { edge, transfer: open.transfer, spooled, client, verdict: Arc::new(verdict) }
 }
 
 fn arrival(origin: Origin, open: TransferOpen, message: Message) -> Result<Arrival, WireError> {

@@ -21,6 +21,7 @@ pub mod streams;
 mod work;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use gatepost_protocol::mail::address::{Address, ReversePath};
@@ -65,6 +66,15 @@ pub struct Arrival {
     pub received_unix_s: i64,
 }
 
+/// Who brought a message to an edge.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// What it called itself.
+    pub helo: String,
+}
+
 /// Where a message comes from.
 #[derive(Clone, Debug)]
 pub enum Origin {
@@ -76,6 +86,8 @@ pub enum Origin {
         transfer: TransferId,
         /// Pulled from the spool: no refusal can reach the sender any more.
         spooled: bool,
+        /// Who brought it to the edge.
+        client: Client,
         /// What the edge found out about it.
         verdict: Arc<Verdict>,
     },

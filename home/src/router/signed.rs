@@ -6,7 +6,7 @@ use gatepost_protocol::mail::verdict::Verdict;
 
 use super::promise::{PromiseError, Work};
 use super::recipients::Forward;
-use super::{Arrival, Destinations, Inner, Origin};
+use super::{Arrival, Client, Destinations, Inner, Origin};
 use crate::signing::{Purpose, Signed, Signing};
 
 impl Inner {
@@ -15,17 +15,17 @@ impl Inner {
         match &arrival.origin {
             Origin::Account { .. } | Origin::Trusted { .. } | Origin::Bounce { .. } => Some(Purpose::Ours),
             // Only an edge that judged it can say what a seal says.
-            Origin::World { verdict, .. } => self.forwarded(verdict, &destinations.forwards),
+            Origin::World { client, verdict, .. } => self.forwarded(client, verdict, &destinations.forwards),
             Origin::Returned { .. } => None,
         }
     }
 
-    fn forwarded(&self, verdict: &Verdict, forwards: &[Forward]) -> Option<Purpose> {
+    fn forwarded(&self, client: &Client, verdict: &Verdict, forwards: &[Forward]) -> Option<Purpose> {
         let evidence = verdict.evidence.as_deref()?;
         let settings = self.accounts.settings();
         let via = forwards.first().map(|forward| forward.via.domain());
         let domain = via.filter(|domain| settings.domains.contains(*domain)).or(settings.domains.first())?.clone();
-        let results = results::written(&self.hostname, evidence, None).ok()?;
+        let results = results::written(&self.hostname, evidence, (client.address, &client.helo)).ok()?;
         Some(Purpose::Forwarded { domain, chain: evidence.arc.found, results })
     }
 }

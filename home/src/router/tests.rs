@@ -93,8 +93,12 @@ pub(super) fn arrival(origin: Origin, sender: &str, recipients: &[&str]) -> Arri
     }
 }
 
+pub(super) fn client() -> Client {
+    Client { address: std::net::IpAddr::from([192, 0, 2, 1]), helo: "client".into() }
+}
+
 pub(super) fn world(n: u8, spooled: bool) -> Origin {
-    Origin::World { edge: edge(), transfer: TransferId([n; 16]), spooled, verdict: Arc::default() }
+    Origin::World { edge: edge(), transfer: TransferId([n; 16]), spooled, client: client(), verdict: Arc::default() }
 }
 
 pub(super) fn account(n: u8, spooled: bool) -> Origin {
@@ -179,6 +183,7 @@ async fn the_same_hand_over_is_kept_once_however_often_and_at_once_it_comes() {
         edge: NodeKey::from_bytes([6; 32]),
         transfer: TransferId([1; 16]),
         spooled: false,
+        client: client(),
         verdict: Arc::default(),
     };
     house.router.accept(arrival(other_edge, "x@example.com", &["bob@example.org"])).await;

@@ -13,7 +13,7 @@ use crate::delivery::lmtp::tests::{LmtpServer, Mood};
 use crate::queue::tests as queued;
 use crate::queue::{Bounce, Errand};
 use crate::router::Origin;
-use crate::router::tests::{House, account, arrival, world};
+use crate::router::tests::{House, account, arrival, client, world};
 
 const ALICE: &str = "alice@example.org";
 const BOB: &str = "bob@example.org";
@@ -222,6 +222,7 @@ async fn a_repeat_after_a_stop_before_the_answers_is_delivered() {
         edge: gatepost_protocol::pairing::NodeKey::from_bytes([5; 32]),
         transfer: TransferId([1; 16]),
         spooled: false,
+        client: client(),
         verdict: std::sync::Arc::default(),
     };
     // The row as a stop between the intent and the answers leaves it.

@@ -127,15 +127,15 @@ impl Results<'_> {
     }
 
     fn authentication_results(&self, text: &mut String) -> fmt::Result {
-        write!(text, "{FIELD}: {}\r\n", written(self.host, self.evidence, Some((self.client, self.helo)))?)
+        write!(text, "{FIELD}: {}\r\n", written(self.host, self.evidence, (self.client, self.helo))?)
     }
 }
 
-/// The value of an Authentication-Results field, folded: what `host` found, with the client's address and name where
-/// they are at hand.
-pub fn written(host: &str, evidence: &Evidence, client: Option<(IpAddr, &str)>) -> Result<String, fmt::Error> {
+/// The value of an Authentication-Results field, folded: what `host` found of a message that a client of this address
+/// and name brought.
+pub fn written(host: &str, evidence: &Evidence, (address, helo): (IpAddr, &str)) -> Result<String, fmt::Error> {
     let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists: _ } = evidence;
-    let helo = client.map_or(spf_helo.domain.as_str(), |(_, helo)| helo);
+    let address = address.to_string();
     let mut text = host.to_owned();
     if dkim.is_empty() {
         text.write_str(";\r\n\tdkim=none")?;
@@ -152,16 +152,15 @@ pub fn written(host: &str, evidence: &Evidence, client: Option<(IpAddr, &str)>) 
     write!(text, ";\r\n\tspf={} smtp.mailfrom={}", spf_mail.found, value(sender))?;
     write!(text, ";\r\n\tspf={} smtp.helo={}", spf_helo.found, value(helo))?;
     if arc.found != Found::None {
-        write!(text, ";\r\n\tarc={}{}", arc.found, reason(arc.why.as_deref()))?;
+        // RFC 8617 §10.2.
+        let why = reason(arc.why.as_deref());
+        write!(text, ";\r\n\tarc={}{why} smtp.remote-ip={}", arc.found, value(&address))?;
     }
     write!(text, ";\r\n\tdmarc={}", dmarc.found)?;
     if !dmarc.from.is_empty() {
         write!(text, " (p={}) header.from={}", dmarc.asked.word(), value(&dmarc.from))?;
     }
-    write!(text, ";\r\n\tiprev={}", reverse.found)?;
-    if let Some((address, _)) = client {
-        write!(text, " policy.iprev={}", value(&address.to_string()))?;
-    }
+    write!(text, ";\r\n\tiprev={} policy.iprev={}", reverse.found, value(&address))?;
     if let Some(name) = &reverse.name {
         write!(text, " ({})", comment(name))?;
     }
