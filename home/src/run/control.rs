@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
@@ -19,6 +20,9 @@ use crate::pickup::Counter;
 use crate::router::spool::Fetcher;
 use crate::signing::rotation;
 use crate::trace::Traces;
+
+/// The longest an owner waits for the DNS.
+pub(super) const DNS_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// What the control socket answers from.
 pub(super) struct Desk {
@@ -94,7 +98,8 @@ impl Desk {
         let (signing, wanted) = (self.store.signing.clone(), request.clone());
         let begun = tokio::task::spawn_blocking(move || signing.begin(&wanted));
         begun.await.map_err(|error| error.to_string())??;
-        self.store.signing.look(&self.store.resolver).await;
+        // What the DNS does not tell now, it will tell the chore that asks again.
+        let _ = tokio::time::timeout(DNS_WAIT_MAX, self.store.signing.look(&self.store.resolver)).await;
         self.store.signing.list(&request)
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Store;
-use super::control::Desk;
+use super::control::{DNS_WAIT_MAX, Desk};
 use crate::config::Config;
 use crate::edges::EdgeSettings;
 use crate::records::{self, EdgeFacts, Facts, KeyFacts, Record};
@@ -38,10 +38,11 @@ impl Desk {
             let up = connected.iter().find(|up| up.name == edge.name);
             // One that is older calls itself by its host name in the session as well.
             let host = status["hostname"].as_str().or_else(|| up.map(|up| up.session.facts().node.as_str()));
+            let asked = tokio::time::timeout(DNS_WAIT_MAX, self.store.resolver.addresses(host_of(edge), true));
             let mut facts = EdgeFacts {
                 name: edge.name.clone(),
                 host: host.and_then(host_name),
-                addresses: self.store.resolver.addresses(host_of(edge), true).await.unwrap_or_default(),
+                addresses: asked.await.ok().and_then(Result::ok).unwrap_or_default(),
                 submissions: status["submissions"].as_bool(),
             };
             if let Some(up) = up {

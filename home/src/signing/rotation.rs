@@ -8,6 +8,7 @@ use gatepost_runtime::clock::rfc3339;
 use gatepost_runtime::resolver::Resolver;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::ring::{ALGORITHMS, Ring};
@@ -16,6 +17,9 @@ use super::{Signing, SigningError};
 
 /// The key under which a request travels.
 pub const KEY: &str = "dkim";
+
+/// Records looked for at once.
+const LOOKS_MAX: usize = 16;
 
 /// What the owner asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,22 +128,31 @@ impl Signing {
 
     /// Asks the DNS for the records that keys wait for; a key whose record is there signs from now on.
     pub async fn look(&self, resolver: &Resolver) {
+        let mut asked = JoinSet::new();
         for waiting in self.waiting_keys() {
-            let Waiting { domain, selector, name, record } = waiting;
-            match resolver.texts(&name).await {
-                Ok(texts) if is_published(&texts, &record) => {
-                    let signing = self.clone();
-                    let taken = tokio::task::spawn_blocking(move || signing.put_in_use(&domain, &selector));
-                    match taken.await {
-                        Ok(Ok(())) => info!(name, "the DNS shows the record of a new key: it signs from now on"),
-                        Ok(Err(error)) => error!(name, %error, "a new key can't be put in use"),
-                        Err(error) => error!(name, %error, "a new key can't be put in use"),
-                    }
-                }
-                Ok(texts) if texts.is_empty() => {}
-                Ok(_) => warn!(name, "the DNS shows another record than the one of the key that waits for it"),
-                Err(error) => warn!(name, %error, "a new key waits, and its record can't be looked for"),
+            if asked.len() >= LOOKS_MAX {
+                asked.join_next().await;
             }
+            let (signing, resolver) = (self.clone(), resolver.clone());
+            asked.spawn(async move { signing.look_for(waiting, &resolver).await });
+        }
+        while asked.join_next().await.is_some() {}
+    }
+
+    async fn look_for(self, waiting: Waiting, resolver: &Resolver) {
+        let Waiting { domain, selector, name, record } = waiting;
+        match resolver.texts(&name).await {
+            Ok(texts) if is_published(&texts, &record) => {
+                let taken = tokio::task::spawn_blocking(move || self.put_in_use(&domain, &selector));
+                match taken.await {
+                    Ok(Ok(())) => info!(name, "the DNS shows the record of a new key: it signs from now on"),
+                    Ok(Err(error)) => error!(name, %error, "a new key can't be put in use"),
+                    Err(error) => error!(name, %error, "a new key can't be put in use"),
+                }
+            }
+            Ok(texts) if texts.is_empty() => {}
+            Ok(_) => warn!(name, "the DNS shows another record than the one of the key that waits for it"),
+            Err(error) => warn!(name, %error, "a new key waits, and its record can't be looked for"),
         }
     }
 
