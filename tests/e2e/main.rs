@@ -35,6 +35,7 @@ mod smuggling;
 mod spf_suite;
 mod spool;
 mod status;
+mod strangers;
 mod submission;
 mod trace;
 mod trusted_networks;

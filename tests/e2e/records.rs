@@ -2,7 +2,10 @@
 //! by them.
 
 use gatepost_tests::pair::options::Options;
-use gatepost_tests::peers::{dkimpy, nsd::Nsd};
+use gatepost_tests::peers::{checkdmarc, dkimpy, nsd::Nsd};
+use gatepost_tests::world::ports;
+
+use serde_json::json;
 
 use super::{ALICE, pair, started};
 
@@ -37,6 +40,39 @@ fn the_zone_it_prints_is_served_by_a_name_server_of_others_and_proves_our_mail()
     );
     let judged = dkimpy::judge(&pair.sink.message(&kept[0]).expect("kept"), nsd.address).expect("judged");
     assert!(judged.dkim.len() == 2 && judged.dkim.iter().all(|one| one.good), "{judged:?}");
+}
+
+#[test]
+fn a_checker_of_others_finds_nothing_wrong_with_the_zones() {
+    let pair = pair();
+    let told = pair.home.program.ask_json(&["dns", "example.org", "--json"]).expect("told");
+    let asked = told["records"].as_array().expect("records").iter().find(|record| record["state"] == "ask-provider");
+    let text = |field| asked.and_then(|record| record[field].as_str()).expect("a record for the provider");
+    let reverse = format!("{}. 60 IN PTR {}\n", text("name"), text("value"));
+    let watches = json!(["A p tag value of none makes DMARC unenforced on email sent as example.org."]);
+    let silent = json!(["rua tag (destination for aggregate reports) not found."]);
+    for (domain, more, all, policy, warnings) in [
+        ("example.org", &[][..], "softfail", "none", watches),
+        ("example.org", &["--tested"], "fail", "reject", json!([])),
+        ("quiet.example", &["--parked"], "fail", "reject", silent),
+    ] {
+        let zone = pair.home.program.ask(&[&["dns", domain, "--zone"], more].concat()).expect("told");
+        let zones = [(domain, zone.as_str()), ("127.in-addr.arpa", reverse.as_str())];
+        let nsd = Nsd::start_at(ports::free(), &zones).expect("served");
+        let parked = more == ["--parked"];
+        let found = checkdmarc::check(domain, parked, nsd.address).expect("checked");
+        assert_eq!((&found["spf"]["valid"], &found["spf"]["warnings"]), (&json!(true), &json!([])), "{found:#}");
+        assert_eq!((&found["dmarc"]["valid"], &found["dmarc"]["warnings"]), (&json!(true), &warnings), "{found:#}");
+        assert_eq!(found["spf"]["parsed"]["all"], all, "{found:#}");
+        assert_eq!(found["dmarc"]["tags"]["p"]["value"], policy, "{found:#}");
+        let host = &found["mx"]["hosts"][0];
+        if parked {
+            assert!(found["mx"]["warnings"][0].as_str().is_some_and(|said| said.contains("null MX")), "{found:#}");
+        } else {
+            assert_eq!(found["mx"]["warnings"], json!([]), "{found:#}");
+            assert_eq!((&host["hostname"], &host["addresses"]), (&json!("mail.example.org"), &json!(["127.0.0.1"])));
+        }
+    }
 }
 
 #[test]

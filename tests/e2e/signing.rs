@@ -1,6 +1,9 @@
 //! What leaves is signed: by both algorithms, with the sender's domain's keys, so that others who never heard of us
 //! agree; keys change without a message between them that nobody can verify.
 
+use std::time::Duration;
+
+use gatepost_runtime::clock::Clock;
 use gatepost_tests::client::Client;
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
@@ -9,19 +12,22 @@ use gatepost_tests::peers::dkimpy::{self, Judged};
 
 use super::{ALICE, fields, only_message, pair, started, values};
 
-const FRIEND: &str = "friend@elsewhere.example";
+/// Less than one unanswered question takes.
+const QUESTION: Duration = Duration::from_secs(5);
+
+pub(super) const FRIEND: &str = "friend@elsewhere.example";
 
 /// Publishes in a pair's DNS what a home says its domain needs.
-fn publish(of: &Pair, world: &Pair) {
+pub(super) fn publish(of: &Pair, world: &Pair) {
     let zone = of.home.program.ask(&["dns", "--zone", "--tested"]).expect("told");
     world.add_records(&zone).expect("published");
 }
 
-/// Submits at the home, and gives what came to the sink as the `nth` message.
-fn submit(pair: &Pair, mail: &str, message: &[u8], nth: usize) -> Vec<u8> {
+/// An account submits at the home; gives what came to the sink as the `nth` message.
+pub(super) fn submit(pair: &Pair, account: &str, mail: &str, message: &[u8], nth: usize) -> Vec<u8> {
     let tls = pair.tls().expect("a client");
     let mut client = Client::greeted_tls(pair.home.submissions, &tls, &pair.home_hostname).expect("greeted");
-    assert_eq!(client.login(ALICE, &pair.account(ALICE).password).expect("answered").code, 235);
+    assert_eq!(client.login(account, &pair.account(account).password).expect("answered").code, 235);
     client.say(mail, 250).expect("taken");
     client.say(&format!("RCPT TO:<{FRIEND}>"), 250).expect("taken");
     client.say("DATA", 354).expect("taken");
@@ -62,7 +68,7 @@ fn what_an_account_sends_is_signed_twice_and_a_stranger_agrees() {
     .into_iter()
     .enumerate()
     {
-        let sent = submit(&pair, &mail, message.as_bytes(), nth);
+        let sent = submit(&pair, ALICE, &mail, message.as_bytes(), nth);
         expect_signed(&judge(&pair, &sent), "example.org");
         if nth == 0 {
             let story = pair.home.program.ask(&["trace", FRIEND]).expect("told");
@@ -117,7 +123,7 @@ fn new_keys_sign_once_the_dns_shows_them_and_not_before() {
     let mail = format!("MAIL FROM:<{ALICE}>");
     let text = format!("From: <{ALICE}>\r\n\r\nhello\r\n");
     let selectors = |nth| {
-        let judged = judge(&pair, &submit(&pair, &mail, text.as_bytes(), nth));
+        let judged = judge(&pair, &submit(&pair, ALICE, &mail, text.as_bytes(), nth));
         expect_signed(&judged, "example.org");
         judged.dkim.into_iter().map(|one| one.selector).collect::<Vec<_>>()
     };
@@ -218,11 +224,13 @@ fn what_goes_on_is_sealed_at_every_home_and_the_chain_holds() {
     let found = fields(&text);
     let results = values(&found, "ARC-Authentication-Results");
     assert!(
-        results[0].starts_with("i=2; home.other.example; dkim=none;") && results[0].contains("arc=pass"),
+        results[0].starts_with("i=2; home.other.example; dkim=none;")
+            && results[0].contains("arc=pass smtp.remote-ip=127.0.0.1;"),
         "{results:?}"
     );
     assert!(
-        results[1].starts_with("i=1; home.example.org; dkim=none; spf=pass smtp.mailfrom=world.example"),
+        results[1].starts_with("i=1; home.example.org; dkim=none; spf=pass smtp.mailfrom=world.example")
+            && results[1].contains("policy.iprev=127.0.0.1"),
         "{results:?}"
     );
     let stored = only_message(&second, "carol@other.example");
@@ -243,11 +251,40 @@ fn what_goes_on_is_sealed_at_every_home_and_the_chain_holds() {
 }
 
 #[test]
+fn what_leaves_is_signed_and_sealed_though_no_name_server_answers() {
+    // It takes every question and answers none.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let dns = format!("dns.servers=[\"{}\"]", silent.local_addr().expect("bound"));
+    let pair = started(&Options::story().home_set(&dns));
+    publish(&pair, &pair);
+    pair.home.program.ask(&["alias", "add", "team@example.org", FRIEND]).expect("an alias");
+    let clock = Clock::real();
+    let began = clock.now();
+    let (mail, text) = (format!("MAIL FROM:<{ALICE}>"), format!("From: <{ALICE}>\r\n\r\nhello\r\n"));
+    let sent = submit(&pair, ALICE, &mail, text.as_bytes(), 0);
+    expect_signed(&judge(&pair, &sent), "example.org");
+    // New keys wait for as long as nobody says that their records are there.
+    let listed = pair.home.program.ask_json(&["dkim", "rotate", "--json"]).expect("answered");
+    assert_eq!(listed["keys"][3]["state"], "waiting", "{listed}");
+    let sent = submit(&pair, ALICE, &mail, text.as_bytes(), 1);
+    let took = clock.now() - began;
+    assert!(took < QUESTION, "{took:?}: somebody waited for an answer");
+    expect_signed(&judge(&pair, &sent), "example.org");
+    let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
+    let text = b"From: <stranger@world.example>\r\n\r\nhello\r\n";
+    let reply = client.deliver("stranger@world.example", &["team@example.org"], text).expect("answered");
+    assert_eq!(reply.code, 250, "{reply:?}");
+    let kept = observe::until("it in the sink", || pair.sink.envelopes().expect("read"), |kept| kept.len() == 3);
+    let judged = judge(&pair, &pair.sink.message(&kept[2]).expect("kept"));
+    assert_eq!((judged.arc.as_str(), judged.sets), ("pass", 1), "{judged:?}");
+}
+
+#[test]
 fn a_message_of_50_mb_is_signed_and_never_held_whole() {
     let pair = pair();
     publish(&pair, &pair);
     let message = gatepost_tests::world::message::numbered(1, ALICE, FRIEND, 50_000_000);
-    let sent = submit(&pair, &format!("MAIL FROM:<{ALICE}>"), &message, 0);
+    let sent = submit(&pair, ALICE, &format!("MAIL FROM:<{ALICE}>"), &message, 0);
     expect_signed(&judge(&pair, &sent), "example.org");
     let status = std::fs::read_to_string(format!("/proc/{}/status", pair.home.program.pid().expect("it runs")))
         .expect("its status");

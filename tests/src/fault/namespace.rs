@@ -19,7 +19,23 @@ pub fn run_inside(test: &str, commands: &str) {
     if !rustix::process::geteuid().is_root() {
         unshare.arg("--map-root-user");
     }
-    unshare.args(["--net", "sh", "-c", &format!("{commands} && exec \"$0\" --exact {test} --ignored --nocapture")]);
+    run(unshare.arg("--net"), test, commands);
+}
+
+/// The same for a test that needs the system's own root, as servers with users of their own do. What it mounts, nobody
+/// else sees.
+///
+/// # Panics
+/// If it does not pass.
+pub fn run_inside_as_root(test: &str, commands: &str) {
+    let mut unshare = peers::privileged("unshare");
+    // sudo keeps neither.
+    let kept = ["PATH", "HOME"].map(|name| format!("{name}={}", std::env::var(name).unwrap_or_default()));
+    run(unshare.args(["--net", "--mount", "env"]).args(kept), test, commands);
+}
+
+fn run(unshare: &mut Command, test: &str, commands: &str) {
+    unshare.args(["sh", "-c", &format!("{commands} && exec \"$0\" --exact {test} --ignored --nocapture")]);
     unshare.arg(std::env::current_exe().expect("this test"));
     let output = unshare.output().expect("unshare runs");
     assert!(output.status.success() && said(&output).contains("1 passed"), "{}", said(&output));

@@ -1,14 +1,11 @@
 //! dkimpy, somebody else's reading of DKIM and ARC: says which signatures of a message hold.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::path::Path;
 
-use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::{JUDGES, note};
-use crate::pair::program::said;
+use super::{judged, note};
 
 /// What it found.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,17 +38,17 @@ pub struct Signature {
 /// Judges a message by the keys this name server knows.
 pub fn judge(message: &[u8], dns: SocketAddr) -> anyhow::Result<Judged> {
     note("dkimpy");
-    let mut child = Command::new(JUDGES)
-        .args(["-c", include_str!("dkimpy.py")])
-        .args([dns.ip().to_string(), dns.port().to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{JUDGES} is missing; tests/install installs it"))?;
-    // It reads all before it says anything.
-    child.stdin.take().context("no stdin")?.write_all(message)?;
-    let output = child.wait_with_output()?;
-    anyhow::ensure!(output.status.success(), "dkimpy: {}", said(&output));
-    Ok(serde_json::from_slice(&output.stdout)?)
+    let words = [dns.ip().to_string(), dns.port().to_string()];
+    let said = judged(include_str!("dkimpy.py"), words.iter().map(String::as_str), message)?;
+    Ok(serde_json::from_slice(&said)?)
+}
+
+/// Signs a message as its sender would, by this private key (PEM, PKCS #1 or #8); the message, signed.
+pub fn sign(message: &[u8], domain: &str, selector: &str, key: &Path) -> anyhow::Result<Vec<u8>> {
+    note("dkimpy");
+    let program = "import dkim, sys\nmessage = sys.stdin.buffer.read()\n\
+                   key = open(sys.argv[3], 'rb').read()\n\
+                   field = dkim.sign(message, sys.argv[2].encode(), sys.argv[1].encode(), key)\n\
+                   sys.stdout.buffer.write(field + message)";
+    judged(program, [domain, selector, &key.display().to_string()].into_iter(), message)
 }

@@ -1,21 +1,24 @@
 //! Real programs at the other end, one file each. A program that is not there is a failure: `tests/install`
 //! brings them all. Every use is noted, so that `tests/run` can say how many stories had a foreign end.
 
+pub mod checkdmarc;
 pub mod clients;
 pub mod dkimpy;
 pub mod dovecot;
 pub mod exim;
 pub mod local;
+pub mod milters;
 pub mod mutt;
 pub mod nsd;
 pub mod openssl;
 pub mod postfix;
+pub mod receiver;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::Context as _;
 
@@ -23,8 +26,21 @@ use crate::pair::program::said;
 use crate::world::authority::Issued;
 
 /// Programs that are the other end of a story, and not just a tool of it.
-const ENDS: [&str; 11] =
-    ["bsd-mailx", "curl", "dovecot", "exim4", "master", "msmtp", "mutt", "nsd", "openssl", "python3", "swaks"];
+const ENDS: [&str; 13] = [
+    "bsd-mailx",
+    "curl",
+    "dovecot",
+    "exim4",
+    "master",
+    "msmtp",
+    "mutt",
+    "nsd",
+    "opendkim",
+    "opendmarc",
+    "openssl",
+    "python3",
+    "swaks",
+];
 /// Where `tests/install` unpacks Exim: its package would put Postfix away.
 const EXIM_FOLDER: &str = "/opt/gatepost-tests/exim/usr/sbin";
 /// Where `tests/install` puts Python packages that judge signatures.
@@ -60,6 +76,30 @@ pub fn program(name: &str) -> PathBuf {
         note(if name == "master" { "postfix" } else { name });
     }
     found
+}
+
+/// Python with the packages of `tests/judges.txt`.
+///
+/// # Panics
+/// If it is not installed.
+fn python() -> &'static str {
+    assert!(Path::new(JUDGES).exists(), "{JUDGES} is missing; tests/install installs it");
+    JUDGES
+}
+
+/// What a Python program with these arguments says of a message it reads whole.
+fn judged<'a>(program: &str, arguments: impl Iterator<Item = &'a str>, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut child = Command::new(python())
+        .args(["-c", program])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().context("no stdin")?.write_all(message)?;
+    let output = child.wait_with_output()?;
+    anyhow::ensure!(output.status.success(), "{}", said(&output));
+    Ok(output.stdout)
 }
 
 /// One line for each use: the story (the test's name, which is its thread's), a tab, the program.

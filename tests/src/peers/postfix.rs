@@ -24,7 +24,11 @@ pub struct Postfix {
 impl Postfix {
     /// Starts it and waits for its greeting.
     pub fn start(options: &ServerOptions<'_>) -> anyhow::Result<Self> {
-        let smtp = ports::free();
+        Self::start_at(ports::free(), options, &[])
+    }
+
+    /// The same, listening there, with filters that judge what comes.
+    pub fn start_at(smtp: SocketAddr, options: &ServerOptions<'_>, milters: &[SocketAddr]) -> anyhow::Result<Self> {
         let base = tempfile::Builder::new().prefix("gatepost-postfix-").tempdir()?;
         fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755))?;
         for part in ["etc", "data", "spool", "mail"] {
@@ -34,7 +38,7 @@ impl Postfix {
         fs::copy(&options.certificate.certificate, base.path().join("cert.pem"))?;
         fs::copy(&options.certificate.key, base.path().join("key.pem"))?;
         fs::copy(options.ca, base.path().join("ca.pem"))?;
-        fs::write(base.path().join("etc/main.cf"), main_cf(options, base.path()))?;
+        fs::write(base.path().join("etc/main.cf"), main_cf(options, base.path(), milters))?;
         fs::write(base.path().join("etc/master.cf"), master_cf(smtp))?;
         let b = base.path();
         run(privileged("chown")
@@ -84,10 +88,11 @@ impl Drop for Postfix {
     }
 }
 
-fn main_cf(options: &ServerOptions<'_>, base: &Path) -> String {
+fn main_cf(options: &ServerOptions<'_>, base: &Path, milters: &[SocketAddr]) -> String {
     let b = base.display();
     let transports: Vec<String> =
         options.routes.iter().map(|(domain, hop)| format!("{{{domain}=smtp:[{}]:{}}}", hop.ip(), hop.port())).collect();
+    let milters: Vec<String> = milters.iter().map(|at| format!("inet:{}:{}", at.ip(), at.port())).collect();
     format!(
         "compatibility_level = 3.6\n\
          queue_directory = {b}/spool\ndata_directory = {b}/data\ncommand_directory = /usr/sbin\n\
@@ -99,11 +104,13 @@ fn main_cf(options: &ServerOptions<'_>, base: &Path) -> String {
          virtual_mailbox_maps = inline:{{{{postmaster@{domain}=all/}},{{user@{domain}=all/}}}}\n\
          virtual_minimum_uid = 1\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n\
          smtpd_tls_cert_file = {b}/cert.pem\nsmtpd_tls_key_file = {b}/key.pem\nsmtpd_tls_security_level = may\n\
-         smtpd_tls_received_header = yes\nsmtpd_relay_restrictions = permit_mynetworks, reject\n\
+         smtpd_tls_received_header = yes\nsmtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n\
          smtp_tls_CAfile = {b}/ca.pem\nsmtp_tls_security_level = encrypt\nsmtp_tls_loglevel = 1\nsmtpd_tls_loglevel = 1\n\
+         smtpd_milters = {milters}\nmilter_default_action = tempfail\n\
          smtp_tls_session_cache_database =\nminimal_backoff_time = 2s\nqueue_run_delay = 2s\n",
         hostname = options.hostname,
         domain = options.domain,
+        milters = milters.join(" "),
         transports =
             if transports.is_empty() { "{none.invalid=error:unused}".to_owned() } else { transports.join(",") },
     )
