@@ -17,6 +17,7 @@ pub mod edges;
 pub mod message;
 pub mod metrics;
 pub mod pickup;
+pub mod policy;
 pub mod queue;
 pub mod records;
 pub mod router;

@@ -14,6 +14,7 @@ use super::{ALICE, started};
 const ZONE: &str = "\
 strict.example. 60 IN TXT \"v=spf1 -all\"
 _dmarc.strict.example. 60 IN TXT \"v=DMARC1; p=reject\"
+*.example. 60 IN MX 10 sink.example.
 ";
 
 fn pair() -> Pair {

@@ -14,6 +14,7 @@ use super::{ALICE, started};
 
 /// Of a list that works: its test point, and two clients.
 const ZONE: &str = "\
+*.example. 60 IN MX 10 sink.example.
 2.0.0.127.block.example. 60 IN A 127.0.0.2
 66.0.0.127.block.example. 60 IN A 127.0.0.4
 66.0.0.127.block.example. 60 IN TXT \"spam was seen, see https://block.example/66\"
@@ -101,7 +102,7 @@ fn who_is_listed_is_refused_with_the_lists_words_or_sent_to_junk_and_reaches_pos
     observe::until("the edge to know", || send(&pair, ip(66), ALICE), |heard| heard.starts_with("250 "));
     assert_eq!(junk(&pair), 1, "the owner's word counts more");
     let said = pair.edge().program.said();
-    assert!(said.contains("lists=block.example+3 minor.example+1"), "{said}");
+    assert!(said.contains("lists=\"block.example+3 minor.example+1\""), "{said}");
     let lists = dns_lists(&pair);
     assert_eq!((&lists[0]["list"], &lists[0]["ipv4"]), (&"block.example".into(), &"good".into()), "{lists}");
     assert!(!lists.to_string().contains("key123") && !said.contains("key123"), "the key is nobody's business");
@@ -111,7 +112,7 @@ fn who_is_listed_is_refused_with_the_lists_words_or_sent_to_junk_and_reaches_pos
 fn clients_of_ipv6_are_asked_for_by_their_nibbles_once_the_list_shows_that_it_has_such() {
     let zeros = "0.".repeat(20);
     let zone = format!(
-        "2.0.0.127.four.example. 60 IN A 127.0.0.2\n2.0.0.0.0.0.f.7.f.f.f.f.{zeros}six.example. 60 IN A 127.0.0.2\n\
+        "*.example. 60 IN MX 10 sink.example.\n2.0.0.127.four.example. 60 IN A 127.0.0.2\n2.0.0.0.0.0.f.7.f.f.f.f.{zeros}six.example. 60 IN A 127.0.0.2\n\
          1.{zeros}0.0.0.0.0.0.0.0.0.0.0.six.example. 60 IN A 127.0.0.2\n\
          1.{zeros}0.0.0.0.0.0.0.0.0.0.0.four.example. 60 IN A 127.0.0.2\n"
     );

@@ -19,6 +19,9 @@ watching.example. 60 IN TXT \"v=spf1 -all\"
 _dmarc.watching.example. 60 IN TXT \"v=DMARC1; p=none\"
 old.example. 60 IN TXT \"v=spf1 -all\"
 soft.example. 60 IN TXT \"v=spf1 ~all\"
+silent.example. 60 IN MX 10 sink.example.
+mute.example. 60 IN MX 0 .
+mute.example. 60 IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"
 ";
 
 fn pair() -> Pair {
@@ -64,6 +67,8 @@ fn each_domain_is_judged_by_what_it_publishes() {
             "bob@old.example",
             "550 5.7.23 old.example does not let 127.0.0.1 send its mail (SPF), and no signature says otherwise",
         ),
+        ("bob@mute.example", "550 5.7.27 mute.example takes no mail (null MX), so it sends none either"),
+        ("bob@gone.example", "550 5.1.8 The sender's domain gone.example does not exist in the DNS"),
         (
             "bob@example.org",
             "550 5.7.1 Mail from example.org comes from its own servers, not from elsewhere; if you are its user, log in \

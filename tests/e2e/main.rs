@@ -23,6 +23,7 @@ mod local_programs_edge;
 mod lying_edge;
 mod open_relay;
 mod pairing;
+mod policy;
 mod queue;
 mod quota;
 mod records;

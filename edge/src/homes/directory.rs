@@ -131,6 +131,7 @@ fn admit(wire: WireDirectory2, domains: &[Domain]) -> Result<Directory, ShelfErr
     directory.domains.retain(|domain, _| domains.contains(domain));
     directory.addresses.retain(|key| in_domains(key, domains));
     directory.access.retain(|rule| rule.recipient.as_ref().is_none_or(|domain| domains.contains(domain)));
+    directory.policies.domains.retain(|domain, _| domains.contains(domain));
     directory.patterns.retain(|pattern| domains.contains(&pattern.domain));
     directory.tight.retain(|key, _| in_domains(key, domains));
     directory.verifiers.retain(|login, verifier| {
@@ -148,6 +149,7 @@ mod tests {
     use gatepost_protocol::mail::access::AccessList;
     use gatepost_protocol::mail::address::Address;
     use gatepost_protocol::mail::directory::{DomainPolicy, Lookup};
+    use gatepost_protocol::mail::policy::Policies;
 
     use super::*;
 
@@ -169,6 +171,8 @@ mod tests {
             tight: std::collections::HashMap::new(),
             srs: None,
             access: AccessList::default(),
+            policies: Policies::default(),
+            hosts: Vec::new(),
         })
     }
 

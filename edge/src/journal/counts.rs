@@ -20,6 +20,11 @@ pub struct Counts {
     not_logged_in: Counter,
     message_seconds: Histogram,
     relay_seconds: Histogram,
+    judged_good: Counter,
+    judged_spared: Counter,
+    judged_junk: Counter,
+    judged_later: Counter,
+    judged_never: Counter,
     hour_in: LastHour,
     hour_refused: LastHour,
     hour_out: LastHour,
@@ -46,6 +51,7 @@ impl Counts {
         let number = |name: &str| event.fact(name).and_then(|text| text.parse::<u64>().ok());
         match event.what.as_str() {
             "answered" => {
+                self.judge(event);
                 match event.fact("reply").and_then(|reply| reply.bytes().next()) {
                     Some(b'2') => {
                         self.accepted.one();
@@ -90,6 +96,18 @@ impl Counts {
         }
     }
 
+    /// What was found about who sends it decided this.
+    fn judge(&self, event: &Event) {
+        match (event.fact("done"), event.fact("spared")) {
+            (Some("accepted"), None) => self.judged_good.one(),
+            (Some("accepted"), Some(_)) => self.judged_spared.one(),
+            (Some("junk"), _) => self.judged_junk.one(),
+            (Some("deferred"), _) => self.judged_later.one(),
+            (Some("refused"), _) => self.judged_never.one(),
+            _ => {}
+        }
+    }
+
     fn defer(&self, at_unix_ms: i64) {
         self.deferred.one();
         self.hour_refused.one(at_unix_ms);
@@ -119,6 +137,17 @@ impl Counts {
                 "gatepost_edge_messages_total",
                 "Messages answered, by what their sender heard.",
                 &[("accepted", &self.accepted), ("deferred", &self.deferred), ("refused", &self.refused)],
+            ),
+            Metric::outcomes(
+                "gatepost_edge_judged_total",
+                "Messages of the world, by what was decided about who sent them.",
+                &[
+                    ("accepted", &self.judged_good),
+                    ("spared", &self.judged_spared),
+                    ("junk", &self.judged_junk),
+                    ("deferred", &self.judged_later),
+                    ("refused", &self.judged_never),
+                ],
             ),
             plain("gatepost_edge_octets_total", "Octets of messages accepted.", &self.octets),
             plain("gatepost_edge_sealed_total", "Messages sealed because the home could not take them.", &self.sealed),
@@ -153,9 +182,9 @@ mod tests {
     fn events_add_up() {
         let counts = Counts::default();
         for (what, facts) in [
-            ("answered", vec![("reply", "250 2.0.0 ok"), ("octets", "100"), ("took_ms", "10")]),
-            ("answered", vec![("reply", "451 later")]),
-            ("answered", vec![("reply", "550 never")]),
+            ("answered", vec![("reply", "250 2.0.0 ok"), ("octets", "100"), ("took_ms", "10"), ("done", "accepted")]),
+            ("answered", vec![("reply", "451 later"), ("done", "deferred")]),
+            ("answered", vec![("reply", "550 never"), ("done", "refused")]),
             ("message refused before its data", vec![("reply", "452 full")]),
             ("sender refused", vec![("reply", "452 full")]),
             ("recipient refused", vec![("reply", "550 5.1.1")]),
@@ -175,6 +204,10 @@ mod tests {
             "gatepost_edge_messages_total{outcome=\"deferred\"} 3\n",
             "gatepost_edge_messages_total{outcome=\"refused\"} 1\n",
             "gatepost_edge_octets_total 100\n",
+            "gatepost_edge_judged_total{outcome=\"accepted\"} 1\n",
+            "gatepost_edge_judged_total{outcome=\"spared\"} 0\n",
+            "gatepost_edge_judged_total{outcome=\"deferred\"} 1\n",
+            "gatepost_edge_judged_total{outcome=\"refused\"} 1\n",
             "gatepost_edge_sealed_total 1\n",
             "gatepost_edge_recipients_refused_total 1\n",
             "gatepost_edge_relayed_total{outcome=\"accepted\"} 2\n",

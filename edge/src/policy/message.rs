@@ -16,7 +16,7 @@ pub struct MessageScan {
     section: Vec<u8>,
     ended: bool,
     digests: Option<BodyDigests>,
-    host: String,
+    hosts: Vec<String>,
 }
 
 /// What may go on, in this order.
@@ -29,14 +29,15 @@ pub struct Passed<'a> {
 }
 
 impl MessageScan {
-    /// For a host of this name. Bodies are digested only where somebody is to be judged by it.
-    pub fn new(host: &str, digested: bool) -> Self {
+    /// Results in the name of these (in lower case) are ours. Bodies are digested only where somebody is to be judged
+    /// by it.
+    pub fn new(hosts: Vec<String>, digested: bool) -> Self {
         Self {
             scan: HeaderScan::default(),
             section: Vec::new(),
             ended: false,
             digests: digested.then(BodyDigests::default),
-            host: host.to_lowercase(),
+            hosts,
         }
     }
 
@@ -89,7 +90,8 @@ impl MessageScan {
     }
 
     fn cleaned(&self) -> Cow<'_, [u8]> {
-        results::without_ours(&self.section, &[&self.host])
+        let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
+        results::without_ours(&self.section, &hosts)
     }
 }
 
@@ -99,11 +101,13 @@ mod tests {
 
     use super::*;
 
-    const HOST: &str = "mail.example.org";
+    fn hosts() -> Vec<String> {
+        ["mail.example.org", "mail2.example.org"].map(str::to_owned).to_vec()
+    }
 
     /// Hops, and all that passed.
     fn scan(message: &[u8], piece: usize) -> Result<(u16, Vec<u8>), Reply> {
-        let mut scan = MessageScan::new(HOST, true);
+        let mut scan = MessageScan::new(hosts(), true);
         let mut passed = Vec::new();
         for octets in message.chunks(piece) {
             let more = scan.take(octets)?;
@@ -139,7 +143,8 @@ mod tests {
 
     #[test]
     fn everything_passes_but_results_in_our_name() {
-        let forged = "Subject: x\r\nAuthentication-Results: Mail.Example.Org; dmarc=pass\r\n\tfolded\r\nTo: y\r\n";
+        let forged = "Subject: x\r\nAuthentication-Results: Mail.Example.Org; dmarc=pass\r\n\tfolded\r\nTo: y\r\n\
+            Authentication-Results: mail2.example.org; spf=pass\r\n";
         let clean = "Subject: x\r\nTo: y\r\n";
         for rest in ["", "\r\n", "\r\nbody\r\n\r\nAuthentication-Results: mail.example.org; dmarc=pass\r\n"] {
             let whole = format!("{forged}{rest}");
@@ -154,7 +159,7 @@ mod tests {
     fn evidence_is_gathered_of_what_came() {
         let whole = b"Authentication-Results: mail.example.org; x=pass\r\n\r\nbody\r\n";
         let digest = |piece| {
-            let mut scan = MessageScan::new(HOST, true);
+            let mut scan = MessageScan::new(hosts(), true);
             for octets in whole.chunks(piece) {
                 scan.take(octets).expect("taken");
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use gatepost_protocol::mail::address::{Address, ForwardPath, LocalPart, ReversePath};
 use gatepost_protocol::mail::directory::{Lookup, ReturnLookup, Room};
+use gatepost_protocol::mail::policy::Policy;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::srs::Day;
 
@@ -21,6 +22,8 @@ pub struct Taken {
     pub address: Address,
     /// What the home's access list says.
     pub allowed: Allowed,
+    /// What is done with mail for its domain.
+    pub policy: Arc<Policy>,
 }
 
 /// What is known of a transaction when a recipient is judged.
@@ -34,6 +37,8 @@ pub struct Asked<'a> {
     pub client: IpAddr,
     /// What it hears because of DNS lists, unless the home's access list allows it.
     pub listed: Option<&'a Reply>,
+    /// What is done with mail for the recipients taken before.
+    pub policy: Option<&'a Arc<Policy>>,
     /// Who sends; nobody sends bounces.
     pub sender: &'a ReversePath,
     /// Today, for return paths, which expire.
@@ -60,10 +65,16 @@ pub fn judge_inbound(homes: &Homes, path: ForwardPath, asked: Asked<'_>) -> Resu
     let Some(directory) = owner.directory() else {
         return Err(Reply::directory_missing());
     };
+    let policy = directory.policies.of(address.domain());
+    // One message is judged once: the client brings it again for the others (RFC 5321 §4.5.3.1.10).
+    if asked.policy.is_some_and(|before| before != policy) {
+        return Err(Reply::too_many_recipients());
+    }
     // Before anything is told of who exists.
     let allowed = access::judge(&directory, asked.client, asked.sender, address.domain())?;
     if let Some(reply) = asked.listed
         && allowed == Allowed::No
+        && !policy.monitor
         && !is_postmaster(&address)
     {
         return Err(reply.clone());
@@ -87,7 +98,7 @@ pub fn judge_inbound(homes: &Homes, path: ForwardPath, asked: Asked<'_>) -> Resu
     if let Some(room) = directory.room(&address).filter(|_| !is_postmaster(&address)) {
         fits(asked.size.unwrap_or(1).max(1), room)?;
     }
-    Ok(Taken { home: owner, address, allowed })
+    Ok(Taken { home: owner, address, allowed, policy: Arc::clone(policy) })
 }
 
 /// Whether a message of about so many octets may find room.
@@ -134,6 +145,7 @@ mod tests {
     use gatepost_protocol::mail::address::Domain;
     use gatepost_protocol::mail::directory::{Directory, DomainPolicy, SrsVerifier};
     use gatepost_protocol::mail::pattern::{DomainPattern, LocalPattern};
+    use gatepost_protocol::mail::policy::Policies;
     use gatepost_protocol::mail::srs::{self, ReturnPath, SrsKey};
     use gatepost_protocol::pairing::NodeKey;
     use gatepost_protocol::tunnel::verb::directory::WireDirectory2;
@@ -159,7 +171,9 @@ mod tests {
     fn homes(state: &Path) -> Homes {
         let directory = Directory {
             version: 1,
-            domains: HashMap::from([(domain("example.org"), DomainPolicy::default())]),
+            domains: ["example.org", "watched.example", "same.example"]
+                .map(|name| (domain(name), DomainPolicy { catch_all: name != "example.org" }))
+                .into(),
             addresses: ["alice@example.org", "full@example.org", "tight@example.org"].into(),
             subaddress_separator: Some('+'),
             verifiers: HashMap::new(),
@@ -179,6 +193,13 @@ mod tests {
                 rule(Access::Refuse, "203.0.113.0/24", None),
                 rule(Access::Allow, "203.0.113.7", None),
             ]),
+            policies: Policies {
+                domains: [("watched.example", true), ("same.example", false)]
+                    .map(|(name, monitor)| (domain(name), Arc::new(Policy { monitor, ..Policy::default() })))
+                    .into(),
+                ..Policies::default()
+            },
+            hosts: Vec::new(),
         };
         for name in ["cottage", "cabin"] {
             let mut directory = directory.clone();
@@ -190,7 +211,7 @@ mod tests {
             shelf.put(WireDirectory2::from(&directory)).expect("kept");
         }
         let configs = [
-            config("cottage", &["example.org", "later.example"]),
+            config("cottage", &["example.org", "later.example", "watched.example", "same.example"]),
             config("cabin", &["example.com"]),
             config("silent", &["silent.example"]),
         ];
@@ -202,8 +223,15 @@ mod tests {
     }
 
     fn asked() -> Asked<'static> {
-        let (client, sender) = ([192, 0, 2, 1].into(), &ReversePath::Null);
-        Asked { home: None, size: None, client, listed: None, sender, today: Day::of(0) }
+        Asked {
+            home: None,
+            size: None,
+            client: [192, 0, 2, 1].into(),
+            policy: None,
+            listed: None,
+            sender: &ReversePath::Null,
+            today: Day::of(0),
+        }
     }
 
     fn sender(text: &str) -> ReversePath {
@@ -346,6 +374,17 @@ mod tests {
         let second = judge_inbound(&homes, path("x@example.com"), after).expect_err("another home");
         assert_eq!(second, Reply::too_many_recipients());
         assert!(judge_inbound(&homes, path("postmaster@example.org"), after).is_ok());
+    }
+
+    #[test]
+    fn a_transaction_is_for_one_policy() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let homes = homes(state.path());
+        let first = judge_inbound(&homes, path("alice@example.org"), asked()).expect("taken");
+        let after = Asked { home: Some(&first.home), policy: Some(&first.policy), ..asked() };
+        let other = judge_inbound(&homes, path("x@watched.example"), after).expect_err("another policy");
+        assert_eq!(other, Reply::too_many_recipients());
+        assert!(judge_inbound(&homes, path("x@same.example"), after).is_ok(), "what counts is what it says");
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub async fn recipient(
     let suspicion = suspicion.unwrap_or_default();
     let asked = Asked {
         home: transaction.home(),
+        policy: transaction.policy(),
         size: transaction.size(),
         client,
         listed: suspicion.refused.as_ref(),
@@ -35,7 +36,7 @@ pub async fn recipient(
     };
     let taken = judge_inbound(&desk.homes, path, asked)?;
     transaction.add(desk, taken.home, Recipient { address: taken.address, notify, orcpt }).await?;
-    transaction.note_allowed(taken.allowed);
+    transaction.note(taken.allowed, taken.policy);
     transaction.note_standing(standing, suspicion.junk);
     Ok(())
 }

@@ -10,9 +10,10 @@ use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::canonical::BodyDigest;
 use gatepost_protocol::mail::dns_list::Standing;
 use gatepost_protocol::mail::header;
+use gatepost_protocol::mail::policy::Policy;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::results::Results;
-use gatepost_protocol::mail::verdict::{Evidence, Found, Reverse, Spf, Verdict};
+use gatepost_protocol::mail::verdict::{Dkim, Evidence, Found, Reverse, SenderDomain, Spf, Verdict};
 use gatepost_runtime::authentication::{Authenticated, Authenticator, Claims};
 use gatepost_runtime::clock::Clock;
 use tokio::task::JoinHandle;
@@ -21,7 +22,7 @@ use tracing::{info, warn};
 use crate::homes::Home;
 use crate::policy::access::Allowed;
 use crate::policy::deferrals::Deferrals;
-use crate::policy::judge::{self, Case, Judgement, Rules};
+use crate::policy::judge::{self, Case, Decision, Judgement};
 
 /// All answers together may take so long; what is not there by then counts as *could not be asked*.
 const ANSWERS_WAIT_MAX: Duration = Duration::from_secs(20);
@@ -62,7 +63,7 @@ impl Inquiry {
 
 /// Dropped, it asks no further.
 #[derive(Debug)]
-struct Asking(JoinHandle<(Reverse, Spf, Spf)>);
+struct Asking(JoinHandle<(Reverse, Spf, Spf, SenderDomain)>);
 
 impl Drop for Asking {
     fn drop(&mut self) {
@@ -79,8 +80,40 @@ pub struct Judged {
     pub fields: String,
     /// The refusal, if it is one.
     pub refused: Option<Reply>,
-    /// In a few words, for the log.
-    pub words: String,
+    /// The same for the log.
+    pub told: Told,
+}
+
+/// What the log tells of a message that was judged, each in a few words; nothing of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// SPF of MAIL FROM.
+    pub spf: Option<&'static str>,
+    /// The signatures that hold, else one that does not.
+    pub dkim: Option<String>,
+    /// The ARC chain, and who sealed it last.
+    pub arc: Option<String>,
+    /// DMARC.
+    pub dmarc: Option<&'static str>,
+    /// DNS lists that know the client.
+    pub lists: Option<String>,
+    /// What was done.
+    pub done: Option<&'static str>,
+    /// Why it is in Junk.
+    pub why: Option<String>,
+    /// Why no more was done, and what that would have been.
+    pub spared: Option<String>,
+}
+
+/// What is wanted of a judgement.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Whose mail it is.
+    pub home: &'a Home,
+    /// What its access list says.
+    pub allowed: Allowed,
+    /// How far its owner goes.
+    pub policy: &'a Policy,
 }
 
 impl Judging {
@@ -102,10 +135,10 @@ impl Judging {
                     ReversePath::Address(address) => Some(asker.spf_mail(client, helo, address).await),
                 }
             };
-            let (reverse, spf_helo, spf_mail) =
-                tokio::join!(asker.reverse(client), asker.spf_helo(client, helo), spf_mail);
+            let (reverse, spf_helo, spf_mail, domain) =
+                tokio::join!(asker.reverse(client), asker.spf_helo(client, helo), spf_mail, asker.sender_domain(&from));
             let spf_mail = spf_mail.unwrap_or_else(|| spf_helo.clone());
-            (reverse, spf_helo, spf_mail)
+            (reverse, spf_helo, spf_mail, domain)
         });
         Inquiry {
             client,
@@ -121,8 +154,7 @@ impl Judging {
     pub async fn judge(
         &self,
         inquiry: Inquiry,
-        home: &Home,
-        allowed: Allowed,
+        wanted: Wanted<'_>,
         hops: u16,
         section: &[u8],
         body: BodyDigest,
@@ -130,14 +162,16 @@ impl Judging {
         let Inquiry { client, helo, sender, mut asking, standing, suspect } = inquiry;
         let claims = Claims::of(section, body);
         let from = claims.from();
-        let mut evidence = unasked();
+        let Wanted { home, allowed, policy } = wanted;
+        let mut evidence = unasked(&sender);
         let answered = |evidence: &mut Evidence, found: Authenticated| {
             (evidence.dkim, evidence.arc, evidence.dmarc) = (found.dkim, found.arc, found.dmarc);
         };
         answered(&mut evidence, claims.unanswered());
         let asked = async {
-            if let Ok((reverse, spf_helo, spf_mail)) = (&mut asking.0).await {
+            if let Ok((reverse, spf_helo, spf_mail, sender)) = (&mut asking.0).await {
                 (evidence.reverse, evidence.spf_helo, evidence.spf_mail) = (reverse, spf_helo, spf_mail);
+                evidence.sender = sender;
             }
             let found = self.authenticator.message(&claims, &evidence.spf_mail).await;
             answered(&mut evidence, found);
@@ -155,35 +189,56 @@ impl Judging {
         let (list, suspect) = (list.as_deref(), suspect.as_deref());
         evidence.lists = standing.as_ref().map(|standing| standing.hits.clone()).unwrap_or_default();
         let case = Case { evidence: &evidence, client, from: &from, from_ours, deaf, list, allowed, suspect };
-        let (judgement, _would) = judge::judge(&case, &Rules::default());
-        let mut words =
-            format!("spf={} dkim={} dmarc={}", evidence.spf_mail.found, best(&evidence), evidence.dmarc.found);
-        if let Some(standing) = standing.filter(|standing| !standing.hits.is_empty()) {
-            words = format!("{words} lists={}", standing.brief());
+        let Decision { mut judgement, spared } = judge::judge(&case, policy);
+        if let Judgement::Defer(_) = judgement {
+            let domain = if evidence.dmarc.from.is_empty() { &evidence.spf_mail.domain } else { &evidence.dmarc.from };
+            let mut deferrals = self.deferrals.lock().unwrap_or_else(PoisonError::into_inner);
+            if !deferrals.may(self.clock.now(), domain, client) {
+                judgement = judge::at_last(&case);
+            }
         }
-        let results = Results { host: &self.hostname, client, helo: &helo, sender: &sender, evidence: &evidence };
+        let why_spared = spared.as_ref().map(|(why, else_done)| format!("{}, else {else_done}", why.word()));
+        let results = Results {
+            host: &self.hostname,
+            client,
+            helo: &helo,
+            sender: &sender,
+            evidence: &evidence,
+            spared: why_spared.as_deref(),
+        };
         let fields = results.fields();
+        let told = Told {
+            spf: Some(evidence.spf_mail.found.word()),
+            dkim: Some(of_signatures(&evidence.dkim)),
+            arc: (evidence.arc.found != Found::None).then(|| {
+                let sealer = evidence.arc.sealers.first().map_or("nobody", String::as_str);
+                format!("{} by {sealer}", evidence.arc.found)
+            }),
+            dmarc: Some(evidence.dmarc.found.word()),
+            lists: standing.filter(|standing| !standing.hits.is_empty()).map(|standing| standing.brief()),
+            done: Some(judgement.word()),
+            why: if let Judgement::Junk(why) = &judgement { Some(why.clone()) } else { None },
+            spared: why_spared,
+        };
         let (refused, junk) = match judgement {
             Judgement::Accept => (None, None),
             Judgement::Junk(why) => (None, Some(why)),
-            Judgement::Defer(reply) => {
-                let domain =
-                    if evidence.dmarc.from.is_empty() { &evidence.spf_mail.domain } else { &evidence.dmarc.from };
-                let mut deferrals = self.deferrals.lock().unwrap_or_else(PoisonError::into_inner);
-                (deferrals.may(self.clock.now(), domain, client).then_some(reply), None)
-            }
-            Judgement::Refuse(reply) => (Some(reply), None),
+            Judgement::Defer(reply) | Judgement::Refuse(reply) => (Some(reply), None),
         };
-        Judged { verdict: Verdict { hops, evidence: Some(Box::new(evidence)), junk }, fields, refused, words }
+        let spared = spared.map(|(why, _)| why);
+        Judged { verdict: Verdict { hops, evidence: Some(Box::new(evidence)), junk, spared }, fields, refused, told }
     }
 }
 
 impl Judging {
     /// Whether what could not be asked is our own resolver's fault. Said in the log when that changes.
     async fn is_deaf(&self, evidence: &Evidence) -> bool {
-        let Evidence { spf_mail, dmarc, dkim, .. } = evidence;
+        let Evidence { spf_mail, dmarc, dkim, sender, .. } = evidence;
         let unsure = |found: Found| found == Found::TempError;
-        let in_question = unsure(spf_mail.found) || unsure(dmarc.found) || dkim.iter().any(|one| unsure(one.found));
+        let in_question = unsure(spf_mail.found)
+            || unsure(dmarc.found)
+            || *sender == SenderDomain::TempError
+            || dkim.iter().any(|one| unsure(one.found));
         let was = self.deaf.load(Ordering::Relaxed);
         let deaf = in_question && {
             let wait = if was { DEAF_WAIT_MAX } else { SIGN_OF_LIFE_WAIT_MAX };
@@ -200,21 +255,28 @@ impl Judging {
     }
 }
 
-/// Nothing is known yet.
-fn unasked() -> Evidence {
-    let spf = || Spf { found: Found::TempError, domain: String::new() };
+/// Nothing is known yet of who sends.
+fn unasked(sender: &ReversePath) -> Evidence {
+    let domain = sender.address().map(|address| address.domain().to_string()).unwrap_or_default();
     Evidence {
         reverse: Reverse { found: Found::TempError, name: None },
-        spf_helo: spf(),
-        spf_mail: spf(),
+        spf_helo: Spf { found: Found::TempError, domain: String::new() },
+        sender: if domain.is_empty() { SenderDomain::None } else { SenderDomain::TempError },
+        spf_mail: Spf { found: Found::TempError, domain },
         ..Evidence::default()
     }
 }
 
-/// The result of the signature that counts most.
-fn best(evidence: &Evidence) -> Found {
-    let all = || evidence.dkim.iter().map(|one| one.found);
-    all().find(|found| *found == Found::Pass).or_else(|| all().next()).unwrap_or_default()
+/// Who signed it so that it holds; else what became of the first signature.
+fn of_signatures(dkim: &[Dkim]) -> String {
+    let mut good: Vec<&str> =
+        dkim.iter().filter(|one| one.found == Found::Pass).map(|one| one.domain.as_str()).collect();
+    good.dedup();
+    match (good.is_empty(), dkim.first()) {
+        (false, _) => format!("pass by {}", good.join(", ")),
+        (true, Some(first)) => format!("{} by {}", first.found, first.domain),
+        (true, None) => Found::None.to_string(),
+    }
 }
 
 /// The host name of a List-Id (RFC 2919 §2).

@@ -9,6 +9,7 @@ use gatepost_protocol::machine::TlsFacts;
 use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::dns_list::Standing;
 use gatepost_protocol::mail::envelope::{Envelope, Recipient};
+use gatepost_protocol::mail::policy::Policy;
 use gatepost_protocol::mail::received::{Received, TraceId};
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::verdict::Verdict;
@@ -20,7 +21,7 @@ use gatepost_runtime::random;
 use tracing::info;
 
 use super::Desk;
-use super::judging::{Inquiry, Judged};
+use super::judging::{Inquiry, Judged, Told, Wanted};
 use crate::handover::{Cargo, Transfer};
 use crate::homes::Home;
 use crate::policy::access::Allowed;
@@ -59,6 +60,8 @@ pub struct Transaction {
     inquiry: Option<Inquiry>,
     // By the access list, for every recipient so far.
     allowed: Option<Allowed>,
+    // The same for every recipient so far.
+    policy: Option<Arc<Policy>>,
     flow: Flow,
 }
 
@@ -93,6 +96,7 @@ impl Transaction {
             begun: None,
             inquiry: None,
             allowed: None,
+            policy: None,
             flow: Flow::Closed,
         }
     }
@@ -102,9 +106,16 @@ impl Transaction {
         self.inquiry = Some(inquiry);
     }
 
-    /// What the access list says of who writes to one more recipient: a message has what all of them have.
-    pub fn note_allowed(&mut self, allowed: Allowed) {
+    /// What the access list says of who writes to one more recipient: a message has what all of them have. And what is
+    /// done with mail for it, which is the same for all.
+    pub fn note(&mut self, allowed: Allowed, policy: Arc<Policy>) {
         self.allowed = Some(self.allowed.map_or(allowed, |before| before.min(allowed)));
+        self.policy = Some(policy);
+    }
+
+    /// What is done with mail for the recipients taken so far.
+    pub fn policy(&self) -> Option<&Arc<Policy>> {
+        self.policy.as_ref()
     }
 
     /// What DNS lists say of who sends, and why its mail belongs into Junk, if it does.
@@ -175,8 +186,10 @@ impl Transaction {
             },
             received_unix_s,
         };
+        let mut hosts = vec![desk.hostname.to_string()];
+        hosts.extend(home.directory().iter().flat_map(|directory| directory.hosts.clone()));
         let transfer = desk.handover.begin(home, cargo, open).await?;
-        let scan = MessageScan::new(desk.hostname.as_str(), self.inquiry.is_some());
+        let scan = MessageScan::new(hosts, self.inquiry.is_some());
         self.flow = Flow::Open(Box::new(Open { transfer, scan, facts: Box::new(facts), received_unix_s, octets: 0 }));
         Ok(())
     }
@@ -230,7 +243,7 @@ impl Transaction {
             _ => None,
         };
         let mut octets = 0;
-        let mut found = None;
+        let mut found = Told::default();
         let (facts, reply) = match self.flow {
             Flow::Open(mut open) => {
                 octets = open.octets;
@@ -238,16 +251,16 @@ impl Transaction {
                 let judged = match (self.inquiry, &self.home) {
                     (Some(inquiry), Some(home)) => {
                         let hops = open.scan.hops();
-                        let (section, body) = std::mem::replace(&mut open.scan, MessageScan::new("", false)).finish();
-                        Some(
-                            desk.judging
-                                .judge(inquiry, home, self.allowed.unwrap_or_default(), hops, &section, body)
-                                .await,
-                        )
+                        let scan = MessageScan::new(Vec::new(), false);
+                        let (section, body) = std::mem::replace(&mut open.scan, scan).finish();
+                        let allowed = self.allowed.unwrap_or_default();
+                        let policy = self.policy.unwrap_or_default();
+                        let wanted = Wanted { home, allowed, policy: &policy };
+                        Some(desk.judging.judge(inquiry, wanted, hops, &section, body).await)
                     }
                     _ => None,
                 };
-                found = judged.as_ref().map(|judged| judged.words.clone());
+                found = judged.as_ref().map(|judged| judged.told.clone()).unwrap_or_default();
                 let Open { mut transfer, facts, received_unix_s, scan, .. } = *open;
                 let received = Received {
                     helo: (!facts.private).then_some(facts.helo.as_str()),
@@ -291,7 +304,14 @@ impl Transaction {
             recipient = named(&self.recipients),
             recipients = self.recipients.len(),
             octets,
-            found,
+            spf = found.spf,
+            dkim = found.dkim,
+            arc = found.arc,
+            dmarc = found.dmarc,
+            lists = found.lists,
+            done = found.done,
+            why = found.why,
+            spared = found.spared,
             took_ms = took.and_then(|took| u64::try_from(took).ok()),
             %reply,
             "answered"

@@ -91,6 +91,8 @@ impl Home {
             tight: std::collections::HashMap::new(),
             srs: None,
             access: gatepost_protocol::mail::access::AccessList::default(),
+            policies: gatepost_protocol::mail::policy::Policies::default(),
+            hosts: Vec::new(),
         };
         let request = Request::Directory(Box::new(WireDirectory::from(&directory)));
         let held: DirectoryHeld = self.ask(&request).await.expect("answered");

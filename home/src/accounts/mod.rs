@@ -16,12 +16,13 @@ pub mod return_paths;
 pub mod snapshot;
 pub mod trust;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::mail::directory::Room;
+use gatepost_protocol::mail::policy::{HOSTS_MAX, Policies};
 use gatepost_protocol::tunnel::verb::directory::WireDirectory2;
 use gatepost_runtime::clock::Clock;
 use rusqlite::OptionalExtension;
@@ -60,6 +61,10 @@ pub struct Settings {
     pub cap: Cap,
     /// What a mailbox may hold, in octets, unless its account has a quota of its own.
     pub mailbox_octets_max: Option<u64>,
+    /// What is done with mail of the world.
+    pub policies: Policies,
+    /// Names under which we and our edges write what was found about mail, in lower case.
+    pub hosts: Vec<String>,
     /// Public key that edges seal mail to.
     pub seal_key: Vec<u8>,
 }
@@ -79,6 +84,8 @@ struct Inner {
     return_paths: Keys,
     // Mailboxes with little room, as was last seen.
     tight: RwLock<Arc<HashMap<String, Room>>>,
+    // What edges call themselves, by their names in the config; an edge may be dialled by another name, or by none.
+    met: RwLock<BTreeMap<String, String>>,
     // Held while aliases are changed: each change is checked against all of them.
     changing: Mutex<()>,
     // Held while the book is read anew, so that an older reading never replaces a newer one.
@@ -108,7 +115,7 @@ impl Accounts {
         let version = next_version(&database, &clock)?;
         let verifier = return_paths.verifier(clock.steady_s());
         let directory =
-            WireDirectory2::from(&snapshot::directory(&book, &settings, version, verifier, &HashMap::new()));
+            WireDirectory2::from(&snapshot::directory(&book, &settings, version, verifier, &HashMap::new(), &[]));
         Ok(Self {
             inner: Arc::new(Inner {
                 database,
@@ -118,6 +125,7 @@ impl Accounts {
                 directory: watch::Sender::new(Arc::new(directory)),
                 return_paths,
                 tight: RwLock::default(),
+                met: RwLock::default(),
                 changing: Mutex::default(),
                 reading: Mutex::default(),
                 derivations: Semaphore::new(DERIVATIONS_MAX),
@@ -196,6 +204,20 @@ impl Accounts {
         self.refresh(None)
     }
 
+    /// An edge has told what it calls itself: results in that name are ours, whichever edge they come by. Blocking.
+    pub fn met(&self, edge: &str, host: &str) -> Result<(), DatabaseError> {
+        let Ok(host) = Domain::parse(host) else { return Ok(()) };
+        {
+            let mut met = self.inner.met.write().unwrap_or_else(PoisonError::into_inner);
+            let is_full = met.len() >= HOSTS_MAX && !met.contains_key(edge);
+            if is_full || met.get(edge).is_some_and(|known| known == host.as_str()) {
+                return Ok(());
+            }
+            met.insert(edge.to_owned(), host.to_string());
+        }
+        self.refresh(None)
+    }
+
     /// Takes changed settings or data into account, and tells the edges if they see a difference. Blocking.
     pub fn refresh(&self, settings: Option<Settings>) -> Result<(), DatabaseError> {
         let inner = &*self.inner;
@@ -205,7 +227,8 @@ impl Accounts {
         let held = inner.directory.borrow().version();
         let verifier = inner.return_paths.verifier(inner.clock.steady_s());
         let tight = self.tight();
-        let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held, verifier, &tight));
+        let met: Vec<String> = inner.met.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held, verifier, &tight, &met));
         let changed = seen != **inner.directory.borrow();
         let directory =
             if changed { Some(seen.with_version(next_version(&inner.database, &inner.clock)?)) } else { None };

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 
 use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::directory::{Directory, DomainPolicy, Room, SrsVerifier};
+use gatepost_protocol::mail::policy::HOSTS_MAX;
 
 use super::Settings;
 use super::addresses::{Addresses, Leads};
 use super::book::Book;
 use super::password::Scope;
 
-/// Builds it. `tight` are the mailboxes with little room.
+/// Builds it. `tight` are the mailboxes with little room, `met` what edges call themselves.
 #[expect(clippy::implicit_hasher, reason = "there is one kind of set here")]
 pub fn directory(
     book: &Book,
@@ -19,6 +20,7 @@ pub fn directory(
     version: u64,
     srs: SrsVerifier,
     tight: &HashMap<String, Room>,
+    met: &[String],
 ) -> Directory {
     let addresses = &book.addresses;
     let domains = settings.domains.iter().map(|domain| {
@@ -43,7 +45,18 @@ pub fn directory(
         tight: tight_addresses(addresses, tight),
         srs: Some(srs),
         access: book.access.clone(),
+        policies: settings.policies.clone(),
+        hosts: hosts(settings, met),
     }
+}
+
+/// Each name once, as many as there may be.
+fn hosts(settings: &Settings, met: &[String]) -> Vec<String> {
+    let mut hosts: Vec<String> = settings.hosts.iter().chain(met).cloned().collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts.truncate(HOSTS_MAX);
+    hosts
 }
 
 /// Addresses that lead to such mailboxes and nowhere else; the one with the most room counts.

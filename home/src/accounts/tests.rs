@@ -37,6 +37,8 @@ pub fn settings() -> Settings {
         mailbox_octets_max: None,
         local_hosts: vec![Domain::parse("localhost").expect("valid"), Domain::parse("raspberrypi").expect("valid")],
         trusted_senders: vec![Domain::parse("nas.lan").expect("valid")],
+        policies: Policies::default(),
+        hosts: vec!["home.example.org".to_owned()],
         cap: Cap { hourly: 500, daily: 2000 },
         seal_key: vec![7; 32],
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{Context, Failure, list, pretty, print, text};
+use crate::policy;
 
 pub(super) fn show(context: &Context<'_>, json: bool) -> Result<(), Failure> {
     let status = context.ask("status")?;
@@ -33,6 +34,7 @@ fn for_people(status: &Value) -> String {
         format!("accounts     {}", text(status, "accounts")),
         format!("submissions  {}", status["submissions"].as_str().unwrap_or("off")),
         format!("certificate  {}", certificate(&status["certificate_ends"])),
+        format!("policy       {}", policy::for_people(&status["policy"])),
     ]);
     for server in list(status, "mailbox_servers") {
         let name = text(server, "server");

@@ -7,6 +7,7 @@ use gatepost_runtime::config::changes::{Change, Changes, Octets, Shown};
 use super::{Config, RelaySettings};
 use crate::accounts::caps::Cap;
 use crate::edges::EdgeSettings;
+use crate::policy;
 use crate::queue;
 use crate::trace;
 
@@ -34,6 +35,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         submission_connections_per_address_max,
         dns_servers,
         keepers,
+        policies,
         queue,
         routes,
         trace,
@@ -75,6 +77,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     );
     changes.setting("dns.servers", dns_servers, &new.dns_servers);
     changes.unshown("delivery", keepers, &new.keepers);
+    policy::changes(&mut changes, policies, &new.policies);
     queue_changes(&mut changes, queue, &new.queue);
     // They may hold passwords.
     changes.unshown("route", routes, &new.routes);

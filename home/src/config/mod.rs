@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use gatepost_protocol::mail::address::{Address, Domain};
+use gatepost_protocol::mail::policy::Policies;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_runtime::alarm;
 use gatepost_runtime::certificate::CertificateFiles;
@@ -22,6 +23,7 @@ use crate::accounts::caps::Cap;
 use crate::delivery::config::{Keepers, RawDelivery};
 use crate::edges::EdgeSettings;
 use crate::metrics;
+use crate::policy;
 use crate::queue;
 use crate::queue::next_hop::{Ourselves, RawRoute, Routes};
 use crate::submission::networks::Networks;
@@ -64,6 +66,8 @@ pub struct Raw {
     dns: RawDns,
     #[serde(default)]
     delivery: RawDelivery,
+    #[serde(default)]
+    policy: policy::RawPolicy,
     #[serde(default)]
     alarm: alarm::RawAlarm,
     #[serde(default)]
@@ -170,6 +174,8 @@ pub struct Config {
     pub dns_servers: Vec<SocketAddr>,
     /// `[delivery]`.
     pub keepers: Keepers,
+    /// `[policy]`.
+    pub policies: Policies,
     /// `[queue]`.
     pub queue: queue::config::Settings,
     /// `[[route]]`.
@@ -244,12 +250,21 @@ impl Config {
             mailbox_octets_max: self.mailbox_octets_max,
             local_hosts: self.local_hosts(),
             trusted_senders: self.trusted_senders.clone(),
+            policies: self.policies.clone(),
+            hosts: self.own_hosts(),
             seal_key,
         }
     }
 }
 
 impl Config {
+    /// Names under which we and our edges write what was found about mail, as far as the config tells.
+    fn own_hosts(&self) -> Vec<String> {
+        let dialled = self.edges.iter().filter_map(|edge| edge.address.rsplit_once(':')).map(|(host, _)| host);
+        let names = dialled.filter(|host| Domain::parse(host).is_ok_and(|domain| domain.literal().is_none()));
+        names.chain([self.hostname.as_str()]).map(str::to_lowercase).collect()
+    }
+
     /// What this machine is called: an address there is a local name.
     fn local_hosts(&self) -> Vec<Domain> {
         let system = host::name();
@@ -283,6 +298,8 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
     };
     let relay = relay(&raw, source, &mut warnings)?;
     let keepers = Keepers::check(&raw.delivery, &domains, source)?;
+    let policies = policy::check(&raw.policy, &domains, source)?;
+    warnings.extend(policy::warning(&policies));
     let doors: Vec<SocketAddr> = submissions.into_iter().chain(relay.as_ref().map(|relay| relay.address)).collect();
     let routes = Routes::check(raw.route, &ourselves(&hostname, &doors, &edges), source)?;
     let mut queue = queue::config::Settings::check(raw.queue, &hostname, postmaster.clone(), source)?;
@@ -317,6 +334,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
         )?,
         dns_servers: raw.dns.servers.iter().map(|server| dns_server(server, source)).collect::<Result<_, _>>()?,
         keepers,
+        policies,
         alarm,
         queue,
         routes,
@@ -531,70 +549,4 @@ fn count(written: Option<&Placed<usize>>, default: usize, source: &Source) -> Re
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: &str = "EDGEKEY";
-
-    fn read(text: &str) -> Result<Config, ConfigError> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("home.toml");
-        let key = NodeKey::of_spki(b"edge").to_string();
-        std::fs::write(&path, text.replace(KEY, &key)).expect("written");
-        Config::read(&path, None)
-    }
-
-    const SMALLEST: &str =
-        "hostname = \"home.example.org\"\ndomains = [\"example.org\"]\npostmaster = \"alice@example.org\"\n";
-
-    #[test]
-    fn the_smallest_file_is_whole() {
-        let config = read(SMALLEST).expect("good");
-        assert_eq!(config.state, Path::new(STATE));
-        assert_eq!(config.submissions.map(|at| at.port()), Some(465));
-        assert_eq!(config.message_octets_max, 50 * 1024 * 1024);
-        assert_eq!(config.subaddress_separator, Some('+'));
-        assert_eq!(config.warnings.len(), 1, "no edge is worth a word");
-    }
-
-    #[test]
-    fn a_fuller_file() {
-        let config = read(&format!(
-            "{SMALLEST}subaddress_separator = \"\"\nstate = \"/srv/mail\"\n[listen]\nsubmissions = \"off\"\n[limits]\nmessage = \
-             \"10 MiB\"\n[[edge]]\nname = \"vps1\"\naddress = \"mail.example.org:10025\"\nkey = \"EDGEKEY\"\n[[edge]]\nname = \
-             \"vps2\"\naddress = \"[::1]:10025\"\nkey = [\"{}\"]\n",
-            NodeKey::of_spki(b"other")
-        ))
-        .expect("good");
-        assert_eq!(config.edges.len(), 2);
-        assert_eq!(config.submissions, None);
-        assert_eq!(config.subaddress_separator, None);
-        assert_eq!(config.message_octets_max, 10 * 1024 * 1024);
-        assert!(config.warnings.is_empty());
-    }
-
-    #[test]
-    fn what_cannot_be_is_placed_and_explained() {
-        let edge = "[[edge]]\nname = \"a\"\naddress = \"mail.example.org:10025\"\nkey = \"EDGEKEY\"\n";
-        for (text, line, says) in [
-            (SMALLEST.replace("alice@example.org", "alice@example.com"), 3, "in a domain of this home"),
-            (SMALLEST.replace("alice@example.org", "alice"), 3, "needs an @"),
-            (SMALLEST.replace("[\"example.org\"]", "[]"), 2, "no domain"),
-            (SMALLEST.replace("[\"example.org\"]", "[\"example.org\", \"Example.org\"]"), 2, "twice"),
-            (SMALLEST.replace("home.example.org", "home example"), 1, "not a host name"),
-            (format!("{SMALLEST}subaddress_separator = \"ab\"\n"), 4, "separator"),
-            (format!("{SMALLEST}[limits]\nmessage = \"1 KiB\"\n"), 5, "out of range"),
-            (format!("{SMALLEST}[listen]\nsubmissions = \"everywhere\"\n"), 5, "off"),
-            (format!("{SMALLEST}{edge}{edge}"), 9, "two edges have this name"),
-            (format!("{SMALLEST}{edge}{}", edge.replace("\"a\"", "\"b\"")), 11, "two edges have this key"),
-            (format!("{SMALLEST}{}", edge.replace("\"EDGEKEY\"", "\"gp2x\"")), 7, "gatepost-edge key"),
-            (format!("{SMALLEST}{}", edge.replace(":10025", "")), 6, "not an address to dial"),
-            (format!("{SMALLEST}postmastr = 1\n"), 4, "postmaster"),
-            (format!("{SMALLEST}acme = {{ email = \"you@example.org\" }}\n"), 4, "name your own files in [tls]"),
-        ] {
-            let error = read(&text).expect_err(&text).to_string();
-            assert!(error.contains(says), "{error}\nsays {says}");
-            assert!(error.contains(&format!("home.toml:{line}")), "{error}\nnames line {line}");
-        }
-    }
-}
+mod tests;

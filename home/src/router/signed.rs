@@ -25,7 +25,7 @@ impl Inner {
         let settings = self.accounts.settings();
         let via = forwards.first().map(|forward| forward.via.domain());
         let domain = via.filter(|domain| settings.domains.contains(*domain)).or(settings.domains.first())?.clone();
-        let results = results::written(&self.hostname, evidence, (client.address, &client.helo)).ok()?;
+        let results = results::written(&self.hostname, evidence, (client.address, &client.helo), None).ok()?;
         Some(Purpose::Forwarded { domain, chain: evidence.arc.found, results })
     }
 }

@@ -18,6 +18,12 @@ pub(super) async fn serve_edges(mut sessions: mpsc::Receiver<Connected>, server:
             () = signal.draining() => return,
         };
         let Some(connected) = connected else { return };
+        let (accounts, edge) = (server.accounts.clone(), connected.edge.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = accounts.met(&edge.name, &edge.session.facts().node) {
+                tracing::error!(edge = edge.name, %error, "the directory can't be made anew");
+            }
+        });
         tokio::spawn(fetcher.clone().run(connected.edge.clone()));
         tokio::spawn(server.clone().serve(connected, fetcher.nudges.clone()));
     }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::control::Desk;
+use crate::policy;
 use crate::queue;
 use crate::queue::summary::Summary;
 use crate::router::spool;
@@ -66,6 +67,7 @@ impl Desk {
             "relay": open.relay.map(|address| address.to_string()),
             "certificate_self_signed": self.served.is_self_signed(),
             "certificate_ends": self.served.end_json(self.clock.unix_s()),
+            "policy": policy::shown(&settings.policies),
             "edges": edges,
             "queue": queue,
             "last_hour": self.counts.rates(self.now_unix_ms()),

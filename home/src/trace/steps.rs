@@ -194,14 +194,36 @@ impl Facts<'_> {
     fn answered(&self) -> String {
         let login = if self.has("login") { format!(", logged in as {}", self.get("login")) } else { String::new() };
         format!(
-            "took a message of <{}> for {}{}{}{login}{}, and answered {}",
+            "took a message of <{}> for {}{}{}{login}{}{}, and answered {}",
             self.or("sender", ""),
             self.or("recipient", self.get("recipients")),
             self.client(),
             self.tls(),
             self.sizes(),
+            self.judged(),
             self.reply()
         )
+    }
+
+    /// What the edge found out about who sends it, and what it made of that.
+    fn judged(&self) -> String {
+        let found: Vec<String> =
+            [("spf", "SPF"), ("dkim", "DKIM"), ("arc", "ARC"), ("dmarc", "DMARC"), ("lists", "DNS lists")]
+                .into_iter()
+                .filter(|(name, _)| self.has(name))
+                .map(|(name, word)| format!("{word} {}", self.get(name)))
+                .collect();
+        if found.is_empty() {
+            return String::new();
+        }
+        let mut text = format!(", found {}", found.join(", "));
+        if self.has("why") {
+            let _ = write!(text, "; into Junk with it ({})", self.get("why"));
+        }
+        if self.has("spared") {
+            let _ = write!(text, "; no more than that for this reason: {}", self.get("spared"));
+        }
+        text
     }
 
     fn accepted(&self) -> String {

@@ -11,6 +11,7 @@ use std::fmt::Debug;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use gatepost_protocol::mail::access::{Access, AccessList, Rule};
@@ -19,9 +20,12 @@ use gatepost_protocol::mail::directory::{Directory, DomainPolicy, LoginVerifier,
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::pattern::{DomainPattern, LocalPattern};
+use gatepost_protocol::mail::policy::{Limit, Policies, Policy};
 use gatepost_protocol::mail::reply::{Enhanced, Reply};
 use gatepost_protocol::mail::srs::SrsKey;
-use gatepost_protocol::mail::verdict::Verdict;
+use gatepost_protocol::mail::verdict::{
+    self, Asked, Dkim, Dmarc, Evidence, Found, Listed, Override, Reverse, SenderDomain, Spf, Verdict,
+};
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::pairing::code::PairingCode;
 use gatepost_protocol::pairing::exchange::{Paired, PairingAnswer, PairingRefusal, PairingRequest, Side, prove};
@@ -244,9 +248,45 @@ fn messages(golden: &mut Golden) {
         verdict: (&Verdict { hops: 3, ..Verdict::default() }).into(),
         front: b"Received: x\r\n".to_vec(),
     };
-    golden.record("transfer-end-whole", &TransferEnd::Whole(seal));
+    golden.record("transfer-end-whole", &TransferEnd::Whole(seal.clone()));
+    let judged = Verdict { hops: 3, ..judged() };
+    golden.record("transfer-end-judged", &TransferEnd::Judged(seal.clone(), (&judged).into()));
     golden.record("transfer-end-abort", &TransferEnd::Abort);
     golden.record("handed", &Handed { reply: reply(250, Enhanced(2, 0, 0)) });
+}
+
+fn judged() -> Verdict {
+    let spf = |found| Spf { found, domain: "example.com".into() };
+    let evidence = Evidence {
+        reverse: Reverse { found: Found::Pass, name: Some("mx.example.com".into()) },
+        spf_helo: spf(Found::None),
+        spf_mail: spf(Found::SoftFail),
+        dkim: vec![Dkim {
+            found: Found::Fail,
+            domain: "example.com".into(),
+            selector: "s1".into(),
+            algorithm: "ed25519-sha256".into(),
+            signature: "abcd".into(),
+            why: Some("so".into()),
+        }],
+        arc: verdict::Arc { found: Found::PermError, sealers: vec!["lists.example".into()], why: None },
+        dmarc: Dmarc {
+            found: Found::Fail,
+            from: "example.com".into(),
+            published: true,
+            asked: Asked::Reject,
+            by_spf: false,
+            by_dkim: false,
+        },
+        lists: vec![Listed { list: "list.example".into(), weight: 3, words: Some("so".into()) }],
+        sender: SenderDomain::Exists,
+    };
+    Verdict {
+        evidence: Some(Box::new(evidence)),
+        junk: Some("so".into()),
+        spared: Some(Override::List),
+        ..Verdict::default()
+    }
 }
 
 fn logins(golden: &mut Golden) {
@@ -272,6 +312,8 @@ fn logins(golden: &mut Golden) {
         tight: std::collections::HashMap::new(),
         srs: None,
         access: AccessList::default(),
+        policies: Policies::default(),
+        hosts: Vec::new(),
     };
     golden.record("request-directory", &Request::Directory(Box::new((&directory).into())));
     let fuller = Directory {
@@ -293,6 +335,21 @@ fn logins(golden: &mut Golden) {
                 access,
             }),
         ),
+        policies: Policies {
+            base: Arc::new(Policy { monitor: true, ..Policy::default() }),
+            domains: [(
+                Domain::parse("example.net").expect("valid"),
+                Arc::new(Policy {
+                    monitor: false,
+                    spf_fail: Limit::Accept,
+                    dmarc_fail: Limit::Junk,
+                    unknown_sender: Limit::Refuse,
+                    trusted_sealers: vec!["lists.example".into()],
+                }),
+            )]
+            .into(),
+        },
+        hosts: vec!["mail.example.org".into()],
         ..directory
     };
     golden.record("request-directory2", &Request::Directory2(Box::new((&fuller).into())));

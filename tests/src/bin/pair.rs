@@ -24,7 +24,8 @@ struct Arguments {
     /// A domain to serve, beside those of the accounts; may be repeated
     #[arg(long, value_name = "D")]
     domain: Vec<String>,
-    /// More records for the embedded DNS, in zone-file syntax
+    /// More records for the embedded DNS, in zone-file syntax. Without it every domain below example, test, com, net and
+    /// org has a mail host; with it only those exist that have records, and mail from others is refused
     #[arg(long, value_name = "FILE")]
     zone: Option<PathBuf>,
     /// Where outbound mail for DOMAIN goes (`*`: all; default: the embedded sink); may be repeated

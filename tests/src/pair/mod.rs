@@ -440,6 +440,13 @@ fn records(options: &Options, edge_hostname: &str, home_hostname: &str) -> Strin
     for domain in options.all_domains() {
         let _ = writeln!(records, "{domain}. 60 IN MX 10 {edge_hostname}.");
     }
+    if options.zone.is_empty() {
+        // Whoever says nothing of the world means one in which others exist: nobody takes mail from a domain that does
+        // not. Nothing is ever below `invalid` (RFC 6761 §6.4).
+        for top in ["example", "test", "com", "net", "org"] {
+            let _ = writeln!(records, "*.{top}. 60 IN MX 10 sink.example.");
+        }
+    }
     records.push_str(&options.zone);
     records
 }

@@ -17,7 +17,8 @@ pub struct Options {
     pub accounts: Vec<(String, String)>,
     /// Domains served; those of the accounts are added.
     pub domains: Vec<String>,
-    /// More DNS records, zone-file syntax.
+    /// More DNS records, zone-file syntax. Without any, every domain below `example`, `test`, `com`, `net` and `org`
+    /// has a mail host; else those that have records exist, and no others.
     pub zone: String,
     /// Where outbound mail goes.
     pub outbound: Outbound,

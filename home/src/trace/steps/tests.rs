@@ -26,6 +26,21 @@ fn each_step_is_one_sentence() {
              TLS_AES_256_GCM_SHA384 X25519MLKEM768, 5000 octets, and answered 250 2.0.0 Accepted (1.2 s)",
         ),
         (
+            "answered",
+            with(&[
+                ("spf", "fail"),
+                ("dkim", "pass by lists.example"),
+                ("dmarc", "fail"),
+                ("done", "junk"),
+                ("why", "the list passed it on"),
+                ("spared", "list, else 550 5.7.26 no"),
+                ("reply", "250 2.0.0 Accepted"),
+            ]),
+            "took a message of <a@b.example> for c@d.example from mx.b.example [192.0.2.1], found SPF fail, DKIM pass by \
+             lists.example, DMARC fail; into Junk with it (the list passed it on); no more than that for this reason: \
+             list, else 550 5.7.26 no, and answered 250 2.0.0 Accepted",
+        ),
+        (
             "sender refused",
             with(&[("size", "5000"), ("reply", "452 4.3.1 No room")]),
             "refused it from mx.b.example [192.0.2.1] at its announced size, 5000 octets: 452 4.3.1 No room",

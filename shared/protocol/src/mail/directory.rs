@@ -7,6 +7,7 @@ use super::access::AccessList;
 use super::address::{Address, Domain};
 use super::address_set::AddressSet;
 use super::pattern::DomainPattern;
+use super::policy::Policies;
 use super::srs::{Day, ReturnPath, SrsKey};
 
 /// One snapshot. A newer version replaces an older one whole.
@@ -34,6 +35,10 @@ pub struct Directory {
     pub srs: Option<SrsVerifier>,
     /// From whom mail is taken whatever else is found, and from whom never.
     pub access: AccessList,
+    /// What is done with mail of the world.
+    pub policies: Policies,
+    /// Names under which the home's edges write results, in lower case: [`HOSTS_MAX`](super::policy::HOSTS_MAX) at most.
+    pub hosts: Vec<String>,
 }
 
 /// Checks the half of an SRS hash that is an edge's to check; it can't make one that the home forwards.
@@ -191,6 +196,8 @@ mod tests {
             tight: HashMap::new(),
             srs: Some(SrsVerifier { keys: vec![SrsKey::new([1; 32])] }),
             access: AccessList::default(),
+            policies: Policies::default(),
+            hosts: Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod header;
 pub mod outcome;
 pub mod pattern;
+pub mod policy;
 pub mod received;
 pub mod reply;
 pub mod results;

@@ -98,6 +98,8 @@ pub struct Results<'a> {
     pub sender: &'a ReversePath,
     /// What was found.
     pub evidence: &'a Evidence,
+    /// Why less was done than that asks for, in a few words.
+    pub spared: Option<&'a str>,
 }
 
 impl Results<'_> {
@@ -127,14 +129,20 @@ impl Results<'_> {
     }
 
     fn authentication_results(&self, text: &mut String) -> fmt::Result {
-        write!(text, "{FIELD}: {}\r\n", written(self.host, self.evidence, (self.client, self.helo))?)
+        let client = (self.client, self.helo);
+        write!(text, "{FIELD}: {}\r\n", written(self.host, self.evidence, client, self.spared)?)
     }
 }
 
 /// The value of an Authentication-Results field, folded: what `host` found of a message that a client of this address
-/// and name brought.
-pub fn written(host: &str, evidence: &Evidence, (address, helo): (IpAddr, &str)) -> Result<String, fmt::Error> {
-    let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists: _ } = evidence;
+/// and name brought, and why less was done than that asks for.
+pub fn written(
+    host: &str,
+    evidence: &Evidence,
+    (address, helo): (IpAddr, &str),
+    spared: Option<&str>,
+) -> Result<String, fmt::Error> {
+    let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists: _, sender: _ } = evidence;
     let address = address.to_string();
     let mut text = host.to_owned();
     if dkim.is_empty() {
@@ -159,6 +167,9 @@ pub fn written(host: &str, evidence: &Evidence, (address, helo): (IpAddr, &str))
     write!(text, ";\r\n\tdmarc={}", dmarc.found)?;
     if !dmarc.from.is_empty() {
         write!(text, " (p={}) header.from={}", dmarc.asked.word(), value(&dmarc.from))?;
+    }
+    if let Some(spared) = spared {
+        write!(text, "\r\n\t({})", comment(spared))?;
     }
     write!(text, ";\r\n\tiprev={} policy.iprev={}", reverse.found, value(&address))?;
     if let Some(name) = &reverse.name {
@@ -199,7 +210,7 @@ mod tests {
 
     use super::*;
     use crate::mail::address::Address;
-    use crate::mail::verdict::{Arc, Asked, Dkim, Dmarc, Reverse, Spf};
+    use crate::mail::verdict::{Arc, Asked, Dkim, Dmarc, Reverse, SenderDomain, Spf};
 
     #[test]
     fn whoever_wrote_results_is_recognised() {
@@ -261,6 +272,7 @@ mod tests {
                 by_spf: true,
                 by_dkim: false,
             },
+            sender: SenderDomain::Exists,
             ..Evidence::default()
         };
         let sender = ReversePath::Address(Address::parse("bob@friend.example").expect("valid"));
@@ -270,6 +282,7 @@ mod tests {
             helo: "mx.friend.example",
             sender: &sender,
             evidence: &evidence,
+            spared: Some("monitor, else: (refused)"),
         };
         assert_eq!(
             results.fields(),
@@ -281,14 +294,15 @@ mod tests {
              header.b=\"abc+/def\";\r\n\
              \tspf=pass smtp.mailfrom=friend.example;\r\n\
              \tspf=none smtp.helo=mx.friend.example;\r\n\
-             \tdmarc=pass (p=reject) header.from=friend.example;\r\n\
+             \tdmarc=pass (p=reject) header.from=friend.example\r\n\
+             \t(monitor, else: refused);\r\n\
              \tiprev=pass policy.iprev=\"2001:db8::1\" (mx.friend.example)\r\n"
         );
     }
 
     proptest! {
         #[test]
-        fn nothing_said_breaks_a_field(helo: String, domain: String, why: String) {
+        fn nothing_said_breaks_a_field(helo: String, domain: String, why: String, why_spared: String) {
             let evidence = Evidence {
                 spf_mail: Spf { found: Found::Fail, domain: domain.clone() },
                 dkim: vec![Dkim { why: Some(why), domain, ..Dkim::default() }],
@@ -300,6 +314,7 @@ mod tests {
                 helo: &helo,
                 sender: &ReversePath::Null,
                 evidence: &evidence,
+                spared: Some(&why_spared),
             };
             let text = results.fields();
             let fields: Vec<_> = header::fields(text.as_bytes()).collect();

@@ -12,6 +12,42 @@ pub struct Verdict {
     pub evidence: Option<Box<Evidence>>,
     /// Why it belongs into Junk, if it does.
     pub junk: Option<String>,
+    /// Why less was done than what was found asks for.
+    pub spared: Option<Override>,
+}
+
+/// Why less is done with a message than what was found about it asks for (RFC 9990 §3.1.1.16 calls it an override).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Override {
+    /// A mailing list changed it, and signed it itself.
+    List,
+    /// Somebody whom the owner trusts to tell says that it was good when it came there.
+    TrustedSealer,
+    /// The owner's access list allows who sends it.
+    AccessList,
+    /// The owner's settings do not go so far.
+    Settings,
+    /// The owner only watches.
+    Monitor,
+}
+
+impl Override {
+    /// In a few words.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::TrustedSealer => "trusted sealer",
+            Self::AccessList => "access list",
+            Self::Settings => "settings",
+            Self::Monitor => "monitor",
+        }
+    }
+
+    /// Reads it.
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [Self::List, Self::TrustedSealer, Self::AccessList, Self::Settings, Self::Monitor];
+        all.into_iter().find(|one| one.word() == word)
+    }
 }
 
 /// One method's result, in the words of RFC 8601 §2.7.
@@ -75,6 +111,8 @@ pub struct Evidence {
     pub dmarc: Dmarc,
     /// DNS lists that know the client.
     pub lists: Vec<Listed>,
+    /// Whether its sender could be answered.
+    pub sender: SenderDomain,
 }
 
 /// A DNS list that knows the client (RFC 5782).
@@ -86,6 +124,22 @@ pub struct Listed {
     pub weight: i32,
     /// What it says of the client, printable.
     pub words: Option<String>,
+}
+
+/// What the DNS says of the domain of MAIL FROM as a place that mail can go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SenderDomain {
+    /// Nothing to ask: it comes from nobody, or from an address literal.
+    #[default]
+    None,
+    /// It exists.
+    Exists,
+    /// It says that it takes no mail (RFC 7505).
+    NullMx,
+    /// There is no such domain.
+    Unknown,
+    /// The DNS could not tell.
+    TempError,
 }
 
 /// Forward-confirmed reverse DNS.

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::mail::verdict::{Arc, Asked, Dkim, Dmarc, Evidence, Found, Listed, Reverse, Spf, Verdict};
+use crate::mail::verdict::{
+    Arc, Asked, Dkim, Dmarc, Evidence, Found, Listed, Override, Reverse, SenderDomain, Spf, Verdict,
+};
 
 /// Signatures, seals and DNS lists taken of one message; an edge tells of no more.
 const LISTED_MAX: usize = 32;
@@ -12,6 +14,16 @@ const LISTED_MAX: usize = 32;
 pub struct WireFindings {
     evidence: Option<Box<WireEvidence>>,
     junk: Option<String>,
+    spared: Option<WireOverride>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum WireOverride {
+    List,
+    TrustedSealer,
+    AccessList,
+    Settings,
+    Monitor,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +35,16 @@ struct WireEvidence {
     arc: WireArc,
     dmarc: WireDmarc,
     lists: Vec<(String, i32, Option<String>)>,
+    sender: WireSenderDomain,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum WireSenderDomain {
+    None,
+    Exists,
+    NullMx,
+    Unknown,
+    TempError,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,20 +96,25 @@ struct WireDmarc {
 impl WireFindings {
     /// The verdict of a message that made so many hops.
     pub fn verdict(self, hops: u16) -> Verdict {
-        Verdict { hops, evidence: self.evidence.map(|evidence| Box::new(Evidence::from(*evidence))), junk: self.junk }
+        Verdict {
+            hops,
+            evidence: self.evidence.map(|evidence| Box::new(Evidence::from(*evidence))),
+            junk: self.junk,
+            spared: self.spared.map(Override::from),
+        }
     }
 }
 
 impl From<&Verdict> for WireFindings {
     fn from(verdict: &Verdict) -> Self {
         let evidence = verdict.evidence.as_deref().map(|evidence| Box::new(WireEvidence::from(evidence)));
-        Self { evidence, junk: verdict.junk.clone() }
+        Self { evidence, junk: verdict.junk.clone(), spared: verdict.spared.map(WireOverride::from) }
     }
 }
 
 impl From<&Evidence> for WireEvidence {
     fn from(evidence: &Evidence) -> Self {
-        let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists } = evidence;
+        let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists, sender } = evidence;
         let spf = |spf: &Spf| (spf.found.into(), spf.domain.clone());
         Self {
             reverse: (reverse.found.into(), reverse.name.clone()),
@@ -123,6 +150,13 @@ impl From<&Evidence> for WireEvidence {
                 by_dkim: dmarc.by_dkim,
             },
             lists: lists.iter().take(LISTED_MAX).map(|one| (one.list.clone(), one.weight, one.words.clone())).collect(),
+            sender: match sender {
+                SenderDomain::None => WireSenderDomain::None,
+                SenderDomain::Exists => WireSenderDomain::Exists,
+                SenderDomain::NullMx => WireSenderDomain::NullMx,
+                SenderDomain::Unknown => WireSenderDomain::Unknown,
+                SenderDomain::TempError => WireSenderDomain::TempError,
+            },
         }
     }
 }
@@ -170,6 +204,37 @@ impl From<WireEvidence> for Evidence {
                 .take(LISTED_MAX)
                 .map(|(list, weight, words)| Listed { list, weight, words })
                 .collect(),
+            sender: match wire.sender {
+                WireSenderDomain::None => SenderDomain::None,
+                WireSenderDomain::Exists => SenderDomain::Exists,
+                WireSenderDomain::NullMx => SenderDomain::NullMx,
+                WireSenderDomain::Unknown => SenderDomain::Unknown,
+                WireSenderDomain::TempError => SenderDomain::TempError,
+            },
+        }
+    }
+}
+
+impl From<Override> for WireOverride {
+    fn from(why: Override) -> Self {
+        match why {
+            Override::List => Self::List,
+            Override::TrustedSealer => Self::TrustedSealer,
+            Override::AccessList => Self::AccessList,
+            Override::Settings => Self::Settings,
+            Override::Monitor => Self::Monitor,
+        }
+    }
+}
+
+impl From<WireOverride> for Override {
+    fn from(why: WireOverride) -> Self {
+        match why {
+            WireOverride::List => Self::List,
+            WireOverride::TrustedSealer => Self::TrustedSealer,
+            WireOverride::AccessList => Self::AccessList,
+            WireOverride::Settings => Self::Settings,
+            WireOverride::Monitor => Self::Monitor,
         }
     }
 }

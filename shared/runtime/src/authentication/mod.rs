@@ -6,16 +6,16 @@ mod words;
 
 use std::net::IpAddr;
 
-use gatepost_protocol::mail::address::Address;
+use gatepost_protocol::mail::address::{Address, ReversePath};
 use gatepost_protocol::mail::canonical::BodyDigest;
-use gatepost_protocol::mail::verdict::{Arc, Dkim, Dmarc, Found, Reverse, Spf};
+use gatepost_protocol::mail::verdict::{Arc, Dkim, Dmarc, Found, Reverse, SenderDomain, Spf};
 use mail_auth::common::crypto::{Algorithm, HashAlgorithm};
 use mail_auth::dkim::Canonicalization;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::{AuthenticatedMessage, DmarcResult, MessageAuthenticator, SpfOutput};
 
 use self::spf::Check;
-use crate::resolver::Resolver;
+use crate::resolver::{ExchangersAnswer, Resolver};
 
 /// Signatures looked at of one message; the others are passed over.
 const SIGNATURES_MAX: usize = 8;
@@ -96,6 +96,22 @@ impl Authenticator {
     /// [`Self::spf_helo`] has checked.
     pub async fn spf_mail(&self, client: IpAddr, helo: &str, sender: &Address) -> Spf {
         self.spf(client, helo, sender.local().as_str(), sender.domain().as_str()).await
+    }
+
+    /// Whether mail can go back to where it says that it comes from.
+    pub async fn sender_domain(&self, sender: &ReversePath) -> SenderDomain {
+        let Some(domain) = sender.address().map(Address::domain).filter(|domain| domain.literal().is_none()) else {
+            return SenderDomain::None;
+        };
+        match self.resolver.exchangers(domain).await {
+            // RFC 7505 §3.
+            Ok(ExchangersAnswer::Found(found)) if found.iter().all(|exchanger| exchanger.host.is_empty()) => {
+                SenderDomain::NullMx
+            }
+            Ok(ExchangersAnswer::Found(_) | ExchangersAnswer::None) => SenderDomain::Exists,
+            Ok(ExchangersAnswer::NoSuchDomain) => SenderDomain::Unknown,
+            Err(_) => SenderDomain::TempError,
+        }
     }
 
     async fn spf(&self, client: IpAddr, helo: &str, local_part: &str, domain: &str) -> Spf {

@@ -1,6 +1,7 @@
 //! `Directory`: the home's snapshot; the edge stores it and answers with the version it now holds.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -10,6 +11,7 @@ use crate::mail::address::Domain;
 use crate::mail::address_set::AddressSet;
 use crate::mail::directory::{Directory, DomainPolicy, LoginVerifier, Room, ScramKeys, SrsVerifier};
 use crate::mail::pattern::{DomainPattern, LocalPattern, PATTERNS_MAX, PatternError};
+use crate::mail::policy::{HOSTS_MAX, Limit, Policies, Policy, SEALERS_MAX};
 use crate::mail::srs::{KEYS_MAX, SrsKey};
 use crate::tunnel::wire::WireError;
 
@@ -47,6 +49,26 @@ pub struct WireDirectory2 {
     tight: Vec<(String, u64, u64)>,
     srs: Option<WireSrs>,
     access: Vec<WireRule>,
+    policies: Vec<WirePolicy>,
+    hosts: Vec<String>,
+}
+
+/// One policy; that of all domains which have none of their own names none.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct WirePolicy {
+    domain: Option<String>,
+    monitor: bool,
+    spf_fail: WireLimit,
+    dmarc_fail: WireLimit,
+    unknown_sender: WireLimit,
+    trusted_sealers: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum WireLimit {
+    Refuse,
+    Junk,
+    Accept,
 }
 
 /// A rule of the access list; a subject this side does not know is left out.
@@ -181,7 +203,8 @@ impl WireDirectory2 {
 
 impl From<WireDirectory> for WireDirectory2 {
     fn from(base: WireDirectory) -> Self {
-        Self { base, patterns: Vec::new(), tight: Vec::new(), srs: None, access: Vec::new() }
+        let (patterns, tight, access) = (Vec::new(), Vec::new(), Vec::new());
+        Self { base, patterns, tight, srs: None, access, policies: Vec::new(), hosts: Vec::new() }
     }
 }
 
@@ -198,6 +221,10 @@ impl From<&Directory> for WireDirectory2 {
         };
         let mut access: Vec<_> = directory.access.rules().iter().map(rule).collect();
         access.sort();
+        let Policies { base, domains } = &directory.policies;
+        let mut policies = vec![WirePolicy::new(None, base)];
+        policies.extend(domains.iter().map(|(domain, policy)| WirePolicy::new(Some(domain), policy)));
+        policies.sort();
         Self {
             base: directory.into(),
             patterns: directory
@@ -208,6 +235,54 @@ impl From<&Directory> for WireDirectory2 {
             tight,
             srs: directory.srs.as_ref().map(|srs| WireSrs { keys: srs.keys.iter().map(|key| *key.expose()).collect() }),
             access,
+            policies,
+            hosts: directory.hosts.clone(),
+        }
+    }
+}
+
+impl WirePolicy {
+    fn new(domain: Option<&Domain>, policy: &Policy) -> Self {
+        let Policy { monitor, spf_fail, dmarc_fail, unknown_sender, trusted_sealers } = policy;
+        Self {
+            domain: domain.map(ToString::to_string),
+            monitor: *monitor,
+            spf_fail: (*spf_fail).into(),
+            dmarc_fail: (*dmarc_fail).into(),
+            unknown_sender: (*unknown_sender).into(),
+            trusted_sealers: trusted_sealers.clone(),
+        }
+    }
+}
+
+impl From<WirePolicy> for Policy {
+    fn from(wire: WirePolicy) -> Self {
+        Self {
+            monitor: wire.monitor,
+            spf_fail: wire.spf_fail.into(),
+            dmarc_fail: wire.dmarc_fail.into(),
+            unknown_sender: wire.unknown_sender.into(),
+            trusted_sealers: wire.trusted_sealers.into_iter().take(SEALERS_MAX).collect(),
+        }
+    }
+}
+
+impl From<Limit> for WireLimit {
+    fn from(limit: Limit) -> Self {
+        match limit {
+            Limit::Refuse => Self::Refuse,
+            Limit::Junk => Self::Junk,
+            Limit::Accept => Self::Accept,
+        }
+    }
+}
+
+impl From<WireLimit> for Limit {
+    fn from(limit: WireLimit) -> Self {
+        match limit {
+            WireLimit::Refuse => Self::Refuse,
+            WireLimit::Junk => Self::Junk,
+            WireLimit::Accept => Self::Accept,
         }
     }
 }
@@ -251,12 +326,24 @@ impl WireDirectory2 {
                 _ => unusable.rules.push(rule.subject),
             }
         }
+        let mut policies = Policies::default();
+        for mut policy in self.policies {
+            match policy.domain.take() {
+                None => policies.base = Arc::new(policy.into()),
+                Some(domain) => {
+                    let domain = Domain::parse(&domain).map_err(|_| WireError("domain"))?;
+                    policies.domains.insert(domain, Arc::new(policy.into()));
+                }
+            }
+        }
         let keys = |srs: WireSrs| srs.keys.into_iter().take(KEYS_MAX).map(SrsKey::new).collect();
         let directory = Directory {
             patterns,
             tight: self.tight.into_iter().map(|(key, left, whole)| (key, Room { left, whole })).collect(),
             srs: self.srs.map(|srs| SrsVerifier { keys: keys(srs) }),
             access: AccessList::new(rules),
+            policies,
+            hosts: self.hosts.into_iter().take(HOSTS_MAX).collect(),
             ..self.base.try_into()?
         };
         Ok((directory, unusable))
@@ -321,6 +408,8 @@ impl TryFrom<WireDirectory> for Directory {
             tight: std::collections::HashMap::new(),
             srs: None,
             access: AccessList::default(),
+            policies: Policies::default(),
+            hosts: Vec::new(),
         })
     }
 }

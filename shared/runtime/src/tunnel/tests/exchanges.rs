@@ -129,6 +129,8 @@ async fn a_whole_directory_fits_and_only_a_directory_may_be_that_big() {
         tight: std::collections::HashMap::new(),
         srs: None,
         access: gatepost_protocol::mail::access::AccessList::default(),
+        policies: gatepost_protocol::mail::policy::Policies::default(),
+        hosts: Vec::new(),
     };
     let request = Request::Directory(Box::new((&directory).into()));
     let mut stream = home.open(&request).await.expect("open");
