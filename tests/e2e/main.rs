@@ -16,6 +16,7 @@ mod homes;
 mod inbound;
 mod interop;
 mod judging;
+mod lists;
 mod lmtp;
 mod local;
 mod local_programs;

@@ -1,6 +1,7 @@
 //! What programs that never heard of us find out about our mail: a receiver put together of pyspf, dkimpy and
 //! authheaders, and a Postfix with `OpenDKIM` and `OpenDMARC`.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64::Engine as _;
@@ -73,8 +74,8 @@ fn a_receiver_passes_what_we_signed_and_nothing_else() {
     assert!(found.len() == 2 && found.iter().all(|one| one.words() == ["fail", "fail", "none", "fail"]), "{found:?}");
 }
 
-/// A domain of the world, with a key of its own: its zone, and the key's file.
-fn world(folder: &std::path::Path) -> (String, std::path::PathBuf) {
+/// A key of somebody else's: its file, and the text of its record.
+pub(super) fn key(folder: &Path) -> (PathBuf, String) {
     let key = folder.join("world.pem");
     let openssl = || Command::new(program("openssl"));
     run(openssl().args(["genrsa", "-out"]).arg(&key).arg("2048")).expect("a key");
@@ -82,17 +83,17 @@ fn world(folder: &std::path::Path) -> (String, std::path::PathBuf) {
         openssl().args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(&key).output().expect("openssl runs");
     let public = STANDARD.encode(public.stdout);
     let (first, second) = public.split_at(200);
+    (key, format!("TXT \"v=DKIM1; k=rsa; p={first}\" \"{second}\""))
+}
+
+/// A pair whose alias leads elsewhere, and the key of a domain of the world that writes to it.
+fn forwarding(folder: &Path) -> (Pair, PathBuf) {
+    let (key, record) = key(folder);
     let zone = format!(
         "world.example. 1 IN TXT \"v=spf1 ip4:127.0.0.1 -all\"\nworld.example. 1 IN A 127.0.0.1\n\
          _dmarc.world.example. 1 IN TXT \"v=DMARC1; p=none\"\nexample.org. 1 IN MX 10 mail.example.org.\n\
-         s1._domainkey.world.example. 1 IN TXT \"v=DKIM1; k=rsa; p={first}\" \"{second}\"\n"
+         s1._domainkey.world.example. 1 IN {record}\n"
     );
-    (zone, key)
-}
-
-/// A pair whose alias leads elsewhere, and who writes to it: messages of a domain that signs with this key.
-fn forwarding(folder: &std::path::Path) -> (Pair, std::path::PathBuf) {
-    let (zone, key) = world(folder);
     let mut pair = started(&Options { zone, ..Options::story() });
     publish(&pair, &pair);
     pair.home.program.ask(&["alias", "add", "team@example.org", FRIEND]).expect("an alias");

@@ -43,6 +43,18 @@ pub fn judge(message: &[u8], dns: SocketAddr) -> anyhow::Result<Judged> {
     Ok(serde_json::from_slice(&said)?)
 }
 
+/// Seals a message as a list or a forwarder does, over what it says it found (`method=result`, …); the message, sealed.
+pub fn seal(message: &[u8], found: &str, domain: &str, selector: &str, key: &Path) -> anyhow::Result<Vec<u8>> {
+    note("dkimpy");
+    let program = "import dkim, sys\nmessage = sys.stdin.buffer.read()\n\
+                   domain, selector = sys.argv[1].encode(), sys.argv[2].encode()\n\
+                   results = b'Authentication-Results: ' + domain + b'; ' + sys.argv[4].encode() + b'\\r\\n'\n\
+                   key = open(sys.argv[3], 'rb').read()\n\
+                   fields = dkim.arc_sign(results + message, selector, domain, key, domain)\n\
+                   sys.stdout.buffer.write(b''.join(fields) + results + message)";
+    judged(program, [domain, selector, &key.display().to_string(), found].into_iter(), message)
+}
+
 /// Signs a message as its sender would, by this private key (PEM, PKCS #1 or #8); the message, signed.
 pub fn sign(message: &[u8], domain: &str, selector: &str, key: &Path) -> anyhow::Result<Vec<u8>> {
     note("dkimpy");
