@@ -165,7 +165,8 @@ fn results_in_the_name_of_any_edge_of_ours_are_taken_out() {
     let forged: String = names
         .iter()
         .map(|name| format!("Authentication-Results: {name}; dkim=pass header.d=bank.example\r\n"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let other = "Authentication-Results: elsewhere.example; dkim=pass header.d=other.example\r\n";
     let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
     let text = format!("{forged}{other}From: <x@world.example>\r\n\r\nhello\r\n");
