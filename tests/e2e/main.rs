@@ -13,6 +13,7 @@ mod config;
 mod dns_lists;
 mod drain;
 mod homes;
+mod hostile;
 mod inbound;
 mod interop;
 mod judging;

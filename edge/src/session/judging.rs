@@ -24,8 +24,11 @@ use crate::policy::access::Allowed;
 use crate::policy::deferrals::Deferrals;
 use crate::policy::judge::{self, Case, Decision, Judgement};
 
-/// All answers together may take so long; what is not there by then counts as *could not be asked*.
-const ANSWERS_WAIT_MAX: Duration = Duration::from_secs(20);
+/// Each answer about who sends may take so long (RFC 7208 §4.6.4); it counts as *could not be asked* if it takes longer.
+const SENDER_WAIT_MAX: Duration = Duration::from_secs(20);
+/// All answers together may take so long once the message is there: some more, so that a slow domain in MAIL FROM keeps
+/// nobody from asking the one in From.
+const ANSWERS_WAIT_MAX: Duration = Duration::from_secs(30);
 /// The same, while our resolver is known not to answer anything: mail goes on.
 const DEAF_WAIT_MAX: Duration = Duration::from_secs(2);
 /// So long is waited to hear whether it answers anything.
@@ -124,19 +127,26 @@ impl Judging {
 
     /// Begins to ask.
     pub fn begin(&self, client: IpAddr, helo: &str, sender: &ReversePath) -> Inquiry {
-        let asker = self.authenticator.clone();
+        let (asker, clock) = (self.authenticator.clone(), self.clock.clone());
         let (name, from) = (helo.to_owned(), sender.clone());
         let asking = tokio::spawn(async move {
             let helo = name.as_str();
+            let Evidence { reverse, spf_helo, spf_mail: late, sender: domain, .. } = unasked(&from);
             let spf_mail = async {
                 match &from {
                     // It stands for whoever says EHLO, who is checked anyway.
                     ReversePath::Null => None,
-                    ReversePath::Address(address) => Some(asker.spf_mail(client, helo, address).await),
+                    ReversePath::Address(address) => {
+                        Some(in_time(&clock, asker.spf_mail(client, helo, address), late).await)
+                    }
                 }
             };
-            let (reverse, spf_helo, spf_mail, domain) =
-                tokio::join!(asker.reverse(client), asker.spf_helo(client, helo), spf_mail, asker.sender_domain(&from));
+            let (reverse, spf_helo, spf_mail, domain) = tokio::join!(
+                in_time(&clock, asker.reverse(client), reverse),
+                in_time(&clock, asker.spf_helo(client, helo), spf_helo),
+                spf_mail,
+                in_time(&clock, asker.sender_domain(&from), domain)
+            );
             let spf_mail = spf_mail.unwrap_or_else(|| spf_helo.clone());
             (reverse, spf_helo, spf_mail, domain)
         });
@@ -253,6 +263,11 @@ impl Judging {
         }
         deaf
     }
+}
+
+/// What is asked about who sends, or what is known of it if that takes too long.
+async fn in_time<T>(clock: &Clock, asked: impl Future<Output = T>, late: T) -> T {
+    clock.timeout(SENDER_WAIT_MAX, asked).await.unwrap_or(late)
 }
 
 /// Nothing is known yet of who sends.

@@ -19,6 +19,8 @@ const TTL_SECONDS: u32 = 60;
 const STRING_OCTETS_MAX: usize = 255;
 /// CNAMEs followed within one answer.
 const ALIASES_MAX: usize = 16;
+/// What stands for any name.
+const ANY: &str = "*";
 /// How often an idle thread looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -121,6 +123,11 @@ impl LyingDns {
         locked(&self.shared.lies).insert(name.to_lowercase(), lie);
     }
 
+    /// From now on lies about every name it has no other lie for.
+    pub fn lie_always(&self, lie: Lie) {
+        self.lie(ANY, lie);
+    }
+
     /// What it was asked since it was last asked for this.
     pub fn asked(&self) -> Vec<(String, RecordType)> {
         std::mem::take(&mut *locked(&self.shared.asked))
@@ -140,7 +147,10 @@ impl Shared {
         let query = question.queries.first()?.clone();
         let name = text_of(query.name());
         locked(&self.asked).push((name.clone(), query.query_type()));
-        let lie = locked(&self.lies).get(&name).cloned();
+        let lie = {
+            let lies = locked(&self.lies);
+            lies.get(&name).or_else(|| lies.get(ANY)).cloned()
+        };
         let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
         answer.metadata.recursion_desired = question.metadata.recursion_desired;
         answer.metadata.recursion_available = true;

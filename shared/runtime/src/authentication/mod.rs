@@ -19,6 +19,10 @@ use crate::resolver::{ExchangersAnswer, Resolver};
 
 /// Signatures looked at of one message; the others are passed over.
 const SIGNATURES_MAX: usize = 8;
+/// Domains of From that are told of: a second one is one too many.
+const DOMAINS_MAX: usize = 8;
+/// Names of signed fields, times fields, that are compared for one message: what finding the signed ones costs.
+const COMPARISONS_MAX: usize = 1_000_000;
 /// ARC sets of one message; a longer chain is a broken one.
 const SETS_MAX: usize = 20;
 
@@ -57,10 +61,16 @@ impl<'a> Claims<'a> {
         Self { parsed, weak }
     }
 
-    /// The addresses in From.
+    /// The addresses in From, one of each domain: of many domains some.
     pub fn from(&self) -> Vec<String> {
-        let all = self.parsed.iter().flat_map(|message| &message.from);
-        all.take(SIGNATURES_MAX).map(|from| words::bounded(from)).collect()
+        let mut found: Vec<String> = Vec::new();
+        for from in self.parsed.iter().flat_map(|message| &message.from) {
+            let domain = |address: &str| address.rsplit_once('@').map(|(_, domain)| domain.to_owned());
+            if found.len() < DOMAINS_MAX && found.iter().all(|other| domain(other) != domain(from)) {
+                found.push(words::bounded(from));
+            }
+        }
+        found
     }
 
     /// What is known of it while nobody answers.
@@ -143,21 +153,41 @@ impl Authenticator {
     }
 }
 
-/// Leaves the signatures that are to be verified; those by SHA-1 are none (RFC 8301 §3.1).
+/// Leaves the signatures that are to be verified; the others are told of, some of them. Those by SHA-1 are none
+/// (RFC 8301 §3.1), and some would cost more than any honest one does.
 fn pick(message: &mut AuthenticatedMessage<'_>) -> Vec<Dkim> {
-    let (weak, mut good): (Vec<_>, Vec<_>) =
-        message.dkim_headers.drain(..).partition(|signature| signature.header.a == Algorithm::RsaSha1);
-    good.truncate(SIGNATURES_MAX);
+    let fields = message.raw_parsed_headers().len();
+    let mut comparisons = COMPARISONS_MAX;
+    let (mut good, mut passed_over) = (Vec::new(), Vec::new());
+    for mut signature in std::mem::take(&mut message.dkim_headers) {
+        let cost = signature.header.h.len().saturating_mul(fields);
+        let why = match signature.header.a {
+            Algorithm::RsaSha1 => Some("SHA-1 proves nothing"),
+            _ if cost > comparisons => Some("it would cost too much to verify"),
+            _ => None,
+        };
+        match why {
+            None if good.len() < SIGNATURES_MAX => {
+                comparisons -= cost;
+                // Nobody is reported to, and nobody else's word is taken for it: neither is asked for.
+                (signature.header.r, signature.header.atps) = (false, None);
+                good.push(signature);
+            }
+            Some(why) if passed_over.len() < SIGNATURES_MAX => {
+                let why = Some(why.to_owned());
+                passed_over.push(Dkim { found: Found::Policy, why, ..words::signature(&signature.header) });
+            }
+            _ => {}
+        }
+    }
+    passed_over.truncate(SIGNATURES_MAX - good.len());
     message.dkim_headers = good;
     message.errors.truncate(SIGNATURES_MAX);
-    if message.ams_headers.len() > SETS_MAX {
+    let last = message.ams_headers.iter().map(|signature| signature.header.h.len()).max().unwrap_or(0);
+    if message.ams_headers.len() > SETS_MAX || last.saturating_mul(fields) > COMPARISONS_MAX {
         message.has_arc_errors = true;
     }
-    let why = Some("SHA-1 proves nothing".to_owned());
-    let room = SIGNATURES_MAX.saturating_sub(message.dkim_headers.len());
-    let weak = weak.iter().take(room);
-    weak.map(|signature| Dkim { found: Found::Policy, why: why.clone(), ..words::signature(&signature.header) })
-        .collect()
+    passed_over
 }
 
 /// The parser saw no body: it is told of it.

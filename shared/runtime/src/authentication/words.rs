@@ -24,10 +24,8 @@ pub(super) fn bounded(text: &str) -> String {
 /// The one domain of all these addresses, or nothing.
 pub(super) fn only_domain(from: &[String]) -> String {
     let mut domains = from.iter().filter_map(|address| address.rsplit_once('@')).map(|(_, domain)| domain);
-    match (domains.next(), domains.next()) {
-        (Some(domain), None) => bounded(domain),
-        _ => String::new(),
-    }
+    let first = domains.next().unwrap_or_default();
+    if domains.all(|domain| domain == first) { bounded(first) } else { String::new() }
 }
 
 pub(super) fn reverse(output: &IprevOutput) -> Reverse {
