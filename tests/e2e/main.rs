@@ -2,6 +2,7 @@
 //! a file; each test has a pair of its own.
 
 mod access;
+mod admission;
 mod aliases;
 mod away;
 mod bans;

@@ -1,28 +1,44 @@
-//! What is found out about a client as such, from the moment it connects on: what the DNS lists say of it. Who sends
-//! what is for `policy` and `session/judging`. Clients of private networks are nobody's business, and never asked about.
+//! What is found out about a client as such, from the moment it connects on: what the DNS lists say of it, whether its
+//! address has a name, whether its network has brought good mail before. Who sends what is for `policy` and
+//! `session/judging`. Clients of private networks are nobody's business, and never asked about.
 
 mod health;
 mod lists;
+mod regulars;
 
+use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use gatepost_protocol::mail::dns_list::Standing;
+use gatepost_protocol::mail::verdict::{Found, Reverse};
 use gatepost_protocol::network::Network;
+use gatepost_runtime::authentication::Authenticator;
 use gatepost_runtime::clock::Clock;
+use gatepost_runtime::durable;
 use gatepost_runtime::resolver::Resolver;
+use gatepost_runtime::shutdown::Signal;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tracing::debug;
+use tracing::{debug, error};
 
 use self::lists::Lists;
+use self::regulars::Regulars;
 use crate::config::admission::AdmissionSettings;
 
-/// From the moment of connection on, answers are waited for so long.
-const ANSWERS_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Name of the file of regulars in the state directory.
+const FILE: &str = "regulars";
+/// They are written down so long after something new: what a crash forgets is soon learnt again.
+const GATHER: Duration = Duration::from_mins(10);
+/// From the moment of connection on, answers of DNS lists are waited for so long.
+const LISTS_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Before the greeting, anything the DNS says is waited for so long; who is not known to be suspect by then is greeted.
+const GREETING_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Who finds out. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,21 +48,36 @@ pub struct Admission(Arc<Inner>);
 struct Inner {
     settings: ArcSwap<AdmissionSettings>,
     lists: Lists,
+    authenticator: Authenticator,
     clock: Clock,
+    path: PathBuf,
+    regulars: Mutex<Regulars>,
+    /// Something of them is not written down.
+    changed: AtomicBool,
+    grown: Notify,
 }
 
 /// A client that has come, and what is being found out about it.
 #[derive(Debug, Default)]
 pub struct Arrival {
-    /// None: nothing is asked.
+    /// None: nothing is asked, and it is greeted at once.
     asking: Option<Asking>,
 }
 
 /// Dropped, it asks no further.
 #[derive(Debug)]
 struct Asking {
-    told: watch::Receiver<Option<Arc<Standing>>>,
+    since: Instant,
+    told: watch::Receiver<Told>,
     task: JoinHandle<()>,
+}
+
+/// What is known so far.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    standing: Option<Arc<Standing>>,
+    /// Its address has no name.
+    nameless: Option<bool>,
 }
 
 impl Drop for Asking {
@@ -56,10 +87,20 @@ impl Drop for Asking {
 }
 
 impl Admission {
-    /// By these settings.
-    pub fn new(resolver: Resolver, settings: AdmissionSettings, clock: Clock) -> Self {
-        let lists = Lists::new(resolver, &settings.lists, clock.clone());
-        Self(Arc::new(Inner { settings: ArcSwap::from_pointee(settings), lists, clock }))
+    /// By these settings, with the regulars that were kept. Blocking.
+    pub fn open(state: &Path, resolver: Resolver, settings: AdmissionSettings, clock: Clock) -> Self {
+        let path = state.join(FILE);
+        let regulars = Mutex::new(read(&path, clock.steady_ms()));
+        Self(Arc::new(Inner {
+            lists: Lists::new(resolver.clone(), &settings.lists, clock.clone()),
+            authenticator: Authenticator::new(resolver),
+            settings: ArcSwap::from_pointee(settings),
+            clock,
+            path,
+            regulars,
+            changed: AtomicBool::new(false),
+            grown: Notify::new(),
+        }))
     }
 
     /// From now on these settings.
@@ -73,22 +114,105 @@ impl Admission {
         self.0.settings.load_full()
     }
 
+    /// Whether this client is none of ours: who is, is never asked about nor kept waiting.
+    pub fn is_stranger(&self, client: IpAddr) -> bool {
+        let network = Network::of_host(client);
+        !network.is_private() || network.is_loopback() && self.0.settings.load().loopback
+    }
+
     /// Begins to ask about who has just connected to 25.
     pub fn begin(&self, client: IpAddr) -> Arrival {
-        if self.0.lists.is_empty() || !self.is_stranger(client) {
-            return Arrival { asking: None };
+        if !self.is_stranger(client) {
+            return Arrival::default();
         }
-        let (tell, told) = watch::channel(None);
         let inner = Arc::clone(&self.0);
-        let until = inner.clock.now() + ANSWERS_WAIT_MAX;
+        let hurried = inner.settings.load().greeting_delay.is_zero() || self.is_regular(client);
+        if hurried && inner.lists.is_empty() {
+            return Arrival::default();
+        }
+        let since = inner.clock.now();
+        let (tell, told) = watch::channel(Told { nameless: hurried.then_some(false), ..Told::default() });
         let task = tokio::spawn(async move {
-            let standing = inner.lists.ask(client, until).await;
-            if !standing.hits.is_empty() {
-                debug!(%client, lists = standing.brief(), "listed");
-            }
-            tell.send_replace(Some(Arc::new(standing)));
+            let lists = async {
+                let standing = inner.lists.ask(client, since + LISTS_WAIT_MAX).await;
+                if !standing.hits.is_empty() {
+                    debug!(%client, lists = standing.brief(), "listed");
+                }
+                tell.send_modify(|told| told.standing = Some(Arc::new(standing)));
+            };
+            let name = async {
+                if !hurried {
+                    let found = inner.authenticator.reverse(client).await;
+                    tell.send_modify(|told| told.nameless = Some(is_nameless(&found)));
+                }
+            };
+            tokio::join!(Box::pin(lists), Box::pin(name));
         });
-        Arrival { asking: Some(Asking { told, task }) }
+        Arrival { asking: Some(Asking { since, told, task }) }
+    }
+
+    /// Ends when the client is to be greeted: later if its address is listed or has no name, or if it had strikes,
+    /// unless its network has brought good mail.
+    pub fn patience(&self, arrival: &Arrival, client: IpAddr, struck: bool) -> impl Future<Output = ()> + use<> {
+        let delay = self.0.settings.load().greeting_delay;
+        let wait = arrival.asking.as_ref().filter(|_| !delay.is_zero() && !self.is_regular(client));
+        let wait = wait.map(|asking| (asking.since, asking.told.clone()));
+        let clock = self.0.clock.clone();
+        async move {
+            let Some((since, mut told)) = wait else { return };
+            let known = async {
+                let told = told.wait_for(|told| struck || told.is_suspect() || told.is_whole()).await;
+                told.is_ok_and(|told| told.is_suspect())
+            };
+            let suspect = clock.timeout(GREETING_WAIT_MAX, known).await.unwrap_or(false);
+            if struck || suspect {
+                debug!(%client, struck, "greeted late");
+                clock.sleep_until(since + delay).await;
+            }
+        }
+    }
+
+    /// Whether this client's network has brought good mail.
+    pub fn is_regular(&self, client: IpAddr) -> bool {
+        self.regulars().knows(self.0.clock.steady_ms(), client)
+    }
+
+    /// A message of this client was taken, and not into Junk.
+    pub fn note_good(&self, client: IpAddr) {
+        if self.is_stranger(client) && self.regulars().note(self.0.clock.steady_ms(), client) {
+            self.0.changed.store(true, Ordering::Relaxed);
+            self.0.grown.notify_one();
+        }
+    }
+
+    /// Writes down what is learnt, until draining begins.
+    pub async fn keep_up(self, mut signal: Signal) {
+        loop {
+            tokio::select! {
+                () = self.0.grown.notified() => {}
+                () = signal.draining() => return,
+            }
+            tokio::select! {
+                () = self.0.clock.sleep(GATHER) => {}
+                () = signal.draining() => return,
+            }
+            let admission = self.clone();
+            if tokio::task::spawn_blocking(move || admission.keep()).await.is_err() {
+                error!("writing the regulars down failed; this is a bug");
+            }
+        }
+    }
+
+    /// Writes down what is learnt, if there is something; a failure is logged. Blocking, and never called twice at once.
+    pub fn keep(&self) {
+        if !self.0.changed.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let text = self.regulars().write(self.0.clock.steady_ms());
+        if let Err(error) = durable::write_file(&self.0.path, text.as_bytes()) {
+            error!(%error, "who brings good mail can't be written down; it is forgotten at the next start");
+            self.0.changed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// For `status`.
@@ -96,9 +220,8 @@ impl Admission {
         self.0.lists.json()
     }
 
-    fn is_stranger(&self, client: IpAddr) -> bool {
-        let network = Network::of_client(client);
-        !network.is_private() || network.is_loopback() && self.0.settings.load().loopback
+    fn regulars(&self) -> MutexGuard<'_, Regulars> {
+        self.0.regulars.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,6 +230,41 @@ impl Arrival {
     pub async fn standing(&mut self) -> Option<Arc<Standing>> {
         let told = &mut self.asking.as_mut()?.told;
         // An error: whoever asks has failed, and says nothing.
-        told.wait_for(Option::is_some).await.ok()?.clone()
+        told.wait_for(|told| told.standing.is_some()).await.ok()?.standing.clone()
+    }
+}
+
+impl Told {
+    fn is_suspect(&self) -> bool {
+        self.nameless == Some(true) || self.standing.as_ref().is_some_and(|standing| standing.score() > 0)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.nameless.is_some() && self.standing.is_some()
+    }
+}
+
+fn is_nameless(reverse: &Reverse) -> bool {
+    reverse.name.is_none() && reverse.found != Found::TempError
+}
+
+fn read(path: &Path, now_ms: i64) -> Regulars {
+    let mut text = Vec::new();
+    let opened = std::fs::File::open(path).and_then(|file| file.take(regulars::OCTETS_MAX).read_to_end(&mut text));
+    let read = match opened {
+        Ok(_) => Regulars::read(&String::from_utf8_lossy(&text), now_ms).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Regulars::default(),
+        Err(error) => Err(error.to_string()),
+    };
+    match read {
+        Ok((regulars, 0)) => regulars,
+        Ok((regulars, damaged)) => {
+            error!(path = %path.display(), damaged, "lines of the regulars can't be read; the others count");
+            regulars
+        }
+        Err(error) => {
+            error!(path = %path.display(), error, "who brings good mail can't be read; it is learnt anew");
+            Regulars::default()
+        }
     }
 }

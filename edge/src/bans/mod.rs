@@ -179,6 +179,11 @@ impl Bans {
         self.note_change();
     }
 
+    /// Whether this client has had strikes lately.
+    pub fn is_suspect(&self, client: IpAddr) -> bool {
+        self.strikes().is_suspect(self.0.clock.steady_ms(), client)
+    }
+
     /// A message was taken from this client.
     pub fn message_taken(&self, client: IpAddr) {
         self.strikes().make_up(client, Kind::Recipient, MADE_UP_BY_MESSAGE);
@@ -309,7 +314,7 @@ impl Bans {
     fn spares(&self, client: IpAddr) -> Option<Spared> {
         let network = Network::of_client(client);
         let settings = self.0.settings.load();
-        if network.is_loopback() && !settings.loopback {
+        if Network::of_host(client).is_loopback() && !settings.loopback {
             return Some(Spared::Loopback);
         }
         if let Some(listed) = settings.never.iter().find(|listed| listed.contains(client)) {

@@ -168,6 +168,13 @@ impl Strikes {
         Some((network, ban))
     }
 
+    /// Whether it has strikes that have not faded, or had a ban not long ago.
+    pub fn is_suspect(&self, now_ms: i64, client: IpAddr) -> bool {
+        let network = Network::of_client(client);
+        self.suspects.get(&network).is_some_and(|suspect| suspect.points(now_ms) > 0)
+            || self.bans.get(&network).is_some_and(|ban| now_ms.saturating_sub(ban.until_ms) < REMEMBERED_MS)
+    }
+
     /// Something good makes up for so many strikes of a kind.
     pub fn make_up(&mut self, client: IpAddr, kind: Kind, strikes: i64) {
         if self.suspects.is_empty() {

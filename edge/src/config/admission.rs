@@ -1,9 +1,11 @@
 //! `[admission]` and `[[dnslist]]`: what is made of clients as such.
 
+use std::time::Duration;
+
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::dns_list::DnsList;
 use gatepost_protocol::network::Network;
-use gatepost_runtime::config::{ConfigError, Placed, Source};
+use gatepost_runtime::config::{ConfigError, Placed, Source, Span};
 use serde::Deserialize;
 
 /// DNS lists, all of them asked about each client.
@@ -18,6 +20,9 @@ const NAME_OCTETS_MAX: usize = 64;
 const WEIGHT: i32 = 1;
 const JUNK_AT: i32 = 1;
 const REFUSE_AT: i32 = 2;
+/// Before suspects are greeted; a client may give up after five minutes (RFC 5321 §4.5.3.2.1).
+const GREETING_DELAY: Duration = Duration::from_secs(5);
+const GREETING_DELAY_MAX: Duration = Duration::from_mins(1);
 
 /// How clients are treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +33,16 @@ pub struct AdmissionSettings {
     pub junk_at: i32,
     /// From this score on it is refused.
     pub refuse_at: i32,
+    /// So long suspects wait to be greeted; zero: they don't.
+    pub greeting_delay: Duration,
     /// The machine's own addresses are strangers, too: for tests, whose clients have no others.
     pub loopback: bool,
 }
 
 impl Default for AdmissionSettings {
     fn default() -> Self {
-        Self { lists: Vec::new(), junk_at: JUNK_AT, refuse_at: REFUSE_AT, loopback: false }
+        let (junk_at, refuse_at, greeting_delay) = (JUNK_AT, REFUSE_AT, GREETING_DELAY);
+        Self { lists: Vec::new(), junk_at, refuse_at, greeting_delay, loopback: false }
     }
 }
 
@@ -44,6 +52,7 @@ impl Default for AdmissionSettings {
 pub(super) struct RawAdmission {
     junk_at: Option<Placed<i64>>,
     refuse_at: Option<Placed<i64>>,
+    greeting_delay: Option<Placed<Span>>,
     #[serde(default)]
     loopback: bool,
 }
@@ -78,6 +87,13 @@ impl RawAdmission {
             lists: lists.iter().map(|list| list.check(source)).collect::<Result<_, _>>()?,
             junk_at,
             refuse_at,
+            greeting_delay: super::span(
+                source,
+                self.greeting_delay.as_ref(),
+                (Duration::ZERO, GREETING_DELAY_MAX),
+                GREETING_DELAY,
+                || "between \"0 s\" and \"1 min\"".to_owned(),
+            )?,
             loopback: self.loopback,
         })
     }

@@ -38,11 +38,12 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let BanSettings { never, loopback } = bans;
     changes.setting("bans.never", &networks(never), &networks(&new.bans.never));
     changes.setting("bans.loopback", loopback, &new.bans.loopback);
-    let AdmissionSettings { lists, junk_at, refuse_at, loopback } = admission;
+    let AdmissionSettings { lists, junk_at, refuse_at, greeting_delay, loopback } = admission;
     // A zone may hold a key of the owner's.
     changes.unshown("dnslist", lists, &new.admission.lists);
     changes.setting("admission.junk_at", junk_at, &new.admission.junk_at);
     changes.setting("admission.refuse_at", refuse_at, &new.admission.refuse_at);
+    changes.setting("admission.greeting_delay", greeting_delay, &new.admission.greeting_delay);
     changes.setting("admission.loopback", loopback, &new.admission.loopback);
     limits_changes(&mut changes, limits, &new.limits);
     changes.setting("outbound_ipv6", outbound_ipv6, &new.outbound_ipv6);

@@ -11,7 +11,7 @@ use gatepost_runtime::listen::{self, Admitted, Listening, Places, Refusal};
 use gatepost_runtime::shutdown::Signal;
 use tracing::debug;
 
-use crate::session::{self, Desk, Door};
+use crate::session::{self, Desk, Door, Ends};
 
 /// What a client hears that is turned away.
 static FULL: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::too_many_connections().wire());
@@ -103,13 +103,14 @@ async fn session(
     certificate: &Served,
     signal: Signal,
 ) -> Result<(), DriveError> {
-    let client = admitted.peer.ip();
+    let local = admitted.stream.local_addr().ok().map(|local| local.ip().to_canonical());
+    let ends = Ends { client: admitted.peer.ip(), local };
     let security = Security::Server(certificate.server_config());
     let mut connection = Connection::new(admitted.stream, desk.server(door, crowded), security, desk.clock().clone());
     if door == Door::Submissions {
         connection.secure_first().await?;
     }
-    session::run(desk, door, &mut connection, client, signal).await
+    session::run(desk, door, &mut connection, ends, signal).await
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! What is made of a client as such, from what DNS lists say of it. Pure.
+//! What is made of a client as such, from what DNS lists say of it and what it calls itself. Pure.
 
 use std::net::IpAddr;
 
 use gatepost_protocol::mail::dns_list::Standing;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::verdict::Oddity;
 
 /// From which scores on something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +24,17 @@ pub struct Suspicion {
     pub refused: Option<Reply>,
 }
 
-/// Judges. Without a list that speaks against the client nothing is done, whatever the sum.
-pub fn judge(standing: &Standing, thresholds: Thresholds, client: IpAddr) -> Suspicion {
+/// Judges. Of names only our own is no one else's to give.
+pub fn judge(standing: &Standing, thresholds: Thresholds, client: IpAddr, helo: (&str, Option<Oddity>)) -> Suspicion {
+    if let (name, Some(Oddity::OurName)) = helo {
+        let junk = Some(format!("{client}, which brought it, calls itself {name}, which is our own name"));
+        return Suspicion { junk, refused: Some(Reply::our_name_taken(name)) };
+    }
+    by_lists(standing, thresholds, client)
+}
+
+/// Without a list that speaks against the client nothing is done, whatever the sum.
+fn by_lists(standing: &Standing, thresholds: Thresholds, client: IpAddr) -> Suspicion {
     let score = standing.score();
     let Some(worst) = standing.worst().filter(|_| score >= thresholds.junk_at.min(thresholds.refuse_at)) else {
         return Suspicion::default();
@@ -45,7 +55,7 @@ mod tests {
     fn judged(weights: &[i32]) -> (bool, bool) {
         let hit = |weight: &i32| Listed { list: format!("list{weight}.example"), weight: *weight, words: None };
         let standing = Standing { hits: weights.iter().map(hit).collect() };
-        let judged = judge(&standing, Thresholds { junk_at: 2, refuse_at: 4 }, [192, 0, 2, 1].into());
+        let judged = judge(&standing, Thresholds { junk_at: 2, refuse_at: 4 }, [192, 0, 2, 1].into(), ("x", None));
         (judged.junk.is_some(), judged.refused.is_some())
     }
 
@@ -67,10 +77,25 @@ mod tests {
     }
 
     #[test]
+    fn a_name_refuses_only_if_it_is_ours() {
+        let judged = |oddity| {
+            let thresholds = Thresholds { junk_at: 1, refuse_at: 1 };
+            judge(&Standing::default(), thresholds, [192, 0, 2, 1].into(), ("mail.example.org", oddity))
+        };
+        for oddity in [None, Some(Oddity::NoName), Some(Oddity::Unqualified), Some(Oddity::OtherAddress)] {
+            assert_eq!(judged(oddity), Suspicion::default(), "{oddity:?}");
+        }
+        let ours = judged(Some(Oddity::OurName));
+        assert!(ours.junk.is_some_and(|why| why.contains("our own name")));
+        let heard = "550 5.7.1 You call yourself mail.example.org, and that is who I am; say your own name in EHLO";
+        assert_eq!(ours.refused.map(|reply| reply.to_string()).as_deref(), Some(heard));
+    }
+
+    #[test]
     fn the_worst_list_is_named_with_its_words() {
         let hit = |list: &str, weight, words: &str| Listed { list: list.into(), weight, words: Some(words.into()) };
         let standing = Standing { hits: vec![hit("a.example", 1, "a"), hit("b.example", 3, "see b.example/why")] };
-        let judged = judge(&standing, Thresholds { junk_at: 1, refuse_at: 2 }, [192, 0, 2, 1].into());
+        let judged = judge(&standing, Thresholds { junk_at: 1, refuse_at: 2 }, [192, 0, 2, 1].into(), ("x", None));
         assert_eq!(
             judged.refused.map(|reply| reply.to_string()).as_deref(),
             Some(

@@ -194,10 +194,11 @@ impl Edge {
                 session.close(TunnelError::Closed);
             }
         }
-        let bans = self.status.bans.clone();
+        let (bans, admission) = (self.status.bans.clone(), self.status.admission.clone());
         let last_words = move || {
             homes.keep_presence(true);
             bans.keep_or_say();
+            admission.keep();
         };
         if tokio::task::spawn_blocking(last_words).await.is_err() {
             error!("noting which homes are away, and who is banned, failed; this is a bug");

@@ -87,7 +87,7 @@ impl Parts {
         let handover = handover(&spool, clock, &config.limits);
         let limits = session_limits(&config.limits);
         let bans = Bans::open(&config.state, homes.clone(), config.bans.clone(), clock.clone());
-        let admission = Admission::new(resolver.clone(), config.admission.clone(), clock.clone());
+        let admission = Admission::open(&config.state, resolver.clone(), config.admission.clone(), clock.clone());
         let authenticator = Authenticator::new(resolver.clone());
         let judging = Judging::new(authenticator, config.hostname.to_string(), clock.clone());
         let name = config.hostname.clone();
@@ -114,6 +114,7 @@ impl Parts {
     pub(super) fn watch(&self, signal: Signal) {
         let (alarms, clock) = (self.alarms.clone(), self.clock.clone());
         tokio::spawn(self.bans.clone().keep_up(signal.clone()));
+        tokio::spawn(self.admission.clone().keep_up(signal.clone()));
         tokio::spawn(alarm::watch(self.homes.clone(), self.spool.clone(), alarms, clock, signal));
     }
 

@@ -8,23 +8,41 @@ use gatepost_protocol::mail::srs::Day;
 use gatepost_protocol::smtp::server::RcptTo;
 
 use super::Desk;
+use super::judging::Client;
 use super::transaction::Transaction;
 use crate::admission::Arrival;
 use crate::policy::client::{self, Thresholds};
+use crate::policy::helo::{self, Ourselves};
 use crate::policy::recipient::{Asked, judge_inbound};
+
+/// Who sends from the world.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor<'a> {
+    /// Its address.
+    pub client: IpAddr,
+    /// The address it connected to.
+    pub local: Option<IpAddr>,
+    /// What it calls itself.
+    pub helo: &'a str,
+}
 
 /// RCPT on 25.
 pub async fn recipient(
     desk: &Desk,
-    client: IpAddr,
+    visitor: Visitor<'_>,
     arrival: &mut Arrival,
     transaction: &mut Transaction,
     recipient: RcptTo,
 ) -> Result<(), Reply> {
     let RcptTo { path, notify, orcpt, .. } = recipient;
     let standing = arrival.standing().await;
-    let suspicion = standing.as_deref().map(|standing| client::judge(standing, thresholds(desk), client));
-    let suspicion = suspicion.unwrap_or_default();
+    let Visitor { client, local, helo } = visitor;
+    // Who is none of ours may call itself as it likes, and so may we ourselves.
+    let ourselves = Ourselves { hostname: &desk.hostname, address: local };
+    let judged = desk.admission.is_stranger(client) && local != Some(client);
+    let oddity = helo::judge(helo, client, ourselves).filter(|_| judged);
+    let found = standing.as_deref().cloned().unwrap_or_default();
+    let suspicion = client::judge(&found, thresholds(desk), client, (helo, oddity));
     let asked = Asked {
         home: transaction.home(),
         policy: transaction.policy(),
@@ -37,7 +55,7 @@ pub async fn recipient(
     let taken = judge_inbound(&desk.homes, path, asked)?;
     transaction.add(desk, taken.home, Recipient { address: taken.address, notify, orcpt }).await?;
     transaction.note(taken.allowed, taken.policy);
-    transaction.note_standing(standing, suspicion.junk);
+    transaction.note_client(Client { standing: found, oddity, suspect: suspicion.junk });
     Ok(())
 }
 

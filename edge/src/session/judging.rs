@@ -13,7 +13,7 @@ use gatepost_protocol::mail::header;
 use gatepost_protocol::mail::policy::Policy;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::results::Results;
-use gatepost_protocol::mail::verdict::{Dkim, Evidence, Found, Reverse, SenderDomain, Spf, Verdict};
+use gatepost_protocol::mail::verdict::{Dkim, Evidence, Found, Oddity, Reverse, SenderDomain, Spf, Verdict};
 use gatepost_runtime::authentication::{Authenticated, Authenticator, Claims};
 use gatepost_runtime::clock::Clock;
 use tokio::task::JoinHandle;
@@ -52,15 +52,24 @@ pub struct Inquiry {
     helo: String,
     sender: ReversePath,
     asking: Asking,
-    // Of the client as such.
-    standing: Option<Arc<Standing>>,
-    suspect: Option<String>,
+    about: Client,
+}
+
+/// What is known of a client as such.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// What DNS lists say of it.
+    pub standing: Standing,
+    /// What is odd about its name.
+    pub oddity: Option<Oddity>,
+    /// Why what it brings belongs into Junk, if it does.
+    pub suspect: Option<String>,
 }
 
 impl Inquiry {
-    /// What DNS lists say of the client, and why what it brings belongs into Junk, if it does.
-    pub fn note_standing(&mut self, standing: Arc<Standing>, suspect: Option<String>) {
-        (self.standing, self.suspect) = (Some(standing), suspect);
+    /// What is known of the client.
+    pub fn note_client(&mut self, about: Client) {
+        self.about = about;
     }
 }
 
@@ -100,6 +109,8 @@ pub struct Told {
     pub dmarc: Option<&'static str>,
     /// DNS lists that know the client.
     pub lists: Option<String>,
+    /// What is odd about the client's name in EHLO.
+    pub odd: Option<&'static str>,
     /// What was done.
     pub done: Option<&'static str>,
     /// Why it is in Junk.
@@ -155,8 +166,7 @@ impl Judging {
             helo: helo.to_owned(),
             sender: sender.clone(),
             asking: Asking(asking),
-            standing: None,
-            suspect: None,
+            about: Client::default(),
         }
     }
 
@@ -169,7 +179,7 @@ impl Judging {
         section: &[u8],
         body: BodyDigest,
     ) -> Judged {
-        let Inquiry { client, helo, sender, mut asking, standing, suspect } = inquiry;
+        let Inquiry { client, helo, sender, mut asking, about } = inquiry;
         let claims = Claims::of(section, body);
         let from = claims.from();
         let Wanted { home, allowed, policy } = wanted;
@@ -196,8 +206,9 @@ impl Judging {
             home.directory().is_some_and(|directory| directory.domains.keys().any(|own| own.as_str() == domain))
         };
         let from_ours = from.iter().any(ours);
-        let (list, suspect) = (list.as_deref(), suspect.as_deref());
-        evidence.lists = standing.as_ref().map(|standing| standing.hits.clone()).unwrap_or_default();
+        let (list, suspect) = (list.as_deref(), about.suspect.as_deref());
+        evidence.lists.clone_from(&about.standing.hits);
+        evidence.oddity = about.oddity;
         let case = Case { evidence: &evidence, client, from: &from, from_ours, deaf, list, allowed, suspect };
         let Decision { mut judgement, spared } = judge::judge(&case, policy);
         if let Judgement::Defer(_) = judgement {
@@ -225,7 +236,8 @@ impl Judging {
                 format!("{} by {sealer}", evidence.arc.found)
             }),
             dmarc: Some(evidence.dmarc.found.word()),
-            lists: standing.filter(|standing| !standing.hits.is_empty()).map(|standing| standing.brief()),
+            lists: (!about.standing.hits.is_empty()).then(|| about.standing.brief()),
+            odd: about.oddity.map(Oddity::word),
             done: Some(judgement.word()),
             why: if let Judgement::Junk(why) = &judgement { Some(why.clone()) } else { None },
             spared: why_spared,

@@ -8,6 +8,7 @@ pub mod submission;
 pub mod transaction;
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +23,10 @@ use gatepost_runtime::random;
 use gatepost_runtime::shutdown::{Phase, Signal};
 use tracing::{debug, info};
 
+use self::inbound::Visitor;
 use self::judging::Judging;
 use self::submission::Submitter;
-use self::transaction::{ClientFacts, Transaction};
+use self::transaction::{ClientFacts, Ended, Transaction};
 use crate::admission::{Admission, Arrival};
 use crate::bans::{Bans, Kind};
 use crate::handover::credential::CheckGate;
@@ -142,25 +144,44 @@ fn hurried(limits: Limits) -> Limits {
     }
 }
 
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// Who connects.
+    pub client: IpAddr,
+    /// Where it connected to.
+    pub local: Option<IpAddr>,
+}
+
 /// One connection's course, from greeting to end.
 pub async fn run(
     desk: &Desk,
     door: Door,
     connection: &mut Connection<Server>,
-    client: IpAddr,
+    Ends { client, local }: Ends,
     mut signal: Signal,
 ) -> Result<(), DriveError> {
     let arrival = match door {
         Door::Smtp => desk.admission.begin(client),
         Door::Submissions => Arrival::default(),
     };
-    let mut session =
-        Session { desk, door, client, arrival, submitter: Submitter::default(), transaction: None, struck: false };
+    let mut session = Session {
+        desk,
+        door,
+        client,
+        local,
+        arrival,
+        submitter: Submitter::default(),
+        transaction: None,
+        struck: false,
+    };
     // Who comes too late is not greeted first.
     let mut draining = signal.phase() >= Phase::Draining;
     if draining {
         connection.machine().shut_down(desk.clock.now());
     }
+    // What is waited for before the client is greeted.
+    let mut patience: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     loop {
         let event = tokio::select! {
             // A busy client is not kept waiting by the question whether to stop.
@@ -169,6 +190,13 @@ pub async fn run(
             () = signal.draining(), if !draining => {
                 draining = true;
                 connection.machine().shut_down(desk.clock.now());
+                if patience.take().is_some() {
+                    session.answer(connection.machine(), Reply::shutting_down());
+                }
+                continue;
+            }
+            () = patiently(&mut patience), if patience.is_some() => {
+                session.greet(connection.machine());
                 continue;
             }
         };
@@ -178,8 +206,28 @@ pub async fn run(
             session.drop_transaction();
             return Ok(());
         }
-        session.event(connection.machine(), event).await;
+        match (&event, door) {
+            // What it says meanwhile is heard: who speaks first is turned away.
+            (Event::Connected, Door::Smtp) => {
+                let struck = desk.bans.is_suspect(client);
+                patience = Some(Box::pin(desk.admission.patience(&session.arrival, client, struck)));
+            }
+            (Event::Connected, Door::Submissions) => session.greet(connection.machine()),
+            _ => {
+                // The question is gone with the connection.
+                patience = None;
+                session.event(connection.machine(), event).await;
+            }
+        }
     }
+}
+
+/// Once; then it is gone.
+async fn patiently(patience: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    if let Some(waiting) = patience {
+        waiting.await;
+    }
+    *patience = None;
 }
 
 fn asks_for_more(event: &Event) -> bool {
@@ -198,6 +246,7 @@ struct Session<'a> {
     desk: &'a Desk,
     door: Door,
     client: IpAddr,
+    local: Option<IpAddr>,
     arrival: Arrival,
     submitter: Submitter,
     transaction: Option<Transaction>,
@@ -208,18 +257,7 @@ struct Session<'a> {
 impl Session<'_> {
     async fn event(&mut self, machine: &mut Server, event: Event) {
         match event {
-            Event::Connected => {
-                let refused = match self.door {
-                    Door::Smtp => access::client_refused(&self.desk.homes, self.client),
-                    Door::Submissions => None,
-                };
-                if let Some(reply) = &refused {
-                    info!(client = %self.client, %reply, "client refused");
-                }
-                let greeting = || Reply::greeting(self.desk.hostname.as_str());
-                self.answer(machine, refused.unwrap_or_else(greeting));
-            }
-            Event::Hello { .. } => {}
+            Event::Connected | Event::Hello { .. } => {}
             Event::Auth { mechanism, initial } => {
                 let exporter = machine.tls().and_then(|tls| tls.exporter);
                 let answer = self.submitter.auth(self.desk, self.client, mechanism, exporter, initial).await;
@@ -237,7 +275,8 @@ impl Session<'_> {
                 self.answer(machine, reply);
             }
             Event::Recipient(recipient) => {
-                let reply = self.recipient(recipient).await;
+                let helo = machine.hello().unwrap_or_default().to_owned();
+                let reply = self.recipient(recipient, &helo).await;
                 self.answer(machine, reply);
             }
             Event::Data => {
@@ -250,12 +289,15 @@ impl Session<'_> {
                 }
             }
             Event::BodyEnd { .. } => {
-                let reply = match self.transaction.take() {
+                let Ended { reply, welcome } = match self.transaction.take() {
                     Some(transaction) => transaction.end(self.desk).await,
-                    None => Reply::local_error(),
+                    None => Ended { reply: Reply::local_error(), welcome: false },
                 };
                 if self.door == Door::Smtp && reply.is_positive() {
                     self.desk.bans.message_taken(self.client);
+                    if welcome {
+                        self.desk.admission.note_good(self.client);
+                    }
                 }
                 self.answer(machine, reply);
             }
@@ -273,6 +315,18 @@ impl Session<'_> {
                 }
             }
         }
+    }
+
+    fn greet(&self, machine: &mut Server) {
+        let refused = match self.door {
+            Door::Smtp => access::client_refused(&self.desk.homes, self.client),
+            Door::Submissions => None,
+        };
+        if let Some(reply) = &refused {
+            info!(client = %self.client, %reply, "client refused");
+        }
+        let greeting = || Reply::greeting(self.desk.hostname.as_str());
+        self.answer(machine, refused.unwrap_or_else(greeting));
     }
 
     fn drop_transaction(&mut self) {
@@ -328,11 +382,14 @@ impl Session<'_> {
         Reply::sender_ok()
     }
 
-    async fn recipient(&mut self, recipient: RcptTo) -> Reply {
+    async fn recipient(&mut self, recipient: RcptTo, helo: &str) -> Reply {
         let Some(transaction) = &mut self.transaction else { return Reply::local_error() };
         let path = recipient.path.clone();
         let judged = match self.door {
-            Door::Smtp => inbound::recipient(self.desk, self.client, &mut self.arrival, transaction, recipient).await,
+            Door::Smtp => {
+                let visitor = Visitor { client: self.client, local: self.local, helo };
+                inbound::recipient(self.desk, visitor, &mut self.arrival, transaction, recipient).await
+            }
             Door::Submissions => self.submitter.recipient(self.desk, transaction, recipient).await,
         };
         match judged {

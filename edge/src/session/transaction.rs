@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use gatepost_protocol::machine::TlsFacts;
 use gatepost_protocol::mail::address::ReversePath;
-use gatepost_protocol::mail::dns_list::Standing;
 use gatepost_protocol::mail::envelope::{Envelope, Recipient};
 use gatepost_protocol::mail::policy::Policy;
 use gatepost_protocol::mail::received::{Received, TraceId};
@@ -21,7 +20,7 @@ use gatepost_runtime::random;
 use tracing::info;
 
 use super::Desk;
-use super::judging::{Inquiry, Judged, Told, Wanted};
+use super::judging::{Client, Inquiry, Judged, Told, Wanted};
 use crate::handover::{Cargo, Transfer};
 use crate::homes::Home;
 use crate::policy::access::Allowed;
@@ -63,6 +62,15 @@ pub struct Transaction {
     // The same for every recipient so far.
     policy: Option<Arc<Policy>>,
     flow: Flow,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub struct Ended {
+    /// What the client hears.
+    pub reply: Reply,
+    /// Nothing speaks against it, if it was taken.
+    pub welcome: bool,
 }
 
 /// How far the message has come.
@@ -118,10 +126,10 @@ impl Transaction {
         self.policy.as_ref()
     }
 
-    /// What DNS lists say of who sends, and why its mail belongs into Junk, if it does.
-    pub fn note_standing(&mut self, standing: Option<Arc<Standing>>, junk: Option<String>) {
-        if let (Some(inquiry), Some(standing)) = (&mut self.inquiry, standing) {
-            inquiry.note_standing(standing, junk);
+    /// What is known of who sends.
+    pub fn note_client(&mut self, client: Client) {
+        if let Some(inquiry) = &mut self.inquiry {
+            inquiry.note_client(client);
         }
     }
 
@@ -237,13 +245,14 @@ impl Transaction {
     }
 
     /// The message is whole: the client's reply.
-    pub async fn end(self, desk: &Desk) -> Reply {
+    pub async fn end(self, desk: &Desk) -> Ended {
         let only_recipient = match self.recipients.as_slice() {
             [recipient] => Some(&recipient.address),
             _ => None,
         };
         let mut octets = 0;
         let mut found = Told::default();
+        let mut welcome = false;
         let (facts, reply) = match self.flow {
             Flow::Open(mut open) => {
                 octets = open.octets;
@@ -281,6 +290,7 @@ impl Transaction {
                             Some(Judged { verdict, fields, .. }) => (verdict, fields),
                             None => (Verdict { hops: scan.hops(), ..Verdict::default() }, String::new()),
                         };
+                        welcome = verdict.junk.is_none();
                         match transfer.data(&rest).await {
                             Ok(()) => transfer.finish(&verdict, (fields + &received).into_bytes()).await,
                             Err(reply) => reply,
@@ -290,7 +300,7 @@ impl Transaction {
                 (facts, reply)
             }
             Flow::Refused(facts, reply) => (facts, reply),
-            Flow::Closed => return Reply::local_error(),
+            Flow::Closed => return Ended { reply: Reply::local_error(), welcome: false },
         };
         let took = self.begun.map(|begun| desk.clock.now().saturating_duration_since(begun).as_millis());
         info!(
@@ -309,6 +319,7 @@ impl Transaction {
             arc = found.arc,
             dmarc = found.dmarc,
             lists = found.lists,
+            odd = found.odd,
             done = found.done,
             why = found.why,
             spared = found.spared,
@@ -316,7 +327,7 @@ impl Transaction {
             %reply,
             "answered"
         );
-        reply
+        Ended { reply, welcome }
     }
 }
 

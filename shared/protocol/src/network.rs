@@ -62,6 +62,11 @@ impl Network {
         Self { address: masked(address, bits), bits }
     }
 
+    /// One address alone.
+    pub fn of_host(address: IpAddr) -> Self {
+        Self::around(address, 128)
+    }
+
     /// What counts as one client: an IPv4 address in whatever form, or the /64 that one customer of IPv6 has.
     pub fn of_client(address: IpAddr) -> Self {
         Self::around(address, if address.to_canonical().is_ipv4() { 32 } else { CUSTOMER_IPV6_BITS })
@@ -217,6 +222,13 @@ mod tests {
         }
         assert!(network("127.0.0.0/8").is_loopback() && network("::1").is_loopback());
         assert!(!network("10.0.0.0/8").is_loopback() && !network("126.0.0.0/7").is_loopback());
+    }
+
+    #[test]
+    fn one_address_is_what_it_is_whatever_lies_around_it() {
+        assert!(Network::of_host(ip("::1")).is_loopback() && !Network::of_client(ip("::1")).is_loopback());
+        assert_eq!(Network::of_host(ip("::ffff:192.0.2.7")), network("192.0.2.7"));
+        assert_eq!(Network::of_host(ip("2001:db8::7")), network("2001:db8::7"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use gatepost_protocol::mail::policy::{Limit, Policies, Policy};
 use gatepost_protocol::mail::reply::{Enhanced, Reply};
 use gatepost_protocol::mail::srs::SrsKey;
 use gatepost_protocol::mail::verdict::{
-    self, Asked, Dkim, Dmarc, Evidence, Found, Listed, Override, Reverse, SenderDomain, Spf, Verdict,
+    self, Asked, Dkim, Dmarc, Evidence, Found, Listed, Oddity, Override, Reverse, SenderDomain, Spf, Verdict,
 };
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::pairing::code::PairingCode;
@@ -280,6 +280,7 @@ fn judged() -> Verdict {
         },
         lists: vec![Listed { list: "list.example".into(), weight: 3, words: Some("so".into()) }],
         sender: SenderDomain::Exists,
+        oddity: Some(Oddity::Unqualified),
     };
     Verdict {
         evidence: Some(Box::new(evidence)),

@@ -68,6 +68,18 @@ fn each_ban_is_longer_until_the_client_was_good_for_a_month() {
 }
 
 #[test]
+fn who_was_struck_or_banned_is_suspect_for_a_while() {
+    let (mut strikes, client) = (Strikes::default(), ip("192.0.2.1"));
+    assert!(!strikes.is_suspect(0, client));
+    assert_eq!(strikes.strike(0, client, Kind::Abuse), None);
+    assert!(strikes.is_suspect(0, client) && !strikes.is_suspect(0, ip("192.0.2.2")));
+    assert!(!strikes.is_suspect(HOUR_MS, client), "it has faded");
+    let (_, ban) = until_banned(&mut strikes, HOUR_MS, client, Kind::Abuse);
+    assert!(strikes.is_suspect(ban.until_ms + REMEMBERED_MS - 1, client));
+    assert!(!strikes.is_suspect(ban.until_ms + REMEMBERED_MS, client));
+}
+
+#[test]
 fn strikes_fade() {
     let mut strikes = Strikes::default();
     // A program that tries a password of yesterday every seven minutes.

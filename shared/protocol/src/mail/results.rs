@@ -142,7 +142,7 @@ pub fn written(
     (address, helo): (IpAddr, &str),
     spared: Option<&str>,
 ) -> Result<String, fmt::Error> {
-    let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists: _, sender: _ } = evidence;
+    let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists: _, sender: _, oddity: _ } = evidence;
     let address = address.to_string();
     let mut text = host.to_owned();
     if dkim.is_empty() {

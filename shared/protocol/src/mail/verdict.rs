@@ -113,6 +113,33 @@ pub struct Evidence {
     pub lists: Vec<Listed>,
     /// Whether its sender could be answered.
     pub sender: SenderDomain,
+    /// What is odd about the name in EHLO, which proves nothing.
+    pub oddity: Option<Oddity>,
+}
+
+/// What can be odd about the name a client gives in EHLO (RFC 5321 §4.1.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// It is neither a domain name nor an address in brackets.
+    NoName,
+    /// It is a single word.
+    Unqualified,
+    /// It is an address in brackets, and not the client's.
+    OtherAddress,
+    /// It is our own name, or our own address.
+    OurName,
+}
+
+impl Oddity {
+    /// In a word, for the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoName => "no-name",
+            Self::Unqualified => "unqualified",
+            Self::OtherAddress => "other-address",
+            Self::OurName => "our-name",
+        }
+    }
 }
 
 /// A DNS list that knows the client (RFC 5782).

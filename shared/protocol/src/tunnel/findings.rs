@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::mail::verdict::{
-    Arc, Asked, Dkim, Dmarc, Evidence, Found, Listed, Override, Reverse, SenderDomain, Spf, Verdict,
+    Arc, Asked, Dkim, Dmarc, Evidence, Found, Listed, Oddity, Override, Reverse, SenderDomain, Spf, Verdict,
 };
 
 /// Signatures, seals and DNS lists taken of one message; an edge tells of no more.
@@ -36,6 +36,15 @@ struct WireEvidence {
     dmarc: WireDmarc,
     lists: Vec<(String, i32, Option<String>)>,
     sender: WireSenderDomain,
+    oddity: Option<WireOddity>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum WireOddity {
+    NoName,
+    Unqualified,
+    OtherAddress,
+    OurName,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +123,7 @@ impl From<&Verdict> for WireFindings {
 
 impl From<&Evidence> for WireEvidence {
     fn from(evidence: &Evidence) -> Self {
-        let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists, sender } = evidence;
+        let Evidence { reverse, spf_helo, spf_mail, dkim, arc, dmarc, lists, sender, oddity } = evidence;
         let spf = |spf: &Spf| (spf.found.into(), spf.domain.clone());
         Self {
             reverse: (reverse.found.into(), reverse.name.clone()),
@@ -157,6 +166,12 @@ impl From<&Evidence> for WireEvidence {
                 SenderDomain::Unknown => WireSenderDomain::Unknown,
                 SenderDomain::TempError => WireSenderDomain::TempError,
             },
+            oddity: oddity.map(|oddity| match oddity {
+                Oddity::NoName => WireOddity::NoName,
+                Oddity::Unqualified => WireOddity::Unqualified,
+                Oddity::OtherAddress => WireOddity::OtherAddress,
+                Oddity::OurName => WireOddity::OurName,
+            }),
         }
     }
 }
@@ -211,6 +226,12 @@ impl From<WireEvidence> for Evidence {
                 WireSenderDomain::Unknown => SenderDomain::Unknown,
                 WireSenderDomain::TempError => SenderDomain::TempError,
             },
+            oddity: wire.oddity.map(|oddity| match oddity {
+                WireOddity::NoName => Oddity::NoName,
+                WireOddity::Unqualified => Oddity::Unqualified,
+                WireOddity::OtherAddress => Oddity::OtherAddress,
+                WireOddity::OurName => Oddity::OurName,
+            }),
         }
     }
 }

@@ -125,7 +125,11 @@ impl Reply {
     pub fn bad_sequence(what: &str) -> Self {
         Self::one(503, (5, 5, 1), what)
     }
-    /// 503: talked before the greeting, or past a command that ends a pipeline.
+    /// 554: talked before the greeting.
+    pub fn spoke_first() -> Self {
+        Self::one(554, (5, 5, 1), "You spoke before you were greeted")
+    }
+    /// 503: talked past a command that ends a pipeline.
     pub fn early_talker() -> Self {
         Self::one(503, (5, 5, 0), "Wait for the reply before you go on")
     }

@@ -31,6 +31,10 @@ impl Reply {
             format!("{list} lists your address {client}{words}; ask it to be taken off, or write to postmaster here"),
         )
     }
+    /// 550: in EHLO the client calls itself by our own name or address.
+    pub fn our_name_taken(name: &str) -> Self {
+        Self::one(550, (5, 7, 1), format!("You call yourself {name}, and that is who I am; say your own name in EHLO"))
+    }
     /// 550: it names one of our own domains and does not come from us.
     pub fn own_domain_forged(domain: &str) -> Self {
         Self::one(

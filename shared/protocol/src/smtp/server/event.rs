@@ -32,7 +32,8 @@ pub struct Profile {
 /// Questions and notices.
 #[derive(Debug)]
 pub enum Event {
-    /// Question: greet or refuse? [`super::Server::answer`] with 220, or 421/554 (which closes).
+    /// Question: greet or refuse? [`super::Server::answer`] with 220, or 421/554 (which closes). The answer may take its
+    /// time: a client that speaks before it is turned away with 554, and [`Event::Closing`] comes instead.
     Connected,
     /// Notice: EHLO or HELO was said and answered.
     Hello {

@@ -102,10 +102,6 @@ impl Server {
                 self.say(&reply);
                 self.finish(Ending::Refused);
             }
-            Phase::Greeting if !self.input.is_empty() => {
-                self.say(&Reply::early_talker());
-                self.finish(Ending::Abuse);
-            }
             Phase::Greeting => self.say(&reply),
             Phase::Sender(transaction) => {
                 if reply.is_positive() {
@@ -437,6 +433,13 @@ impl Machine for Server {
                     self.phase = Phase::Greeting;
                     return Output::Event(Event::Connected);
                 }
+                // Who does not wait to be greeted does not listen.
+                Phase::Greeting if !self.input.is_empty() || self.overflowed => {
+                    self.say(&Reply::spoke_first());
+                    self.finish(Ending::Abuse);
+                }
+                Phase::Greeting if self.hung_up => self.finish(Ending::HungUp),
+                Phase::Greeting => return Output::Wait { until: None, read: true },
                 Phase::SecureDue => {
                     return self.send().unwrap_or_else(|| {
                         self.phase = Phase::Securing;

@@ -9,7 +9,7 @@ use crate::smtp::body::Decoder;
 pub(super) enum Phase {
     /// The connection was made and nothing said: [`super::Event::Connected`] is due.
     New,
-    /// Question: greet or refuse?
+    /// Question: greet or refuse? The one that ends by itself if the client speaks or goes.
     Greeting,
     /// Commands, no transaction.
     Idle,

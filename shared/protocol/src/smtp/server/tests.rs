@@ -515,6 +515,29 @@ fn a_refusal_at_the_greeting_closes() {
 }
 
 #[test]
+fn who_speaks_before_the_greeting_is_not_greeted() {
+    let much = vec![b'x'; 100_000];
+    for early in [&b"EHLO client.example\r\n"[..], b"G", &much] {
+        let mut program = Program::new(profile("25"), false);
+        assert!(matches!(program.server.poll(program.now), Output::Event(Event::Connected)));
+        assert!(matches!(program.server.poll(program.now), Output::Wait { until: None, read: true }));
+        program.server.bytes(program.now, early);
+        program.drain();
+        assert_eq!(program.heard(), "554 5.5.1 You spoke before you were greeted\r\n");
+        assert_eq!(program.closing, Some(Ending::Abuse));
+    }
+}
+
+#[test]
+fn who_goes_before_the_greeting_is_gone_at_once() {
+    let mut program = Program::new(profile("25"), false);
+    assert!(matches!(program.server.poll(program.now), Output::Event(Event::Connected)));
+    program.server.end(program.now);
+    program.drain();
+    assert_eq!((program.heard().as_str(), program.closing), ("", Some(Ending::HungUp)));
+}
+
+#[test]
 fn a_421_in_a_transaction_closes_and_resets() {
     let mut program = greeted();
     program.say("MAIL FROM:<a@b.c>\r\n");
