@@ -20,8 +20,9 @@ use super::{ALICE, started};
 /// Who waits, waits so long.
 const DELAY: Duration = Duration::from_secs(3);
 
-/// One client is listed.
+/// One client is listed; the sender's domain exists.
 const ZONE: &str = "\
+b.example. 60 IN A 127.0.0.66
 2.0.0.127.list.example. 60 IN A 127.0.0.2
 68.0.0.127.list.example. 60 IN A 127.0.0.2
 ";
