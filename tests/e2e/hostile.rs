@@ -468,6 +468,27 @@ fn records_as_long_as_an_answer_can_be_are_read_and_given_back() {
 }
 
 #[test]
+fn what_is_remembered_of_strangers_answers_stays_small() {
+    let world = World::new();
+    let (long, edge) = ("x".repeat(62_000), world.pair.edge().program.pid().expect("it runs"));
+    world.expect_well();
+    let before = usage::memory(edge).expect("memory").now_kib;
+    for domain in 0..90 {
+        let names: Vec<_> = (0..10).map(|number| format!("{number}.d{domain}.test")).collect();
+        world.dns.text(&format!("d{domain}.test"), &format!("v=spf1 include:{} +all", names.join(" include:")));
+        for name in names {
+            world.dns.text(&name, &format!("v=spf1 x={long}"));
+        }
+        let text = from("watched.test") + "\r\n" + BODY;
+        let outcome = world.deliver("x.test", &format!("a@d{domain}.test"), text.as_bytes());
+        assert_eq!(spf(&outcome.results), "pass", "{}", outcome.results);
+    }
+    let after = usage::memory(edge).expect("memory").now_kib;
+    assert!(after < before + GROWTH_KIB_MAX, "{before} KiB, then {after} KiB");
+    world.expect_well();
+}
+
+#[test]
 fn a_dead_resolver_delays_mail_once_and_loses_none() {
     let world = World::new();
     let dead = LyingDns::start().expect("a name server");

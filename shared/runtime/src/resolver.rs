@@ -28,8 +28,8 @@ const SYSTEM: &str = "/etc/resolv.conf";
 const TRY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Tries, over all servers.
 const TRIES_MAX: usize = 2;
-/// Answers kept.
-const CACHED_ANSWERS_MAX: u64 = 1024;
+/// Answers kept: strangers choose how long theirs are, up to 64 KiB each.
+const CACHED_ANSWERS_MAX: u64 = 512;
 /// *None* and *no such domain* are believed at most this long: people wait for what they just mended.
 const NEGATIVE_KEPT_MAX: Duration = Duration::from_mins(10);
 /// MX or address records taken of one answer.

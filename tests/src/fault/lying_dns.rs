@@ -21,8 +21,6 @@ const STRING_OCTETS_MAX: usize = 255;
 const ALIASES_MAX: usize = 16;
 /// What stands for any name.
 const ANY: &str = "*";
-/// How often an idle thread looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// What is answered for a name instead of its records.
 #[derive(Clone)]
@@ -57,8 +55,6 @@ impl LyingDns {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = udp.local_addr()?;
         let tcp = TcpListener::bind(address)?;
-        udp.set_read_timeout(Some(LOOK))?;
-        tcp.set_nonblocking(true)?;
         let shared = Arc::new(Shared::default());
         let (by_udp, by_tcp) = (Arc::clone(&shared), Arc::clone(&shared));
         thread::spawn(move || serve_udp(&udp, &by_udp));
@@ -137,6 +133,9 @@ impl LyingDns {
 impl Drop for LyingDns {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
+        // Both threads wait for somebody.
+        let _ = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.send_to(&[], self.address));
+        let _ = TcpStream::connect(self.address);
     }
 }
 
@@ -226,10 +225,7 @@ fn serve_udp(socket: &UdpSocket, shared: &Arc<Shared>) {
 
 fn serve_tcp(listener: &TcpListener, shared: &Arc<Shared>) {
     while !shared.ended.load(Ordering::Relaxed) {
-        let Ok((stream, _)) = listener.accept() else {
-            thread::sleep(LOOK);
-            continue;
-        };
+        let Ok((stream, _)) = listener.accept() else { continue };
         let shared = Arc::clone(shared);
         thread::spawn(move || {
             let _ = converse(stream, &shared);
@@ -238,7 +234,6 @@ fn serve_tcp(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 fn converse(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
-    stream.set_nonblocking(false)?;
     loop {
         let mut length = [0; 2];
         stream.read_exact(&mut length)?;
