@@ -45,6 +45,9 @@ const TROUBLE_PAUSE: [Duration; 2] = [Duration::from_secs(5), Duration::from_sec
 /// "Service not available, closing transmission channel" (RFC 5321 §4.2.1): about the server, not the message.
 const CLOSING: u16 = 421;
 
+/// What tells a server's own filter rules that a copy belongs in Junk: LMTP names no folder.
+pub const JUNK_MARK: &str = "X-Spam-Flag: YES\r\n";
+
 /// What became of one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {

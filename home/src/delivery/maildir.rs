@@ -49,6 +49,11 @@ impl Folder {
         Self(self.0.strip_suffix(JUNK).and_then(|inbox| inbox.strip_suffix('/')).unwrap_or(&self.0).into())
     }
 
+    /// True for the Junk of a mailbox.
+    pub fn is_junk(&self) -> bool {
+        self.0.strip_suffix(JUNK).is_some_and(|inbox| inbox.ends_with('/'))
+    }
+
     /// The path below `mail/`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -333,6 +338,7 @@ mod tests {
         let junk = Folder::junk("alice@example.org");
         assert_eq!(junk.mailbox(), Folder::inbox("alice@example.org"));
         assert_eq!(junk.mailbox().mailbox(), junk.mailbox());
+        assert!(junk.is_junk() && !junk.mailbox().is_junk());
         assert_eq!(Folder::parse(junk.as_str()), Some(junk));
         for bad in ["", "a", "a/", "/etc/passwd", "../x", "a/..", "a/b/c", "a/b/.Junk/x", "a/.b"] {
             assert_eq!(Folder::parse(bad), None, "{bad}");

@@ -112,9 +112,24 @@ pub enum Errand {
     /// A report to the sender.
     Report,
     /// A whole message for mailboxes here that refused it for good: the postmaster gets it.
-    Stranded,
+    Stranded {
+        /// It belonged in their Junk.
+        is_junk: bool,
+    },
     /// A whole message for mailboxes here that are Maildirs by now.
-    Reclaimed,
+    Reclaimed {
+        /// It belongs in their Junk.
+        is_junk: bool,
+    },
+}
+
+/// What is left to do for a mailbox here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// What its server, or its disk, said; nothing positive.
+    pub answer: Answer,
+    /// It belongs in Junk.
+    pub is_junk: bool,
 }
 
 /// A bounce on its way to a mailbox. The receiver hands it to the router as a message of our own
@@ -190,19 +205,17 @@ impl Queue {
         Ok(Prepared { entries: Arc::clone(&self.entries), entry, draft })
     }
 
-    /// The same for mailboxes here whose server did not take the message: it gave these answers, none of them
-    /// positive, one for each recipient. Those that are not final are tried again; what is refused for good goes
+    /// The same for mailboxes here whose server did not take the message: this is left of it, one for each recipient. Those that are not final are tried again; what is refused for good goes
     /// to the postmaster, or back to the account it came from. Blocking.
-    pub fn prepare_local(
-        &self,
-        entry: NewEntry,
-        answers: &[Answer],
-        message: &Message,
-    ) -> Result<Prepared, StoreError> {
+    pub fn prepare_local(&self, entry: NewEntry, left: &[Left], message: &Message) -> Result<Prepared, StoreError> {
         let (rules, now) = (self.entries.rules(), self.entries.now_unix_ms());
+        let answers: Vec<Answer> = left.iter().map(|left| left.answer.clone()).collect();
         let (entry, draft) = self.entries.prepare(entry, message, |entry| {
             entry.local = true;
-            rules.schedule.begun_elsewhere(entry, answers, now, u16::from_be_bytes(random::bytes()));
+            for (addressee, left) in entry.recipients.iter_mut().zip(left) {
+                addressee.is_junk = left.is_junk;
+            }
+            rules.schedule.begun_elsewhere(entry, &answers, now, u16::from_be_bytes(random::bytes()));
         })?;
         Ok(Prepared { entries: Arc::clone(&self.entries), entry, draft })
     }

@@ -458,6 +458,9 @@ fn every_value_survives_the_disk_in_a_form_that_never_changes() {
         include_str!("entry/row.json").trim_end(),
         "what lies on disk must stay readable to a newer build"
     );
+    let mut junk = entry.clone();
+    junk.recipients[0].is_junk = true;
+    assert_eq!(record::decode(&record::encode(&junk)).expect("whole"), junk);
     let in_a_file = record::decode_file(include_bytes!("entry/record.json")).expect("whole");
     assert_eq!(in_a_file, entry, "and so what an older build wrote");
     let older = record::decode_file(include_bytes!("entry/record_without_queued.json")).expect("whole");

@@ -13,11 +13,8 @@ use tokio::runtime::Handle;
 
 use super::recipients::LocalCopy;
 use crate::delivery::config::Server;
-use crate::delivery::lmtp::{Answer, OFFER_WAIT_MAX, Servers, Visit};
+use crate::delivery::lmtp::{Answer, JUNK_MARK, OFFER_WAIT_MAX, Servers, Visit};
 use crate::message::Message;
-
-/// What tells a server's own filter rules that a copy belongs in Junk: LMTP names no folder.
-const JUNK_MARK: &str = "X-Spam-Flag: YES\r\n";
 
 /// One message on its way to one server.
 #[derive(Debug)]
@@ -44,6 +41,8 @@ pub struct Handed {
     pub recipient: Recipient,
     /// What its server says.
     pub answer: Answer,
+    /// It belongs in Junk.
+    pub is_junk: bool,
 }
 
 /// A mailbox as a recipient of its server's. `None` if it is no address (any more).
@@ -114,9 +113,9 @@ impl Handing {
             .recipients
             .into_iter()
             .zip(answers.into_iter().chain(silence))
-            .map(|(recipient, answer)| Handed { recipient, answer })
+            .map(|(recipient, answer)| Handed { recipient, answer, is_junk: self.is_junk })
             .collect();
-        for Handed { recipient, answer } in &handed {
+        for Handed { recipient, answer, .. } in &handed {
             let (recipient, remote, reply) = (&recipient.address, &self.server, answer.outcome.reply());
             match answer.outcome {
                 Outcome::Accepted(_) => tracing::info!(%trace, %recipient, %remote, %reply, "delivered"),

@@ -118,6 +118,8 @@ pub enum Origin {
         transfer: TransferId,
         /// Its mailboxes refused it for good: the postmaster gets it. Else they get it now.
         stranded: bool,
+        /// Their Junk was promised it.
+        is_junk: bool,
     },
 }
 
@@ -204,7 +206,7 @@ impl Router {
                 let destinations = self.inner.sort_bounce(&arrival);
                 self.keep(HandOver::our_own(transfer), arrival, destinations).await
             }
-            Origin::Returned { transfer, stranded } => {
+            Origin::Returned { transfer, stranded, .. } => {
                 let destinations = self.inner.sort_returned(&arrival, stranded);
                 self.keep(HandOver::our_own(transfer), arrival, destinations).await
             }
@@ -541,9 +543,13 @@ impl Facts {
     }
 }
 
-/// True for what its edge judged to belong there.
+/// True for what its edge judged to belong there, now or when it first came.
 fn is_junk(origin: &Origin) -> bool {
-    matches!(origin, Origin::World { verdict, .. } if verdict.junk.is_some())
+    match origin {
+        Origin::World { verdict, .. } => verdict.junk.is_some(),
+        Origin::Returned { is_junk, .. } => *is_junk,
+        Origin::Account { .. } | Origin::Trusted { .. } | Origin::Bounce { .. } => false,
+    }
 }
 
 #[cfg(test)]

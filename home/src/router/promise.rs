@@ -37,7 +37,7 @@ use crate::database::DatabaseError;
 use crate::delivery::lmtp::Answer;
 use crate::delivery::maildir::{Folder, Found, Maildirs, Place};
 use crate::message::Message;
-use crate::queue::{NewEntry, Prepared, Queue, StoreError};
+use crate::queue::{Left, NewEntry, Prepared, Queue, StoreError};
 use crate::signing::SigningError;
 
 /// Why a promise can't be given now.
@@ -235,7 +235,7 @@ impl Promises {
         for (nth, PlacedCopy { place, fields, to }) in work.copies.iter_mut().enumerate() {
             match self.maildirs.write(place, std::mem::take(fields), &work.message) {
                 Ok(draft) => drafts.push(draft),
-                Err(error) => unwritten.push((nth, handing::recipient(to), error)),
+                Err(error) => unwritten.push((nth, place.folder.is_junk(), handing::recipient(to), error)),
             }
         }
         if is_alone
@@ -249,7 +249,7 @@ impl Promises {
             None => None,
         };
         let mut held = Vec::with_capacity(unwritten.len());
-        for (nth, recipient, error) in unwritten {
+        for (nth, is_junk, recipient, error) in unwritten {
             let Some(recipient) = recipient.filter(|_| work.held.is_some()) else { return Err(error.into()) };
             tracing::error!(
                 trace = %work.trace, recipient = %recipient.address, %error,
@@ -257,7 +257,7 @@ impl Promises {
             );
             let reply = if error.is_full() { Reply::no_room() } else { Reply::local_error() };
             let answer = Answer::certain(Outcome::Deferred(reply));
-            held.push(Unwritten { nth, handed: Handed { recipient, answer } });
+            held.push(Unwritten { nth, handed: Handed { recipient, answer, is_junk } });
         }
         Ok(Written { drafts, prepared, unwritten: held })
     }
@@ -366,11 +366,12 @@ impl Promises {
             }
         }
         if let Some(mut entry) = held.filter(|_| !left.is_empty()) {
-            let answers: Vec<_> = left.iter().map(|handed| handed.answer.clone()).collect();
+            let held: Vec<_> =
+                left.iter().map(|one| Left { answer: one.answer.clone(), is_junk: one.is_junk }).collect();
             entry.envelope.recipients = left.into_iter().map(|handed| handed.recipient).collect();
-            let doubled = !taken.is_empty() || answers.iter().any(|answer| answer.in_doubt);
+            let doubled = !taken.is_empty() || held.iter().any(|left| left.answer.in_doubt);
             let id = entry.id;
-            let kept = self.queue.prepare_local(entry, &answers, &message).and_then(Prepared::commit);
+            let kept = self.queue.prepare_local(entry, &held, &message).and_then(Prepared::commit);
             if let Err(error) = kept {
                 self.queue.withdraw(id)?;
                 if doubled {
@@ -386,7 +387,8 @@ impl Promises {
     fn store(&self, trace: TraceId, handed: &Handed, message: &Message) -> Result<(), PromiseError> {
         let mailbox = handed.recipient.address.lookup_key();
         let fields = format!("Delivered-To: {mailbox}\r\n").into_bytes();
-        let place = self.maildirs.place(Folder::inbox(&mailbox), message.octets() + fields.len() as u64);
+        let folder = if handed.is_junk { Folder::junk(&mailbox) } else { Folder::inbox(&mailbox) };
+        let place = self.maildirs.place(folder, message.octets() + fields.len() as u64);
         self.maildirs.write(&place, fields, message)?.release();
         self.maildirs.deliver(&place)?;
         self.maildirs.sync(&place.folder)?;

@@ -58,6 +58,7 @@ pub(super) fn report(
     let last = Final { reply, remote: None, at_unix_ms: now_unix_s.saturating_mul(1000) };
     let told = |recipient: &Recipient| Addressee {
         recipient: recipient.clone(),
+        is_junk: false,
         state: match about {
             About::Delivery | About::Relay => State::Delivered { last: last.clone(), told: false },
             About::Failure | About::Delay => State::Failed { last: last.clone(), told: false },

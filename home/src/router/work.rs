@@ -14,7 +14,7 @@ use super::ledger::HandOver;
 use super::loops::Past;
 use super::promise::{PlacedCopy, Refusal, Work};
 use super::recipients::{Forward, LocalCopy};
-use super::{Arrival, Destinations, Inner, Origin};
+use super::{Arrival, Destinations, Inner, Origin, is_junk};
 use crate::delivery::config::Server;
 use crate::delivery::maildir::Folder;
 use crate::queue::{NewEntry, QueueId};
@@ -45,6 +45,9 @@ impl Inner {
                 let mailbox = address.lookup_key();
                 destinations.inbox.push(LocalCopy { mailbox, recipient: address.clone() });
             }
+        }
+        if is_junk(&arrival.origin) {
+            destinations.junk.append(&mut destinations.inbox);
         }
         destinations
     }

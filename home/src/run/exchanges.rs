@@ -35,8 +35,8 @@ pub(super) async fn deliver_bounces(mut bounces: mpsc::Receiver<Bounce>, router:
         let arrival = Arrival {
             origin: match bounce.errand {
                 Errand::Report => Origin::Bounce { transfer: bounce.id },
-                Errand::Stranded => Origin::Returned { transfer: bounce.id, stranded: true },
-                Errand::Reclaimed => Origin::Returned { transfer: bounce.id, stranded: false },
+                Errand::Stranded { is_junk } => Origin::Returned { transfer: bounce.id, stranded: true, is_junk },
+                Errand::Reclaimed { is_junk } => Origin::Returned { transfer: bounce.id, stranded: false, is_junk },
             },
             trace: bounce.trace,
             envelope: bounce.envelope,

@@ -66,6 +66,8 @@ pub struct Entry {
 pub struct Addressee {
     /// Who, and what the sender wants to hear.
     pub recipient: Recipient,
+    /// A mailbox here, and what it gets belongs in Junk.
+    pub is_junk: bool,
     /// How far.
     pub state: State,
 }
@@ -216,6 +218,7 @@ impl Entry {
     pub fn new(new: NewEntry, facts: MessageFacts, queued_unix_ms: i64) -> Self {
         let waiting = |recipient| Addressee {
             recipient,
+            is_junk: false,
             state: State::Waiting(Waiting { next_unix_ms: queued_unix_ms, ..Waiting::default() }),
         };
         Self {

@@ -85,6 +85,9 @@ struct RecordRecipient {
     address: String,
     notify: Option<Vec<RecordNotify>>,
     orcpt: Option<String>,
+    /// Left out: the inbox, and by versions that knew no other place for mail that waits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    junk: bool,
     #[serde(flatten)]
     state: RecordState,
 }
@@ -306,6 +309,7 @@ impl From<&Addressee> for RecordRecipient {
                 ),
             },
             orcpt: addressee.recipient.orcpt.clone(),
+            junk: addressee.is_junk,
             state: match &addressee.state {
                 State::Waiting(waiting) => RecordState::Waiting {
                     attempts: waiting.attempts,
@@ -424,7 +428,7 @@ impl TryFrom<RecordRecipient> for Addressee {
             RecordState::Delivered { last, told } => State::Delivered { last: last.try_into()?, told },
             RecordState::Failed { last, told } => State::Failed { last: last.try_into()?, told },
         };
-        Ok(Self { recipient: Recipient { address, notify, orcpt: record.orcpt }, state })
+        Ok(Self { recipient: Recipient { address, notify, orcpt: record.orcpt }, is_junk: record.junk, state })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Mail for mailboxes here that their server did not take in session: offered to it again, its attempt durable
 //! before the final dot, so that a stop in between is told as a doubt. While the server is away nothing is written.
 
+use bytes::Bytes;
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::received::TraceId;
@@ -13,7 +14,7 @@ use super::attempt::{self, Facts, RECIPIENTS_MAX, WRITE_AGAIN};
 use super::body::{Reader, Unfit};
 use super::{Context, notice};
 use crate::delivery::config::Server;
-use crate::delivery::lmtp::{Answer, Visit};
+use crate::delivery::lmtp::{Answer, JUNK_MARK, Visit};
 use crate::queue::entry::{Addressee, Entry, Final, OpenAttempt, Place, State, Waiting};
 use crate::queue::schedule::{self, Ended};
 use crate::queue::{Errand, QueueId, StoreError};
@@ -28,6 +29,8 @@ struct Begun {
     sha256: [u8; 32],
     /// An earlier attempt for one of these recipients is in doubt.
     in_doubt: bool,
+    /// It belongs in the Junk of all of them.
+    is_junk: bool,
 }
 
 /// Begins an attempt for what is due to this server. `None`: nothing is (any more), or the disk refuses.
@@ -50,11 +53,11 @@ async fn begin(context: &Context, id: QueueId, server: Option<Server>) -> Option
                     let mailbox = entry.recipients[*place].recipient.address.lookup_key();
                     keepers.of(&mailbox) == server.as_ref()
                 };
-                let recipients: Vec<usize> =
+                let mut recipients: Vec<usize> =
                     schedule::ready_or(entry, now, is_hurried).into_iter().filter(is_kept_there).take(RECIPIENTS_MAX).collect();
-                if recipients.is_empty() {
-                    return None;
-                }
+                // The inbox and Junk each have a turn of their own.
+                let is_junk = entry.recipients[*recipients.first()?].is_junk;
+                recipients.retain(|place| entry.recipients[*place].is_junk == is_junk);
                 let is_doubtful = |place: &usize| {
                     matches!(&entry.recipients[*place].state, State::Waiting(waiting) if waiting.in_doubt)
                 };
@@ -66,6 +69,7 @@ async fn begin(context: &Context, id: QueueId, server: Option<Server>) -> Option
                     eight_bit: entry.eight_bit,
                     sha256: entry.sha256,
                     in_doubt: recipients.iter().any(is_doubtful),
+                    is_junk,
                 };
                 entry.attempts.push(OpenAttempt {
                     id: attempt,
@@ -123,7 +127,9 @@ pub async fn attempt(context: &Context, id: QueueId, server: &Server) {
 /// An error is what is wrong with the message on our disk; the server then never saw its end.
 async fn offer(context: &Context, id: QueueId, begun: Begun, mut visit: Visit) -> Result<(Vec<Answer>, String), Unfit> {
     let mut reader = Reader::open(context, id, begun.octets, begun.sha256).await?;
-    if visit.start(&begun.envelope, begun.octets, begun.eight_bit).await {
+    let mark = if begun.is_junk { JUNK_MARK } else { "" };
+    if visit.start(&begun.envelope, begun.octets + mark.len() as u64, begun.eight_bit).await {
+        visit.body(Bytes::from_static(mark.as_bytes())).await;
         while let Some(piece) = reader.next().await? {
             visit.body(piece).await;
         }
@@ -177,7 +183,8 @@ pub async fn reclaim(context: &Context, id: QueueId) {
     let mut transfer = TransferId([0; 16]);
     transfer.0.copy_from_slice(&name.finish().as_ref()[..16]);
     let recipients = begun.envelope.recipients.len();
-    let reply = notice::send_whole(context, &entry, Errand::Reclaimed, transfer, begun.envelope, String::new()).await;
+    let errand = Errand::Reclaimed { is_junk: begun.is_junk };
+    let reply = notice::send_whole(context, &entry, errand, transfer, begun.envelope, String::new()).await;
     let outcome = match reply.class() {
         Class::Done => Outcome::Accepted(reply),
         _ => Outcome::Deferred(reply),

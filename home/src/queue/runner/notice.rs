@@ -172,15 +172,17 @@ async fn await_answer(context: &Context, event: Bounce, answer: oneshot::Receive
 async fn strand(context: &Context, entry: &Entry, open: &OpenBounce) -> Reply {
     let mut front = String::new();
     let mut recipients = Vec::new();
+    let mut is_junk = true;
     for addressee in open.recipients.iter().filter_map(|place| entry.recipients.get(*place)) {
         let State::Failed { last, .. } = &addressee.state else { continue };
         let why = last.reply.to_string().replace(|c: char| !(c.is_ascii_graphic() || c == ' '), "?");
         let why: String = why.chars().take(WHY_OCTETS_MAX).collect();
         front += &["X-Undelivered-To: ", &addressee.recipient.address.to_string(), "\r\n\t(", &why, ")\r\n"].concat();
         recipients.push(addressee.recipient.clone());
+        is_junk &= addressee.is_junk;
     }
     let envelope = Envelope { recipients, ..entry.envelope(&[]) };
-    send_whole(context, entry, Errand::Stranded, open.id, envelope, front).await
+    send_whole(context, entry, Errand::Stranded { is_junk }, open.id, envelope, front).await
 }
 
 /// Hands the whole message over, `front` before it; the router's reply.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Shutdown;
@@ -20,6 +21,9 @@ const BOB: &str = "bob@example.org";
 const GONE: &str = "gone@example.org";
 const FULL: &str = "full@example.org";
 const LATER: &str = "later@example.org";
+const STRANDED: Errand = Errand::Stranded { is_junk: false };
+const RECLAIMED: Errand = Errand::Reclaimed { is_junk: false };
+const MARK: &str = "X-Spam-Flag: YES\n";
 
 struct Story {
     house: House,
@@ -71,8 +75,8 @@ impl Story {
                 };
                 let origin = match event.errand {
                     Errand::Report => Origin::Bounce { transfer: event.id },
-                    Errand::Stranded => Origin::Returned { transfer: event.id, stranded: true },
-                    Errand::Reclaimed => Origin::Returned { transfer: event.id, stranded: false },
+                    Errand::Stranded { is_junk } => Origin::Returned { transfer: event.id, stranded: true, is_junk },
+                    Errand::Reclaimed { is_junk } => Origin::Returned { transfer: event.id, stranded: false, is_junk },
                 };
                 errands.push(event.errand.clone());
                 let returned = crate::router::Arrival {
@@ -153,7 +157,7 @@ async fn what_strangers_sent_and_the_server_refuses_later_goes_to_the_postmaster
     let story = story(Mood::Closed);
     assert_eq!(story.send(world(1, false), &[GONE, BOB]).await, 250);
     story.lmtp.set(Mood::Good);
-    assert_eq!(story.drain(story.lmtp.keepers()).await, [Errand::Stranded]);
+    assert_eq!(story.drain(story.lmtp.keepers()).await, [STRANDED]);
     assert_eq!((story.lmtp.count(BOB), story.lmtp.count(ALICE), story.lmtp.count(GONE)), (1, 1, 0));
     let stored = story.lmtp.stored();
     let stranded = stored.iter().find(|stored| stored.recipient == ALICE).expect("the postmaster's");
@@ -164,7 +168,7 @@ async fn what_strangers_sent_and_the_server_refuses_later_goes_to_the_postmaster
 async fn a_full_mailbox_gets_what_was_promised_once_it_has_room_or_the_postmaster_does() {
     let story = Story { pace: Duration::from_hours(6), ..story(Mood::Good) };
     assert_eq!(story.send(world(1, true), &[FULL]).await, 250);
-    assert_eq!(story.drain(story.lmtp.keepers()).await, [Errand::Stranded], "after five days of trying");
+    assert_eq!(story.drain(story.lmtp.keepers()).await, [STRANDED], "after five days of trying");
     assert_eq!(story.lmtp.count(ALICE), 1);
     assert!(story.clock.unix_s() - queued::RECEIVED_UNIX_S >= 5 * 24 * 3600);
 }
@@ -186,7 +190,7 @@ async fn what_even_the_postmasters_mailbox_refuses_lies_in_a_maildir_here() {
     settings.postmaster = queued::address(GONE);
     story.house.accounts.refresh(Some(settings)).expect("read");
     assert_eq!(story.send(world(1, true), &[GONE]).await, 250);
-    assert_eq!(story.drain(story.lmtp.keepers()).await, [Errand::Stranded]);
+    assert_eq!(story.drain(story.lmtp.keepers()).await, [STRANDED]);
     let [kept] = &story.house.mail("example.org/gone")[..] else { panic!("one message") };
     assert!(kept.contains("X-Undelivered-To: gone@example.org"), "{kept}");
 }
@@ -196,8 +200,57 @@ async fn what_waits_for_a_server_that_is_not_asked_any_more_goes_into_maildirs()
     let story = story(Mood::Closed);
     assert_eq!(story.send(world(1, false), &[ALICE, BOB]).await, 250);
     let story = story.restarted(Keepers::default());
-    assert_eq!(story.drain(Keepers::default()).await, [Errand::Reclaimed]);
+    assert_eq!(story.drain(Keepers::default()).await, [RECLAIMED]);
     assert_eq!((story.house.mail("example.org/alice").len(), story.house.mail("example.org/bob").len()), (1, 1));
+}
+
+/// The same as of an edge that says it belongs in Junk.
+fn junk(origin: Origin) -> Origin {
+    let Origin::World { edge, transfer, spooled, client, .. } = origin else { panic!("of the world") };
+    let verdict = Verdict { junk: Some("forged".to_owned()), ..Verdict::default() };
+    Origin::World { edge, transfer, spooled, client, verdict: std::sync::Arc::new(verdict) }
+}
+
+#[tokio::test]
+async fn what_belongs_in_junk_lies_there_also_if_it_had_to_wait_for_its_maildir() {
+    let story = story(Mood::Good).restarted(Keepers::default());
+    let folder = instead_of_bobs(&story);
+    assert_eq!(story.send(junk(world(1, false)), &[ALICE, BOB]).await, 250);
+    let story = story.restarted(Keepers::default());
+    std::fs::remove_file(folder).expect("mended");
+    assert_eq!(story.drain(Keepers::default()).await, [Errand::Reclaimed { is_junk: true }]);
+    for mailbox in ["alice", "bob"] {
+        let lies = |folder: &str| story.house.mail(&format!("example.org/{mailbox}{folder}")).len();
+        assert_eq!((lies(""), lies("/.Junk")), (0, 1), "{mailbox}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_hears_what_belongs_in_junk_also_if_it_was_down_when_it_came() {
+    let story = story(Mood::Closed);
+    assert_eq!(story.send(junk(world(1, false)), &[ALICE, BOB]).await, 250);
+    assert_eq!(story.send(world(2, false), &[ALICE]).await, 250);
+    let keepers = story.lmtp.keepers();
+    let story = story.restarted(keepers);
+    story.lmtp.set(Mood::Good);
+    assert_eq!(story.drain(story.lmtp.keepers()).await, []);
+    let marked = |address: &str| {
+        let stored = story.lmtp.stored();
+        let of_it: Vec<_> = stored.into_iter().filter(|stored| stored.recipient == address).collect();
+        (of_it.len(), of_it.iter().filter(|stored| stored.text.starts_with(MARK)).count())
+    };
+    assert_eq!((marked(ALICE), marked(BOB)), ((2, 1), (1, 1)));
+}
+
+#[tokio::test]
+async fn junk_that_no_mailbox_takes_lies_in_the_postmasters_junk() {
+    let story = story(Mood::Closed);
+    assert_eq!(story.send(junk(world(1, false)), &[GONE, BOB]).await, 250);
+    story.lmtp.set(Mood::Good);
+    assert_eq!(story.drain(story.lmtp.keepers()).await, [Errand::Stranded { is_junk: true }]);
+    let stored = story.lmtp.stored();
+    let stranded = stored.iter().find(|stored| stored.recipient == ALICE).expect("the postmaster's");
+    assert!(stranded.text.starts_with(&format!("{MARK}X-Undelivered-To: gone@example.org")), "{stranded:?}");
 }
 
 #[tokio::test]
@@ -261,7 +314,7 @@ async fn one_broken_maildir_costs_the_others_nothing_and_gets_its_copy_once_it_i
         assert_eq!(story.house.mail("example.org/alice").len(), 1);
         assert_eq!((story.house.queue.waiting(), story.house.queue.waiting_local()), (1, 1));
         std::fs::remove_file(folder).expect("mended");
-        assert_eq!(story.drain(Keepers::default()).await, [Errand::Reclaimed]);
+        assert_eq!(story.drain(Keepers::default()).await, [RECLAIMED]);
         assert_eq!(story.house.mail("example.org/bob").len(), 1);
         assert_eq!(story.house.mail("example.org/alice").len(), 1);
     }
@@ -274,7 +327,7 @@ async fn what_a_maildir_never_takes_is_the_postmasters_in_the_end_and_nobody_is_
     instead_of_bobs(&story);
     assert_eq!(story.send(world(1, false), &[ALICE, BOB]).await, 250);
     let errands = story.drain(Keepers::default()).await;
-    assert_eq!(errands.last(), Some(&Errand::Stranded));
+    assert_eq!(errands.last(), Some(&STRANDED));
     assert!(errands.iter().all(|errand| *errand != Errand::Report), "{errands:?}");
     assert_eq!(story.house.mail("example.org/alice").len(), 2, "Alice is the postmaster, too");
 }

@@ -384,7 +384,8 @@ fn what_a_server_did_not_take_waits_even_if_a_stop_came_before_it_was_wholly_hel
         let plan = Plan { handed: Some(HandedOver::Open(id)), ..Plan::default() };
         promises.ledger.begin(hand_over(), TraceId::from_random([1; 10]), &plan, 0).wait().expect("noted");
         let answer = Answer::certain(Outcome::Deferred(Reply::local_error()));
-        let prepared = promises.queue.prepare_local(entry, &[answer], &queued::message()).expect("written");
+        let left = Left { answer, is_junk: false };
+        let prepared = promises.queue.prepare_local(entry, &[left], &queued::message()).expect("written");
         // A stop leaves the files where they are.
         std::mem::forget(prepared);
         drop(promises);
