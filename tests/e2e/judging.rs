@@ -2,10 +2,13 @@
 //! it writes into the message.
 
 use gatepost_tests::client::Client;
+use gatepost_tests::fault::lying_dns::{Lie, LyingDns};
+use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::Options;
+use hickory_proto::op::ResponseCode;
 
-use super::{ALICE, fields, only_message, started, values};
+use super::{ALICE, BOB, fields, only_message, started, values};
 
 /// Domains of the world: what each publishes about its mail. All mail of these tests comes from loopback.
 const ZONE: &str = "\
@@ -96,4 +99,44 @@ fn what_its_domain_wants_in_junk_lies_there() {
     let junk = pair.maildir(ALICE).join(".Junk");
     assert_eq!(gatepost_tests::world::message::files(&junk).len(), 1);
     assert!(gatepost_tests::world::message::files(&pair.maildir(ALICE)).is_empty());
+}
+
+#[test]
+fn what_belongs_in_junk_and_has_to_wait_for_its_maildir_lies_there_in_the_end() {
+    let pair = started(&Options { zone: ZONE.to_owned(), ..Options::story() }.home_set("queue.retry=[\"200 ms\"]"));
+    let broken = pair.maildir(BOB);
+    std::fs::remove_dir_all(&broken).expect("removed");
+    std::fs::write(&broken, "in the way").expect("written");
+    let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
+    let text = "From: <x@careful.example>\r\n\r\nhello\r\n";
+    let reply = client.deliver("x@careful.example", &[ALICE, BOB], text.as_bytes()).expect("answered");
+    assert_eq!(reply.code, 250, "{:?}", reply.lines);
+    let junk = |address: &str| gatepost_tests::world::message::files(&pair.maildir(address).join(".Junk")).len();
+    assert_eq!((junk(ALICE), pair.queued().expect("asked")), (1, 1));
+    std::fs::remove_file(&broken).expect("mended");
+    observe::until("the copy that waited", || junk(BOB), |count| *count == 1);
+    assert!(gatepost_tests::world::message::files(&pair.maildir(BOB)).is_empty());
+}
+
+#[test]
+fn what_the_dns_can_not_tell_is_put_off_where_it_matters_and_nowhere_else() {
+    let pair = pair();
+    let dns = LyingDns::start().expect("a name server");
+    let servfail = || Lie::Code(ResponseCode::ServFail);
+    dns.exchanger("hidden.example", 10, "mx.example");
+    dns.lie("_dmarc.hidden.example", servfail());
+    // Whether it asks for anything is known, whether it exists is not.
+    dns.lie("away.example", servfail());
+    dns.text("_dmarc.away.example", "v=DMARC1; p=none");
+    dns.text("_dmarc.list.example", "v=DMARC1; p=reject");
+    dns.text("list.example", "v=spf1 ip4:127.0.0.0/8 -all");
+    pair.ask_dns_at(dns.address());
+    let put_off = |domain: &str| {
+        format!("451 4.7.24 The DNS could not tell whether this message is from {domain}, try again later")
+    };
+    assert_eq!(send(&pair, "bob@hidden.example", ""), put_off("hidden.example"));
+    assert_eq!(send(&pair, "bob@away.example", ""), put_off("away.example"));
+    assert_eq!(send(&pair, "bob@hidden.example", ""), put_off("hidden.example"), "for hours");
+    assert!(send(&pair, "bob@list.example", "").starts_with("250 "), "it has shown who it is");
+    assert_eq!(gatepost_tests::world::message::files(&pair.maildir(ALICE)).len(), 1);
 }

@@ -67,6 +67,9 @@ fn what_a_list_changed_counts_by_its_own_signature_or_by_a_seal_the_owner_trusts
     let by_list = dkimpy::sign(&named, "lists.example", "s1", &key).expect("signed");
     assert!(bring(&pair, &by_list).starts_with("250 "));
     assert_eq!(kept(&pair), (1, 1));
+    let junk = message::files(&pair.maildir(ALICE).join(".Junk")).remove(0);
+    let stored = String::from_utf8_lossy(&std::fs::read(junk).expect("readable")).replace("\r\n\t", " ");
+    assert!(stored.contains("header.from=author.example (list, else 550 5.7.26 "), "why it was spared: {stored}");
     let unlisted = dkimpy::sign(&broken, "lists.example", "s1", &key).expect("signed");
     assert_eq!(bring(&pair, &unlisted), refused, "a signature without a list");
 
@@ -76,7 +79,13 @@ fn what_a_list_changed_counts_by_its_own_signature_or_by_a_seal_the_owner_trusts
     observe::until(
         "the edge's part of the story",
         || pair.home.program.ask(&["trace", LIST]).expect("told"),
-        |story| story.contains("lists.example, which is trusted, passed it on"),
+        |story| {
+            story.contains(
+                "DKIM pass by lists.example, DMARC fail; into Junk with it (DMARC fails, but the list dev.lists",
+            ) && story.contains("lists.example, which is trusted, passed it on")
+                && story.contains("ARC pass by lists.example")
+                && story.contains("for this reason: trusted sealer, else 550 5.7.26")
+        },
     );
     assert_eq!(bring(&pair, &seal(&broken, "author.example")), refused, "it holds, and nobody trusts it");
     let late = changed(&seal(&original, "lists.example"));
