@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use gatepost_edge::admission::Admission;
+use gatepost_edge::config::Config;
 use gatepost_edge::config::admission::AdmissionSettings;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::resolver::Resolver;
@@ -119,7 +120,11 @@ fn an_address_without_a_name_waits_to_be_greeted() {
         let state = tempfile::tempdir().expect("a folder");
         let (clock, settings) = (Clock::still(Duration::ZERO), AdmissionSettings::default());
         let delay = settings.greeting_delay;
-        let admission = Admission::open(state.path(), Resolver::new(&[dns.address()]), settings, clock.clone());
+        let file = state.path().join("edge.toml");
+        std::fs::write(&file, "hostname = \"mail.example.org\"\n").expect("written");
+        let limits = Config::load(&file, None).expect("good").limits;
+        let admission =
+            Admission::open(state.path(), Resolver::new(&[dns.address()]), settings, &limits, clock.clone());
         for (last, struck, waits) in [(7, false, false), (8, false, true), (7, true, true)] {
             let client = IpAddr::from([192, 0, 2, last]);
             let arrival = admission.begin(client);
@@ -163,4 +168,78 @@ fn a_name_in_ehlo_refuses_only_who_takes_ours() {
     assert_eq!(send(&pair, ip(66), "[127.0.0.1]", ALICE), words("[127.0.0.1]"));
     assert!(taken(&send(&pair, ip(66), host, "postmaster@example.org")), "postmaster hears everybody");
     assert!(taken(&send(&pair, ip(1), "[127.0.0.1]", ALICE)), "so it is");
+}
+
+/// With this in the edge's config.
+fn strict(settings: &[&str]) -> Pair {
+    let options = Options { zone: ZONE.to_owned(), ..Options::story() }.edge_set("admission.loopback=true");
+    let options = options.edge_set("admission.greeting_delay=\"0 s\"");
+    started(&settings.iter().fold(options, |options, setting| options.edge_set(setting)))
+}
+
+#[test]
+fn who_is_not_known_comes_back_and_its_neighbours_need_not() {
+    let pair = strict(&["admission.greylist=\"2 s\""]);
+    let put_off = "451 4.7.1 I don't know you yet, try again in 1 min";
+    assert_eq!(send(&pair, ip(66), "client.example", ALICE), put_off);
+    observe::until(
+        "the wait to end",
+        || send(&pair, ip(66), "client.example", ALICE),
+        |heard| {
+            assert!(heard == put_off || taken(heard), "{heard}");
+            taken(heard)
+        },
+    );
+    assert!(taken(&send(&pair, ip(67), "client.example", super::BOB)), "its network is good");
+}
+
+#[test]
+fn postmaster_hears_who_is_not_known() {
+    let pair = strict(&["admission.greylist=\"1 h\""]);
+    assert!(taken(&send(&pair, ip(66), "client.example", "postmaster@example.org")));
+}
+
+#[test]
+fn more_than_a_minutes_share_is_put_off() {
+    let pair = strict(&["limits.messages_per_minute_per_network=2", "limits.connections_per_minute_per_network=4"]);
+    for _ in 0..2 {
+        assert!(taken(&send(&pair, ip(66), "client.example", ALICE)));
+    }
+    let mut third = connected(&pair, ip(67));
+    third.expect(220).expect("greeted");
+    third.say("EHLO client.example", 250).expect("EHLO");
+    let heard = third.ask("MAIL FROM:<eve@b.example>").expect("answered");
+    assert_eq!(
+        (heard.code, heard.text().as_str()),
+        (451, "4.7.1 Too many messages for now, try again in some minutes")
+    );
+    connected(&pair, ip(68)).expect(220).expect("greeted");
+    let mut fifth = connected(&pair, ip(69));
+    let heard = fifth.answer().expect("a word");
+    assert_eq!(
+        (heard.code, heard.text().as_str()),
+        (421, "4.7.0 Too many connections for now, try again in some minutes")
+    );
+    assert!(fifth.is_closed());
+}
+
+#[test]
+fn who_guesses_recipients_waits_ever_longer_for_the_answer_and_nobody_else_does() {
+    let pair = strict(&["admission.tarpit=\"500 ms\""]);
+    let clock = Clock::real();
+    let mut guesser = connected(&pair, ip(66));
+    guesser.expect(220).expect("greeted");
+    guesser.say("EHLO client.example", 250).expect("EHLO");
+    guesser.say("MAIL FROM:<eve@b.example>", 250).expect("MAIL");
+    let mut took = |number: u32| {
+        let since = clock.now();
+        guesser.say(&format!("RCPT TO:<guess{number}@example.org>"), 550).expect("unknown");
+        clock.now().saturating_duration_since(since)
+    };
+    let waits: Vec<Duration> = (0..6).map(&mut took).collect();
+    for (wait, least) in waits[3..].iter().zip([500, 1000, 2000]) {
+        assert!(*wait >= Duration::from_millis(least), "{waits:?}");
+    }
+    assert!(waits[..3].iter().all(|wait| *wait < Duration::from_millis(2000)), "{waits:?}");
+    assert!(taken(&send(&pair, ip(67), "client.example", ALICE)));
 }

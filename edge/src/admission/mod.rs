@@ -2,8 +2,10 @@
 //! address has a name, whether its network has brought good mail before. Who sends what is for `policy` and
 //! `session/judging`. Clients of private networks are nobody's business, and never asked about.
 
+mod greylist;
 mod health;
 mod lists;
+mod rates;
 mod regulars;
 
 use std::io::{self, Read as _};
@@ -27,9 +29,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
+use self::greylist::Greylist;
 use self::lists::Lists;
+use self::rates::Rate;
 use self::regulars::Regulars;
 use crate::config::admission::AdmissionSettings;
+use crate::config::{EdgeLimits, PerMinute};
 
 /// Name of the file of regulars in the state directory.
 const FILE: &str = "regulars";
@@ -40,6 +45,11 @@ const LISTS_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Before the greeting, anything the DNS says is waited for so long; who is not known to be suspect by then is greeted.
 const GREETING_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// Unknown recipients of one session that are told at once.
+const UNKNOWN_FREE: u32 = 3;
+/// The wait for the others doubles so often at most: with the session's bound on errors, it ends within minutes.
+const TARPIT_DOUBLINGS_MAX: u32 = 4;
+
 /// Who finds out. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Admission(Arc<Inner>);
@@ -47,6 +57,10 @@ pub struct Admission(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     settings: ArcSwap<AdmissionSettings>,
+    per_minute: ArcSwap<Rates>,
+    connections: Mutex<Rate>,
+    messages: Mutex<Rate>,
+    greylist: Mutex<Greylist>,
     lists: Lists,
     authenticator: Authenticator,
     clock: Clock,
@@ -55,6 +69,19 @@ struct Inner {
     /// Something of them is not written down.
     changed: AtomicBool,
     grown: Notify,
+}
+
+/// What may come in a minute.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    connections: PerMinute,
+    messages: PerMinute,
+}
+
+impl Rates {
+    fn of(limits: &EdgeLimits) -> Self {
+        Self { connections: limits.connections_per_minute, messages: limits.messages_per_minute }
+    }
 }
 
 /// A client that has come, and what is being found out about it.
@@ -88,13 +115,23 @@ impl Drop for Asking {
 
 impl Admission {
     /// By these settings, with the regulars that were kept. Blocking.
-    pub fn open(state: &Path, resolver: Resolver, settings: AdmissionSettings, clock: Clock) -> Self {
+    pub fn open(
+        state: &Path,
+        resolver: Resolver,
+        settings: AdmissionSettings,
+        limits: &EdgeLimits,
+        clock: Clock,
+    ) -> Self {
         let path = state.join(FILE);
         let regulars = Mutex::new(read(&path, clock.steady_ms()));
         Self(Arc::new(Inner {
             lists: Lists::new(resolver.clone(), &settings.lists, clock.clone()),
             authenticator: Authenticator::new(resolver),
             settings: ArcSwap::from_pointee(settings),
+            per_minute: ArcSwap::from_pointee(Rates::of(limits)),
+            connections: Mutex::default(),
+            messages: Mutex::default(),
+            greylist: Mutex::default(),
             clock,
             path,
             regulars,
@@ -104,7 +141,8 @@ impl Admission {
     }
 
     /// From now on these settings.
-    pub fn reload(&self, settings: AdmissionSettings) {
+    pub fn reload(&self, settings: AdmissionSettings, limits: &EdgeLimits) {
+        self.0.per_minute.store(Arc::new(Rates::of(limits)));
         self.0.lists.reload(&settings.lists);
         self.0.settings.store(Arc::new(settings));
     }
@@ -172,6 +210,39 @@ impl Admission {
         }
     }
 
+    /// Whether one more connection of this client may come; if so, it is counted.
+    pub fn takes_connection(&self, client: IpAddr) -> bool {
+        let most = self.0.per_minute.load().connections;
+        !self.is_stranger(client) || locked(&self.0.connections).take(self.0.clock.now(), client, most)
+    }
+
+    /// Whether one more message of this client may come; if so, it is counted.
+    pub fn takes_message(&self, client: IpAddr) -> bool {
+        let most = self.0.per_minute.load().messages;
+        !self.is_stranger(client) || locked(&self.0.messages).take(self.0.clock.now(), client, most)
+    }
+
+    /// For how long a message is put off, because this client is not known and has not come back yet.
+    pub fn greylisted(&self, client: IpAddr, sender: &str, recipient: &str) -> Option<Duration> {
+        let delay = self.0.settings.load().greylist;
+        if delay.is_zero() || !self.is_stranger(client) || self.is_regular(client) {
+            return None;
+        }
+        let puts_off = locked(&self.0.greylist).puts_off(self.0.clock.now(), client, sender, recipient, delay);
+        puts_off.then_some(delay)
+    }
+
+    /// How long the reply waits to a client that has named so many recipients in a session who do not exist.
+    pub fn tarpit(&self, client: IpAddr, unknown: u32) -> Duration {
+        let first = self.0.settings.load().tarpit;
+        match unknown.checked_sub(UNKNOWN_FREE) {
+            Some(doublings @ 1..) if self.is_stranger(client) => {
+                first * (1 << (doublings - 1).min(TARPIT_DOUBLINGS_MAX))
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Whether this client's network has brought good mail.
     pub fn is_regular(&self, client: IpAddr) -> bool {
         self.regulars().knows(self.0.clock.steady_ms(), client)
@@ -221,8 +292,12 @@ impl Admission {
     }
 
     fn regulars(&self) -> MutexGuard<'_, Regulars> {
-        self.0.regulars.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0.regulars)
     }
+}
+
+fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Arrival {

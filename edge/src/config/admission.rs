@@ -24,6 +24,12 @@ const REFUSE_AT: i32 = 2;
 const GREETING_DELAY: Duration = Duration::from_secs(5);
 const GREETING_DELAY_MAX: Duration = Duration::from_mins(1);
 
+/// Who is put off for longer gives up.
+const GREYLIST_MAX: Duration = Duration::from_hours(1);
+/// The first wait of who guesses recipients.
+const TARPIT: Duration = Duration::from_secs(1);
+const TARPIT_MAX: Duration = Duration::from_secs(4);
+
 /// How clients are treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmissionSettings {
@@ -35,6 +41,11 @@ pub struct AdmissionSettings {
     pub refuse_at: i32,
     /// So long suspects wait to be greeted; zero: they don't.
     pub greeting_delay: Duration,
+    /// So long who is not known is put off; zero: nobody is.
+    pub greylist: Duration,
+    /// After some unknown recipients of a session the reply to the next waits so long, then twice as long, and so on;
+    /// zero: it doesn't.
+    pub tarpit: Duration,
     /// The machine's own addresses are strangers, too: for tests, whose clients have no others.
     pub loopback: bool,
 }
@@ -42,7 +53,8 @@ pub struct AdmissionSettings {
 impl Default for AdmissionSettings {
     fn default() -> Self {
         let (junk_at, refuse_at, greeting_delay) = (JUNK_AT, REFUSE_AT, GREETING_DELAY);
-        Self { lists: Vec::new(), junk_at, refuse_at, greeting_delay, loopback: false }
+        let (greylist, tarpit) = (Duration::ZERO, TARPIT);
+        Self { lists: Vec::new(), junk_at, refuse_at, greeting_delay, greylist, tarpit, loopback: false }
     }
 }
 
@@ -53,6 +65,8 @@ pub(super) struct RawAdmission {
     junk_at: Option<Placed<i64>>,
     refuse_at: Option<Placed<i64>>,
     greeting_delay: Option<Placed<Span>>,
+    greylist: Option<Placed<Span>>,
+    tarpit: Option<Placed<Span>>,
     #[serde(default)]
     loopback: bool,
 }
@@ -94,6 +108,16 @@ impl RawAdmission {
                 GREETING_DELAY,
                 || "between \"0 s\" and \"1 min\"".to_owned(),
             )?,
+            greylist: super::span(
+                source,
+                self.greylist.as_ref(),
+                (Duration::ZERO, GREYLIST_MAX),
+                Duration::ZERO,
+                || "between \"1 s\" and \"1 h\", or \"0 s\" for none".to_owned(),
+            )?,
+            tarpit: super::span(source, self.tarpit.as_ref(), (Duration::ZERO, TARPIT_MAX), TARPIT, || {
+                "between \"0 s\" and \"4 s\"".to_owned()
+            })?,
             loopback: self.loopback,
         })
     }

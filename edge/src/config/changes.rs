@@ -38,12 +38,14 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let BanSettings { never, loopback } = bans;
     changes.setting("bans.never", &networks(never), &networks(&new.bans.never));
     changes.setting("bans.loopback", loopback, &new.bans.loopback);
-    let AdmissionSettings { lists, junk_at, refuse_at, greeting_delay, loopback } = admission;
+    let AdmissionSettings { lists, junk_at, refuse_at, greeting_delay, greylist, tarpit, loopback } = admission;
     // A zone may hold a key of the owner's.
     changes.unshown("dnslist", lists, &new.admission.lists);
     changes.setting("admission.junk_at", junk_at, &new.admission.junk_at);
     changes.setting("admission.refuse_at", refuse_at, &new.admission.refuse_at);
     changes.setting("admission.greeting_delay", greeting_delay, &new.admission.greeting_delay);
+    changes.setting("admission.greylist", greylist, &new.admission.greylist);
+    changes.setting("admission.tarpit", tarpit, &new.admission.tarpit);
     changes.setting("admission.loopback", loopback, &new.admission.loopback);
     limits_changes(&mut changes, limits, &new.limits);
     changes.setting("outbound_ipv6", outbound_ipv6, &new.outbound_ipv6);
@@ -75,6 +77,8 @@ fn limits_changes(changes: &mut Changes, old: &EdgeLimits, new: &EdgeLimits) {
         home_away_max,
         relays_max,
         local_messages_per_hour_max,
+        connections_per_minute,
+        messages_per_minute,
     } = old;
     changes.setting("limits.message", &Octets(*message_octets_max), &Octets(new.message_octets_max));
     changes.setting("limits.recipients", recipients_max, &new.recipients_max);
@@ -85,6 +89,13 @@ fn limits_changes(changes: &mut Changes, old: &EdgeLimits, new: &EdgeLimits) {
     changes.setting("limits.disk_reserve", &Octets(*disk_reserve_octets), &Octets(new.disk_reserve_octets));
     changes.setting("limits.home_away", home_away_max, &new.home_away_max);
     changes.setting("limits.relays", relays_max, &new.relays_max);
+    for (name, old, new) in [
+        ("limits.connections_per_minute", connections_per_minute, &new.connections_per_minute),
+        ("limits.messages_per_minute", messages_per_minute, &new.messages_per_minute),
+    ] {
+        changes.setting(name, &old.all, &new.all);
+        changes.setting(&format!("{name}_per_network"), &old.network, &new.network);
+    }
     changes.setting("limits.local_messages_per_hour", local_messages_per_hour_max, &new.local_messages_per_hour_max);
 }
 

@@ -36,6 +36,8 @@ const HOME_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 /// Shortest and longest time without a home after which nothing more is taken for it.
 const HOME_AWAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24 * 3650));
 
+/// Most that can be let in a minute.
+const PER_MINUTE_MAX: usize = 1_000_000;
 /// Networks that can be listed as never banned.
 const NEVER_BANNED_MAX: usize = 1000;
 
@@ -115,6 +117,19 @@ pub struct EdgeLimits {
     pub relays_max: usize,
     /// Messages of one local user in an hour.
     pub local_messages_per_hour_max: usize,
+    /// Connections to 25 in a minute.
+    pub connections_per_minute: PerMinute,
+    /// Messages that come by 25 in a minute.
+    pub messages_per_minute: PerMinute,
+}
+
+/// How much may come in a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerMinute {
+    /// From one network: /24 of IPv4, /64 of IPv6.
+    pub network: usize,
+    /// From all.
+    pub all: usize,
 }
 
 #[derive(Deserialize)]
@@ -182,6 +197,10 @@ struct RawLimits {
     home_away: Option<Placed<Span>>,
     relays: Option<Placed<u64>>,
     local_messages_per_hour: Option<Placed<u64>>,
+    connections_per_minute: Option<Placed<u64>>,
+    connections_per_minute_per_network: Option<Placed<u64>>,
+    messages_per_minute: Option<Placed<u64>>,
+    messages_per_minute_per_network: Option<Placed<u64>>,
 }
 
 /// Only where state lies: all that `key` needs, so that it works before the rest is filled in.
@@ -329,6 +348,14 @@ impl RawLimits {
             disk_reserve_octets: size(source, self.disk_reserve.as_ref(), (0, u64::MAX), 500 * mebibyte)?,
             relays_max: count(source, self.relays.as_ref(), 200, 50)?,
             local_messages_per_hour_max: count(source, self.local_messages_per_hour.as_ref(), 10_000, 100)?,
+            connections_per_minute: PerMinute {
+                network: count(source, self.connections_per_minute_per_network.as_ref(), PER_MINUTE_MAX, 120)?,
+                all: count(source, self.connections_per_minute.as_ref(), PER_MINUTE_MAX, 3000)?,
+            },
+            messages_per_minute: PerMinute {
+                network: count(source, self.messages_per_minute_per_network.as_ref(), PER_MINUTE_MAX, 300)?,
+                all: count(source, self.messages_per_minute.as_ref(), PER_MINUTE_MAX, 3000)?,
+            },
         })
     }
 }

@@ -132,7 +132,8 @@ fn postmaster(home: &Home) -> Address {
 }
 
 /// True for `postmaster`, whom every domain must have (RFC 5321 §4.5.1).
-fn is_postmaster(address: &Address) -> bool {
+/// Whether it is whom every host has (RFC 5321 §4.5.1).
+pub fn is_postmaster(address: &Address) -> bool {
     address.local().as_str().eq_ignore_ascii_case("postmaster")
 }
 

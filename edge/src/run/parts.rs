@@ -87,7 +87,8 @@ impl Parts {
         let handover = handover(&spool, clock, &config.limits);
         let limits = session_limits(&config.limits);
         let bans = Bans::open(&config.state, homes.clone(), config.bans.clone(), clock.clone());
-        let admission = Admission::open(&config.state, resolver.clone(), config.admission.clone(), clock.clone());
+        let admission =
+            Admission::open(&config.state, resolver.clone(), config.admission.clone(), &config.limits, clock.clone());
         let authenticator = Authenticator::new(resolver.clone());
         let judging = Judging::new(authenticator, config.hostname.to_string(), clock.clone());
         let name = config.hostname.clone();
@@ -142,7 +143,7 @@ impl Parts {
             self.resolver.follow(&resolver);
         }
         self.bans.reload(new.bans.clone());
-        self.admission.reload(new.admission.clone());
+        self.admission.reload(new.admission.clone(), &new.limits);
         self.spool.reload(spool_limits(&new.limits));
         self.sender.reload(new.outbound_ipv6, new.limits.relays_max);
         self.alarms.reload(new.alarm.clone());

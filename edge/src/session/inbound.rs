@@ -11,9 +11,10 @@ use super::Desk;
 use super::judging::Client;
 use super::transaction::Transaction;
 use crate::admission::Arrival;
+use crate::policy::access::Allowed;
 use crate::policy::client::{self, Thresholds};
 use crate::policy::helo::{self, Ourselves};
-use crate::policy::recipient::{Asked, judge_inbound};
+use crate::policy::recipient::{Asked, is_postmaster, judge_inbound};
 
 /// Who sends from the world.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,12 @@ pub async fn recipient(
         today: Day::of(desk.clock.latest_s()),
     };
     let taken = judge_inbound(&desk.homes, path, asked)?;
+    if taken.allowed == Allowed::No && !taken.policy.monitor && !is_postmaster(&taken.address) {
+        let (sender, recipient) = (transaction.sender().to_string(), taken.address.to_string());
+        if let Some(delay) = desk.admission.greylisted(client, &sender, &recipient) {
+            return Err(Reply::greylisted(delay.as_secs().div_ceil(60)));
+        }
+    }
     transaction.add(desk, taken.home, Recipient { address: taken.address, notify, orcpt }).await?;
     transaction.note(taken.allowed, taken.policy);
     transaction.note_client(Client { standing: found, oddity, suspect: suspicion.junk });

@@ -174,6 +174,7 @@ pub async fn run(
         submitter: Submitter::default(),
         transaction: None,
         struck: false,
+        unknown: 0,
     };
     // Who comes too late is not greeted first.
     let mut draining = signal.phase() >= Phase::Draining;
@@ -252,6 +253,8 @@ struct Session<'a> {
     transaction: Option<Transaction>,
     // Had a strike already: that too many of them end the session is no other.
     struck: bool,
+    // Recipients who do not exist.
+    unknown: u32,
 }
 
 impl Session<'_> {
@@ -318,8 +321,10 @@ impl Session<'_> {
     }
 
     fn greet(&self, machine: &mut Server) {
+        let desk = self.desk;
         let refused = match self.door {
-            Door::Smtp => access::client_refused(&self.desk.homes, self.client),
+            Door::Smtp if !desk.admission.takes_connection(self.client) => Some(Reply::connecting_too_often()),
+            Door::Smtp => access::client_refused(&desk.homes, self.client),
             Door::Submissions => None,
         };
         if let Some(reply) = &refused {
@@ -375,6 +380,11 @@ impl Session<'_> {
                 info!(trace = %transaction.trace(), client = %self.client, sender = %transaction.sender(), %reply, "sender refused");
                 return reply;
             }
+            if !desk.admission.takes_message(self.client) {
+                let reply = Reply::sending_too_fast();
+                info!(trace = %transaction.trace(), client = %self.client, sender = %transaction.sender(), %reply, "sender refused");
+                return reply;
+            }
             let inquiry = desk.judging.begin(self.client, helo, transaction.sender());
             transaction.judge_by(inquiry);
         }
@@ -409,6 +419,12 @@ impl Session<'_> {
                 info!(trace = %transaction.trace(), home, client = %self.client, sender = %transaction.sender(), recipient, %reply, "recipient refused");
                 if self.door == Door::Smtp && reply == Reply::unknown_recipient() {
                     self.strike(Kind::Recipient);
+                    // It keeps its own place at the door waiting, and nobody else.
+                    self.unknown = self.unknown.saturating_add(1);
+                    let wait = self.desk.admission.tarpit(self.client, self.unknown);
+                    if !wait.is_zero() {
+                        self.desk.clock.sleep(wait).await;
+                    }
                 }
                 reply
             }

@@ -31,6 +31,18 @@ impl Reply {
             format!("{list} lists your address {client}{words}; ask it to be taken off, or write to postmaster here"),
         )
     }
+    /// 421: too many connections in a minute, from its network or from all.
+    pub fn connecting_too_often() -> Self {
+        Self::one(421, (4, 7, 0), "Too many connections for now, try again in some minutes")
+    }
+    /// 451: too many messages in a minute, from its network or from all.
+    pub fn sending_too_fast() -> Self {
+        Self::one(451, (4, 7, 1), "Too many messages for now, try again in some minutes")
+    }
+    /// 451: it was never seen before (RFC 6647 §4).
+    pub fn greylisted(minutes: u64) -> Self {
+        Self::one(451, (4, 7, 1), format!("I don't know you yet, try again in {minutes} min"))
+    }
     /// 550: in EHLO the client calls itself by our own name or address.
     pub fn our_name_taken(name: &str) -> Self {
         Self::one(550, (5, 7, 1), format!("You call yourself {name}, and that is who I am; say your own name in EHLO"))
