@@ -163,10 +163,12 @@ fn the_tables_to_write_by_hand_are_good() {
     let scratch = tempfile::tempdir().expect("a directory");
     let at = Machine::new(scratch.path());
     let configs = blocks("toml");
-    let [edge, home, in_edge, in_home] = configs.as_slice() else { panic!("{} configs", configs.len()) };
+    let [edge, home, in_edge, in_home, more_in_home @ ..] = configs.as_slice() else {
+        panic!("{} configs", configs.len())
+    };
     let (edge_key, home_key) = (at.shell("gatepost-edge key", ""), at.shell("gatepost-home key", ""));
     at.write("edge.toml", &adapted(&format!("{edge}\n{in_edge}"), home_key.trim(), ""));
-    at.write("home.toml", &adapted(&format!("{home}\n{in_home}"), edge_key.trim(), ""));
+    at.write("home.toml", &adapted(&format!("{home}\n{in_home}\n{}", more_in_home.join("\n")), edge_key.trim(), ""));
     assert!(at.shell("gatepost-edge check", "").contains("home cottage"));
     assert!(at.shell("gatepost-home check", "").contains("1 edge(s)"));
 }
