@@ -241,8 +241,8 @@ fn converse(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         stream.read_exact(&mut question)?;
         if let Some(answer) = shared.answer(&question, usize::from(u16::MAX)) {
             let octets = u16::try_from(answer.len()).unwrap_or(u16::MAX);
-            stream.write_all(&octets.to_be_bytes())?;
-            stream.write_all(&answer)?;
+            // In one piece: in two, the second would wait for the first to be acknowledged.
+            stream.write_all(&[&octets.to_be_bytes()[..], &answer].concat())?;
         }
     }
 }
