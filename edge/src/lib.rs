@@ -10,6 +10,7 @@ pub mod alarm;
 pub mod bans;
 pub mod cli;
 pub mod config;
+pub mod examination;
 pub mod handover;
 pub mod homes;
 pub mod journal;

@@ -13,6 +13,7 @@ pub mod config;
 pub mod counts;
 pub mod database;
 pub mod delivery;
+pub mod doctor;
 pub mod edges;
 pub mod message;
 pub mod metrics;

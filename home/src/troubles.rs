@@ -24,7 +24,7 @@ pub fn of(status: &Value) -> Vec<Value> {
     }
     queue(&status["queue"], &mut add);
     found.sort_by_key(|(rank, _, _)| *rank);
-    found.into_iter().map(|(_, what, remedy)| json!({ "what": what, "remedy": remedy })).collect()
+    found.into_iter().map(|(rank, what, remedy)| json!({ "rank": rank, "what": what, "remedy": remedy })).collect()
 }
 
 fn here(status: &Value, add: &mut impl FnMut(u8, String, &str)) {

@@ -12,6 +12,7 @@ mod cli;
 mod codes;
 mod config;
 mod dns_lists;
+mod doctor;
 mod drain;
 mod homes;
 mod hostile;

@@ -1,10 +1,12 @@
 //! 25 and 465: a connection, made secure first where the door says so, becomes a session.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::network::is_public;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::drive::{Connection, DriveError, Security};
 use gatepost_runtime::listen::{self, Admitted, Listening, Places, Refusal};
@@ -18,18 +20,38 @@ static FULL: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::too_many_connections().
 static BANNED: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::banned().wire());
 static ENDING: LazyLock<Vec<u8>> = LazyLock::new(|| Reply::shutting_down().wire());
 
-/// How many sessions run now, for `status`. Cheap to clone.
+/// How many sessions run now, and when the world last came, for `status`. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct SessionCount(Arc<AtomicUsize>);
+pub struct SessionCount(Arc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    now: AtomicUsize,
+    /// Seconds since 1970; 0 while nobody came.
+    outside_unix_s: AtomicI64,
+}
 
 impl SessionCount {
     /// Now.
     pub fn now(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.now.load(Ordering::Relaxed)
+    }
+
+    /// When the last client from outside came, seconds since 1970, since the program began.
+    pub fn outside_unix_s(&self) -> Option<i64> {
+        Some(self.0.outside_unix_s.load(Ordering::Relaxed)).filter(|unix_s| *unix_s != 0)
+    }
+
+    /// A client has come: one of the public internet that is not this machine shows that the door is open to the world.
+    fn note(&self, client: SocketAddr, here: Option<SocketAddr>, unix_s: i64) {
+        let itself = here.is_some_and(|here| here.ip().to_canonical() == client.ip());
+        if is_public(client.ip()) && !itself {
+            self.0.outside_unix_s.store(unix_s, Ordering::Relaxed);
+        }
     }
 
     fn enter(&self) -> Entered {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.now.fetch_add(1, Ordering::Relaxed);
         Entered(self.clone())
     }
 }
@@ -38,7 +60,7 @@ struct Entered(SessionCount);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -76,6 +98,7 @@ pub async fn serve(
             debug!(%client, door = name, "banned");
         }
         let entered = count.enter();
+        count.note(admitted.peer, admitted.stream.local_addr().ok(), desk.clock().unix_s());
         let crowded = is_crowded(count.now(), counted.limits().connections_max);
         async move {
             if banned {

@@ -199,7 +199,7 @@ impl Finder {
         }
         if !home.private_routes() {
             // Beside other homes, it may be a guest's: this machine and its network are not theirs.
-            addresses.retain(|ip| exchangers::is_public(*ip));
+            addresses.retain(|ip| is_public(*ip));
             if addresses.is_empty() {
                 return Err(Reply::private_route(host));
             }

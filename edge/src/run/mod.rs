@@ -33,6 +33,7 @@ use self::parts::Parts;
 pub use self::reload::ReloadError;
 use self::reload::Reloader;
 use crate::config::Config;
+use crate::examination::Examiner;
 use crate::homes::link;
 use crate::journal;
 use crate::listeners::mail::SessionCount;
@@ -153,7 +154,8 @@ impl Edge {
             clock: clock.clone(),
         });
         let (spool, relaying) = (parts.spool.clone(), parts.sender.clone());
-        tokio::spawn(requests::serve_homes(requests, spool, relaying, status.clone(), draining));
+        let examiner = Examiner::new(status.clone(), parts.resolver.clone());
+        tokio::spawn(requests::serve_homes(requests, spool, relaying, status.clone(), examiner, draining));
         let state = config.state.clone();
         let reloader = Arc::new(Reloader::new(parts, pairing.clone(), certificate, status.clone(), config, doors));
         // Answers while the rest drains.

@@ -43,7 +43,7 @@ pub(super) struct Parts {
     alarms: Alarms,
     postman: Arc<Postman>,
     pub(super) local: Local,
-    resolver: Resolver,
+    pub(super) resolver: Resolver,
     clock: Clock,
 }
 

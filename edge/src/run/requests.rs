@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::control;
 use crate::bans::Order;
+use crate::examination::Examiner;
 use crate::homes::{Ask, Asked, Home};
 use crate::relay::Sender;
 use crate::spool::{self, Spool};
@@ -22,6 +23,7 @@ pub(super) async fn serve_homes(
     spool: Spool,
     sender: Sender,
     status: Arc<Status>,
+    examiner: Examiner,
     mut signal: Signal,
 ) {
     loop {
@@ -31,12 +33,13 @@ pub(super) async fn serve_homes(
         };
         let Some(Asked { home, what, version, stream }) = asked else { return };
         let (spool, sender, status, held) = (spool.clone(), sender.clone(), status.clone(), signal.clone());
+        let examiner = examiner.clone();
         tokio::spawn(async move {
             match what {
                 Ask::Relay(relay) => sender.relay(home, *relay, version, stream).await,
                 Ask::Attempt(request) => sender.attempt(home, request, version, stream).await,
                 Ask::Spool(request) => spool::serve::serve(spool, home.name().to_owned(), request, stream).await,
-                Ask::Admin(request) => administer(&status, &home, request, stream).await,
+                Ask::Admin(request) => administer(&status, &examiner, &home, request, stream).await,
             }
             drop(held);
         });
@@ -45,13 +48,19 @@ pub(super) async fn serve_homes(
     drop((signal, spool, sender));
     while let Some(Asked { home, what, stream, .. }) = requests.recv().await {
         if let Ask::Admin(request) = what {
-            administer(&status, &home, request, stream).await;
+            administer(&status, &examiner, &home, request, stream).await;
         }
     }
 }
 
 /// What a home hears is about itself, and about the edge only what every home may know.
-async fn administer(status: &Status, home: &Home, request: AdminRequest, mut stream: Stream) {
+async fn administer(
+    status: &Status,
+    examiner: &Examiner,
+    home: &Home,
+    request: AdminRequest,
+    mut stream: Stream,
+) {
     let answer = match request {
         AdminRequest::Status => AdminAnswer::Answer(status.told_to(home).to_string()),
         AdminRequest::Metrics => match serde_json::to_string(&status.metrics_of(home)) {
@@ -64,6 +73,8 @@ async fn administer(status: &Status, home: &Home, request: AdminRequest, mut str
             bans(status, home, order).await
         }
         AdminRequest::BansLift { network } => bans(status, home, control::named(&network).map(Order::Lift)).await,
+        AdminRequest::Examine(asked) => examiner.examine(home, &asked).await,
+        AdminRequest::Echo { back, .. } => Examiner::echo(back),
     };
     if stream.send(&answer).await.is_ok() {
         stream.finish().await;

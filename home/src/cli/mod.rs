@@ -8,6 +8,7 @@ pub mod app_password;
 pub mod bans;
 pub mod dkim;
 pub mod dns;
+mod doctor;
 pub mod pair;
 pub mod queue;
 pub mod reload;
@@ -94,6 +95,8 @@ enum Command {
     Dkim(dkim::DkimArgs),
     /// DNS records that the domains need.
     Dns(dns::DnsArgs),
+    /// What is well and what is not, seen from both ends, and what to do about it.
+    Doctor(doctor::DoctorArgs),
     /// What waits to be sent.
     Queue(queue::QueueArgs),
     /// Mail that edges sealed while this home was away.
@@ -113,6 +116,9 @@ pub enum Failure {
     /// Wrong usage that the parser can't see.
     #[error("{0}")]
     Usage(String),
+    /// What was looked at is not well; all is said.
+    #[error("not all is well")]
+    Found,
     /// Something else.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
@@ -145,11 +151,12 @@ impl Cli {
         let context = Context { config: &self.config, state: self.state.as_deref() };
         match context.command(self.command) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(Failure::Found) => ExitCode::FAILURE,
             Err(failure) => {
                 eprintln!("gatepost-home: {failure}");
                 ExitCode::from(match failure {
                     Failure::Config(_) | Failure::Usage(_) => 2,
-                    Failure::Failed(_) => 1,
+                    Failure::Found | Failure::Failed(_) => 1,
                 })
             }
         }
@@ -175,6 +182,7 @@ impl Context<'_> {
             Command::Bans(args) => bans::run(self, &args),
             Command::Dkim(args) => dkim::run(self, args),
             Command::Dns(args) => dns::run(self, args),
+            Command::Doctor(args) => doctor::run(self, &args),
             Command::Queue(args) => {
                 let config = self.load()?;
                 Ok(queue::run(args, &config.state, config.queue)?)
@@ -344,6 +352,9 @@ mod tests {
             ("dns --zone --json", false),
             ("dns quiet.example --parked --json", true),
             ("dns --parked", false),
+            ("doctor", true),
+            ("doctor --json --watch --server 9.9.9.10:53 --ca root.pem", true),
+            ("doctor --server nine", false),
             ("queue list --json", true),
             ("spool list --json", true),
             ("spool fetch --json", true),

@@ -21,6 +21,7 @@ use serde::de::IgnoredAny;
 use crate::accounts;
 use crate::accounts::caps::Cap;
 use crate::delivery::config::{Keepers, RawDelivery};
+use crate::doctor;
 use crate::edges::EdgeSettings;
 use crate::metrics;
 use crate::policy;
@@ -78,6 +79,8 @@ pub struct Raw {
     trace: trace::RawTrace,
     #[serde(default)]
     metrics: metrics::RawMetrics,
+    #[serde(default)]
+    doctor: doctor::config::RawDoctor,
 }
 
 #[derive(Deserialize)]
@@ -172,6 +175,8 @@ pub struct Config {
     pub alarm: alarm::Settings,
     /// Resolvers; none means the system's.
     pub dns_servers: Vec<SocketAddr>,
+    /// Whom the doctor asks.
+    pub doctor: doctor::config::Settings,
     /// `[delivery]`.
     pub keepers: Keepers,
     /// `[policy]`.
@@ -332,6 +337,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
             20,
             source,
         )?,
+        doctor: raw.doctor.check(|server| dns_server(server, source))?,
         dns_servers: raw.dns.servers.iter().map(|server| dns_server(server, source)).collect::<Result<_, _>>()?,
         keepers,
         policies,

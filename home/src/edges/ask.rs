@@ -14,6 +14,18 @@ use crate::queue::ConnectedEdge;
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 impl Edges {
+    /// Asks this edge, which may take so long; none if it is not connected.
+    pub async fn ask_edge(
+        &self,
+        name: &str,
+        request: AdminRequest,
+        wait_max: Duration,
+        clock: &Clock,
+    ) -> Option<Result<String, String>> {
+        let edge = self.connected().borrow().iter().find(|edge| edge.name == name)?.clone();
+        Some(ask_one(&edge, request, wait_max, clock).await)
+    }
+
     /// Asks every connected edge; by name, its answer or why there is none.
     pub async fn ask(&self, request: AdminRequest, clock: &Clock) -> Vec<(String, Result<String, String>)> {
         self.ask_of(request, None, clock).await
@@ -30,7 +42,7 @@ impl Edges {
         let mut running = Vec::new();
         for edge in connected.into_iter().filter(|edge| only.is_none_or(|only| edge.name == only)) {
             let (name, request, clock) = (edge.name.clone(), request.clone(), clock.clone());
-            running.push((name, tokio::spawn(async move { ask_one(&edge, request, &clock).await })));
+            running.push((name, tokio::spawn(async move { ask_one(&edge, request, ANSWER_MAX, &clock).await })));
         }
         let mut answers = Vec::new();
         for (name, asked) in running {
@@ -41,19 +53,24 @@ impl Edges {
     }
 }
 
-async fn ask_one(edge: &ConnectedEdge, request: AdminRequest, clock: &Clock) -> Result<String, String> {
+async fn ask_one(
+    edge: &ConnectedEdge,
+    request: AdminRequest,
+    wait_max: Duration,
+    clock: &Clock,
+) -> Result<String, String> {
     let exchange = async {
         let mut stream = edge.session.open(&Request::Admin(request)).await?;
         stream.end_sending().await?;
         stream.record::<AdminAnswer>().await
     };
-    match clock.timeout(ANSWER_MAX, exchange).await {
+    match clock.timeout(wait_max, exchange).await {
         Some(Ok(AdminAnswer::Answer(text))) => Ok(text),
         Some(Ok(AdminAnswer::Refused(why))) => Err(why),
         Some(Err(StreamError::TooOld { .. })) => {
             Err("it is an older version, which can't say more of itself".to_owned())
         }
         Some(Err(error)) => Err(error.to_string()),
-        None => Err(format!("no answer within {} s", ANSWER_MAX.as_secs())),
+        None => Err(format!("no answer within {} s", wait_max.as_secs())),
     }
 }

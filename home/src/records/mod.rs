@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::network::is_public;
 use serde::{Deserialize, Serialize};
 
 /// Between the preferences of two mail hosts there is room for another.
@@ -276,22 +277,8 @@ fn later(making: &mut Making, domain: &str) {
     making.later(&format!("autoconfig.{domain}"), "CNAME", "this version serves no settings for mail programs");
 }
 
-/// False for what only a local network can reach.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [first, second, ..] = v4.octets();
-            let is_shared = first == 100 && (64..128).contains(&second);
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || is_shared)
-        }
-        IpAddr::V6(v6) => {
-            !(v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local())
-        }
-    }
-}
-
 /// The name whose PTR record is an address's (RFC 1035 §3.5, RFC 3596 §2.5).
-fn reverse_name(address: IpAddr) -> String {
+pub fn reverse_name(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => {
             let [a, b, c, d] = v4.octets();

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::Store;
+use super::doctor;
 use super::records;
 use super::reload::Reloader;
 use crate::administration;
@@ -60,6 +61,10 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
     if let Some(request) = request.get_mut(records::KEY) {
         let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
         return desk.dns(request).await;
+    }
+    if let Some(request) = request.get_mut(doctor::KEY) {
+        let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
+        return desk.doctor(request).await;
     }
     if let Some(name) = request.get("letter") {
         let name = name.as_str().and_then(Name::parse).ok_or("this is not the name of a letter")?;

@@ -4,6 +4,7 @@ mod alarms;
 mod bans;
 mod chores;
 mod control;
+pub mod doctor;
 mod doors;
 mod exchanges;
 pub mod records;

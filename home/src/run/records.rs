@@ -28,6 +28,12 @@ pub struct Request {
 impl Desk {
     /// The records, by all that is known now.
     pub(super) async fn dns(&self, request: Request) -> Result<Value, String> {
+        let (_, records) = self.records(&request).await?;
+        Ok(json!({ "records": records }))
+    }
+
+    /// What is known of the edges, and the records that follow.
+    pub(super) async fn records(&self, request: &Request) -> Result<(Vec<EdgeFacts>, Vec<Record>), String> {
         let config = self.reloader.config().await;
         let told = self.edges.ask(AdminRequest::Status, &self.clock).await;
         let connected = self.edges.connected().borrow().clone();
@@ -53,17 +59,19 @@ impl Desk {
             }
             edges.push(facts);
         }
-        list(&self.store, &config, edges, &request)
+        let records = list(&self.store, &config, edges.clone(), request)?;
+        Ok((edges, records))
     }
 }
 
 /// The records, by what is known while no home runs: nothing of the edges.
 pub fn alone(store: &Store, config: &Config, request: &Request) -> Result<Value, String> {
     let unknown = |edge: &EdgeSettings| EdgeFacts { name: edge.name.clone(), ..EdgeFacts::default() };
-    list(store, config, config.edges.iter().map(unknown).collect(), request)
+    let records = list(store, config, config.edges.iter().map(unknown).collect(), request)?;
+    Ok(json!({ "records": records }))
 }
 
-fn list(store: &Store, config: &Config, edges: Vec<EdgeFacts>, request: &Request) -> Result<Value, String> {
+fn list(store: &Store, config: &Config, edges: Vec<EdgeFacts>, request: &Request) -> Result<Vec<Record>, String> {
     let domains = match &request.domain {
         None => config.domains.clone(),
         Some(wanted) => vec![one_of(config, wanted)?],
@@ -87,8 +95,7 @@ fn list(store: &Store, config: &Config, edges: Vec<EdgeFacts>, request: &Request
     }
     let leaves_elsewhere = !config.routes.is_empty();
     let facts = Facts { edges, keys, leaves_elsewhere, tested: request.tested };
-    let records: Vec<Record> = domains.iter().flat_map(|domain| records::of_domain(&facts, domain)).collect();
-    Ok(json!({ "records": records }))
+    Ok(domains.iter().flat_map(|domain| records::of_domain(&facts, domain)).collect())
 }
 
 fn one_of(config: &Config, wanted: &str) -> Result<Domain, String> {

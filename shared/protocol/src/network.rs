@@ -157,6 +157,41 @@ fn masked(address: IpAddr, bits: u8) -> IpAddr {
     }
 }
 
+/// True for an address of the public internet.
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    !(ip.is_private()
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_multicast()
+        || ip.is_broadcast()
+        || ip.is_documentation()
+        // This network (RFC 1122), shared address space (RFC 6598), IETF protocols (RFC 6890),
+        // benchmarks (RFC 2544), reserved (RFC 1112).
+        || a == 0
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 198 && (18..20).contains(&b))
+        || a >= 240)
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let segments = ip.segments();
+    // Global unicast (RFC 4291 §2.4) is 2000::/3 so far; in it lie documentation and 6to4, and in
+    // 6to4 an IPv4 address that may be anything.
+    let documentation = segments[0] == 0x2001 && segments[1] == 0xdb8;
+    let six_to_four = segments[0] == 0x2002;
+    let teredo = segments[0] == 0x2001 && segments[1] == 0;
+    segments[0] & 0xe000 == 0x2000 && !documentation && !six_to_four && !teredo
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -254,6 +289,40 @@ mod tests {
                 prop_assert_eq!(made.to_string().parse::<Network>(), Ok(made));
             }
             prop_assert!(made.is_within(&Network::around(address, length.saturating_sub(1))));
+        }
+    }
+
+    #[test]
+    fn only_public_addresses() {
+        for ip in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "198.18.0.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::1",
+            "2001:db8::1",
+        ] {
+            assert!(!is_public(ip.parse().expect("an address")), "{ip}");
+        }
+        for ip in ["9.9.9.9", "100.63.0.1", "100.128.0.1", "172.32.0.1", "2620:fe::fe", "::ffff:9.9.9.9"] {
+            assert!(is_public(ip.parse().expect("an address")), "{ip}");
         }
     }
 }

@@ -170,6 +170,16 @@ impl Resolver {
         })
     }
 
+    /// Records of a type such as `MX`, each as a zone file has it, in lower case; empty if there are none.
+    pub async fn written(&self, name: &str, kind: &str) -> Result<Vec<String>, CouldNotTell> {
+        let could_not_tell = |why: String| CouldNotTell { name: name.to_owned(), why };
+        let kind = kind.parse().map_err(|_| could_not_tell(format!("{kind} is no type of records")))?;
+        Ok(match self.ask(name, kind).await? {
+            Answer::None | Answer::NoSuchDomain => Vec::new(),
+            Answer::Found(records) => records.iter().map(|record| record.to_string().to_lowercase()).collect(),
+        })
+    }
+
     /// Whether anybody answers at all: asks for a name that does not exist and that nobody can have remembered. Where
     /// not, what could not be told is no domain's fault.
     pub async fn answers(&self) -> bool {

@@ -248,6 +248,15 @@ impl Pair {
         edge.ask(&["reload"]).expect("the config is taken");
     }
 
+    /// Puts these in the place of all DNS records of that name and type.
+    pub fn replace_records(&self, name: &str, kind: &str, values: &[&str]) -> anyhow::Result<()> {
+        let records: String = values.iter().map(|value| format!("{name}. 1 IN {kind} {value}\n")).collect();
+        self.runtime.block_on(async {
+            self.dns.remove(&format!("{name}."), kind).await?;
+            self.dns.add(&records).await
+        })
+    }
+
     /// Starts another sink, with a Maildir of its own below the pair's directory; with STARTTLS if `tls`.
     pub fn another_sink(&self, name: &str, address: SocketAddr, tls: bool) -> anyhow::Result<Sink> {
         let config = if tls {

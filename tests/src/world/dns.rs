@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hickory_proto::rr::{LowerName, Name};
+use hickory_proto::rr::{LowerName, Name, RrKey};
 use hickory_proto::serialize::txt::Parser;
 use hickory_server::Server;
 use hickory_server::store::in_memory::InMemoryZoneHandler;
@@ -44,6 +44,14 @@ impl Dns {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Takes all records of a name and type away; the name is absolute.
+    pub async fn remove(&self, name: &str, kind: &str) -> anyhow::Result<()> {
+        let name = LowerName::new(&Name::from_ascii(name)?);
+        let kind = kind.parse().map_err(|_| anyhow::anyhow!("{kind} is no type of records"))?;
+        self.zone.records_mut().await.remove(&RrKey::new(name, kind));
+        Ok(())
     }
 
     /// Adds records, in zone-file syntax; names are absolute.

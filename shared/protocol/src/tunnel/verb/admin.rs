@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::examination::Examination;
+
 /// What is asked. New requests are appended, never inserted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AdminRequest {
@@ -22,6 +24,15 @@ pub enum AdminRequest {
     BansLift {
         /// An address, or a network.
         network: String,
+    },
+    /// What it finds when it tries these things out; the answer is an [`super::examination::Examined`].
+    Examine(Box<Examination>),
+    /// So many octets there, so many back, at most [`super::examination::ECHO_OCTETS_MAX`] of each: to see how much passes.
+    Echo {
+        /// There.
+        there: Vec<u8>,
+        /// Back.
+        back: u32,
     },
 }
 

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod authenticate;
 pub mod directory;
 pub mod events;
+pub mod examination;
 pub mod inbound;
 pub mod relay;
 pub mod spool;

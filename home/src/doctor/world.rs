@@ -1,0 +1,145 @@
+//! Asks the world: the DNS as others see it, and the edges' doors from here.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use gatepost_protocol::mail::address::ReversePath;
+use gatepost_protocol::mail::canonical::BodyDigests;
+use gatepost_protocol::mail::verdict::Found;
+use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, Stage, StartTls};
+use gatepost_runtime::attempt::{Attempt, Target, Tls};
+use gatepost_runtime::authentication::{Authenticator, Claims};
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::random;
+use gatepost_runtime::resolver::Resolver;
+
+use super::{Answers, Facts};
+use crate::records::{State, reverse_name};
+
+/// Connecting may take so long.
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Whom is asked, and what is believed.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// DNS servers that see what the world sees.
+    pub servers: Vec<SocketAddr>,
+    /// Trust roots (DER) besides the system's.
+    pub roots: Vec<Vec<u8>>,
+    /// Our name.
+    pub hostname: String,
+    /// Time.
+    pub clock: Clock,
+}
+
+impl World {
+    /// Asks all there is to ask about these facts.
+    pub async fn ask(&self, facts: &Facts) -> Answers {
+        let resolver = Resolver::new(&self.servers);
+        let mut answers = Answers::default();
+        for (name, kind) in questions(facts) {
+            if answers.dns.contains_key(&(name.clone(), kind)) {
+                continue;
+            }
+            let told = match kind {
+                "TXT" => resolver.texts(&name).await,
+                kind => resolver.written(&name, kind).await,
+            };
+            answers.dns.insert((name, kind), told.map_err(|error| error.to_string()));
+        }
+        let authenticator = Authenticator::new(resolver.clone(), self.hostname.clone());
+        for signed in &facts.signed {
+            self.judge(&authenticator, facts, &signed.domain, &signed.text, &mut answers).await;
+        }
+        for edge in &facts.edges {
+            let port = edge.examined.as_ref().and_then(|examined| examined.as_ref().ok()?.submissions_port);
+            if let (Some(host), Some(port)) = (&edge.host, port)
+                && !answers.submissions.contains_key(host)
+            {
+                let met = self.meet(host, &edge.addresses, port).await;
+                answers.submissions.insert(host.clone(), met);
+            }
+        }
+        answers
+    }
+
+    /// A message of a domain's own, as a receiver judges it.
+    async fn judge(&self, asker: &Authenticator, facts: &Facts, domain: &str, text: &str, answers: &mut Answers) {
+        let sender = ReversePath::parse(&format!("postmaster@{domain}")).unwrap_or(ReversePath::Null);
+        let mut spf = None;
+        for edge in &facts.edges {
+            let helo = edge.host.as_deref().unwrap_or(domain);
+            for address in &edge.addresses {
+                let found = asker.spf_mail(*address, helo, &sender).await;
+                answers.spf.insert((domain.to_owned(), *address), found.found);
+                spf.get_or_insert(found);
+            }
+        }
+        let Some((section, body)) = text.split_once("\r\n\r\n") else { return };
+        let mut digests = BodyDigests::default();
+        digests.feed(body.as_bytes());
+        let section = format!("{section}\r\n\r\n");
+        let claims = Claims::of(section.as_bytes(), digests.finish());
+        let found = asker.message(&claims, &spf.unwrap_or_default()).await;
+        // Some receivers know only one of the algorithms: each signature counts.
+        let worst = |found: &Found| if *found == Found::Pass { 0 } else { 1 };
+        let dkim = found.dkim.iter().map(|one| one.found).max_by_key(worst).unwrap_or_default();
+        answers.own_mail.insert(domain.to_owned(), (dkim, found.dmarc.found));
+    }
+
+    /// Meets port 465 as a mail program does: by its name, believing only whom others vouch for.
+    async fn meet(&self, host: &str, addresses: &[IpAddr], port: u16) -> Result<(), String> {
+        let mut last = Err("its address is not known".to_owned());
+        for address in addresses {
+            let target = Target {
+                host: host.to_owned(),
+                address: SocketAddr::new(*address, port),
+                tls: Tls::Implicit,
+                roots: self.roots.clone(),
+                connect_wait_max: CONNECT_WAIT_MAX,
+            };
+            let config = ClientConfig {
+                helo: self.hostname.clone(),
+                protocol: Protocol::Smtp,
+                starttls: StartTls::Never,
+                login: None,
+                nonce: random::bytes(),
+                limits: ClientLimits::default(),
+            };
+            last = match Attempt::connect(&target, config, self.clock.clone()).await {
+                Ok(attempt) => {
+                    attempt.quit().await;
+                    return Ok(());
+                }
+                Err(failure) if failure.stage == Stage::Tls => {
+                    Err(format!("certificate or TLS: {}", failure.reply.text()))
+                }
+                Err(failure) => Err(failure.reply.text()),
+            };
+        }
+        last
+    }
+}
+
+/// Names and types to be asked for.
+fn questions(facts: &Facts) -> Vec<(String, &'static str)> {
+    let mut questions = Vec::new();
+    for record in &facts.records {
+        let kind = match record.kind.as_str() {
+            "MX" => "MX",
+            "TXT" => "TXT",
+            "SRV" if record.name.starts_with("_submissions.") => "SRV",
+            _ => continue,
+        };
+        if record.state == State::Publish {
+            questions.push((record.name.clone(), kind));
+        }
+    }
+    for edge in &facts.edges {
+        if let Some(host) = &edge.host {
+            questions.extend(["A", "AAAA"].map(|kind| (host.clone(), kind)));
+        }
+        questions.extend(edge.addresses.iter().map(|address| (reverse_name(*address), "PTR")));
+    }
+    questions
+}
