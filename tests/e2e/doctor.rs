@@ -4,24 +4,50 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
+use gatepost_tests::client::Client;
+use gatepost_tests::fault::namespace;
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::{Addresses, Options};
+use gatepost_tests::world::sink::Sink;
 use serde_json::Value;
 
 use super::started;
 
-/// The edge's address: one whose name a resolver really asks for.
-const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 9, 25));
-const PTR: &str = "25.9.0.127.in-addr.arpa";
+/// The edge's address and a stranger's: public ones, in a network namespace of its own.
+const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 215, 25));
+const STRANGER_AT: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 215, 30));
+const PTR: &str = "25.215.184.93.in-addr.arpa";
 const LIST: &str = "2.0.0.127.list.example";
-const LISTED: &str = "25.9.0.127.list.example";
+const LISTED: &str = "25.215.184.93.list.example";
+
+/// Runs the story of this name in a network namespace of its own, where public addresses are ours.
+fn inside(story: &str) {
+    let addresses =
+        "ip link set lo up && for last in 25 26 27 30; do ip address add 93.184.215.$last/32 dev lo; done";
+    namespace::run_inside(&format!("doctor::inside_a_namespace_{story}"), addresses);
+}
+
+#[test]
+fn each_record_that_is_broken_is_found_and_found_mended() {
+    inside("records");
+}
+
+#[test]
+fn what_could_not_be_asked_is_no_fault_of_what_was_asked_about() {
+    inside("unasked");
+}
+
+#[test]
+fn each_machine_that_is_broken_is_found_and_found_mended() {
+    inside("machines");
+}
 
 /// What was found, by what it is of and what was looked at: the worst mark, and all words.
 type Found = BTreeMap<(String, String), (String, String)>;
 
-/// A pair whose DNS is as it should be.
-fn healthy() -> Pair {
+/// A pair whose DNS is as it should be, and a mail host elsewhere.
+fn healthy() -> (Pair, Sink) {
     let pair = started(&Options { addresses: Addresses { edge: EDGE, ..Addresses::default() }, ..Options::story() });
     let told = pair.home.program.ask_json(&["dns", "--json"]).expect("told");
     let mut records: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
@@ -37,9 +63,11 @@ fn healthy() -> Pair {
         pair.replace_records(name, kind, &values).expect("published");
     }
     pair.replace_records(LIST, "A", &["127.0.0.2"]).expect("published");
-    pair.replace_records("mx.reach.example", "A", &["127.0.0.1"]).expect("published");
-    set(&pair, &["list.example"], &format!("mx.reach.example:{}", pair.sink.address().port()));
-    pair
+    pair.replace_records("reach.example", "MX", &["10 mx.reach.example."]).expect("published");
+    pair.replace_records("mx.reach.example", "A", &["93.184.215.27"]).expect("published");
+    set(&pair);
+    let elsewhere = pair.another_sink("elsewhere", ([93, 184, 215, 27], 25).into(), true).expect("a sink");
+    (pair, elsewhere)
 }
 
 /// A text as a zone file has it, in strings short enough.
@@ -49,12 +77,12 @@ fn quoted(text: &str) -> String {
 }
 
 /// Whom the doctor asks.
-fn set(pair: &Pair, lists: &[&str], reaches: &str) {
+fn set(pair: &Pair) {
     let config = &pair.home.program.config;
     let text = fs::read_to_string(config).expect("readable");
-    let text = text.split("[doctor]").next().expect("a part").to_owned();
+    let server = pair.dns.address();
     let doctor =
-        format!("\n[doctor]\nservers = [\"{}\"]\nlists = {lists:?}\nreaches = [\"{reaches}\"]\n", pair.dns.address());
+        format!("\n[doctor]\nservers = [\"{server}\"]\nlists = [\"list.example\"]\nreaches = [\"reach.example\"]\n");
     fs::write(config, text + &doctor).expect("written");
 }
 
@@ -108,8 +136,9 @@ const OURS: &str = "example.org";
 const HOST: &str = "mail.example.org";
 
 #[test]
-fn each_record_that_is_broken_is_found_and_found_mended() {
-    let pair = healthy();
+#[ignore = "run by a test above, in a network namespace"]
+fn inside_a_namespace_records() {
+    let (pair, _elsewhere) = healthy();
     all_is_well(&pair);
     let told = pair.home.program.ask_json(&["dns", "--json"]).expect("told");
     let value = |name: &str, kind: &str| {
@@ -134,30 +163,30 @@ fn each_record_that_is_broken_is_found_and_found_mended() {
     let cases: Vec<Case<'_>> = vec![
         (OURS, "MX", vec![], vec![(OURS, "mx")], "publish example.org. MX 10 mail.example.org."),
         (OURS, "MX", vec!["10 mx.other.example."], vec![(OURS, "mx")], "its mail goes elsewhere: mx.other.example"),
-        (HOST, "A", vec![], vec![("edge", "address"), ("edge", "open-relay")], "does not lead to 127.0.9.25"),
-        (HOST, "A", vec!["127.0.9.99"], vec![("edge", "address")], "leads to 127.0.9.99, which is not this edge"),
+        (HOST, "A", vec![], vec![("edge", "address")], "does not lead to 93.184.215.25"),
+        (HOST, "A", vec!["93.184.215.99"], vec![("edge", "address")], "leads to 93.184.215.99, which is not this edge"),
         (HOST, "AAAA", vec!["2001:db8::1"], vec![("edge", "address")], "leads to 2001:db8::1"),
-        (PTR, "PTR", vec![], vec![("edge", "ptr")], "127.0.9.25 has no name"),
+        (PTR, "PTR", vec![], vec![("edge", "ptr")], "93.184.215.25 has no name"),
         (PTR, "PTR", vec!["host-25.provider.example."], vec![("edge", "ptr")], "is called host-25.provider.example."),
         (OURS, "TXT", vec![], spf_then.clone(), "no SPF record"),
-        (OURS, "TXT", vec![spf_of_others], spf_then.clone(), "does not let 127.0.9.25 send its mail (fail)"),
+        (OURS, "TXT", vec![spf_of_others], spf_then.clone(), "does not let 93.184.215.25 send its mail (fail)"),
         (OURS, "TXT", vec!["\"v=spf1 +all\"", spf_of_others], spf_then.clone(), "it has 2 SPF records"),
-        (OURS, "TXT", vec!["\"v=spf1 nonsense -all\""], spf_then, "(permerror)"),
+        (OURS, "TXT", vec!["\"v=spf1 include:nowhere.example -all\""], spf_then, "(permerror)"),
         (&key, "TXT", vec![], dkim_then.clone(), "is not published"),
         (&key, "TXT", vec![other_key], dkim_then, "holds another key"),
         (&dmarc, "TXT", vec![], dmarc_then.clone(), "no DMARC record"),
-        (&dmarc, "TXT", vec!["\"v=DMARC1; p=maybe\""], vec![(OURS, "dmarc")], "asks for nothing known"),
-        (&dmarc, "TXT", vec!["\"v=DMARC1; p=none\"", "\"v=DMARC1; p=reject\""], dmarc_then, "it has 2 DMARC records"),
+        (&dmarc, "TXT", vec!["\"v=DMARC1; p=maybe\""], dmarc_then, "asks for nothing known"),
+        (&dmarc, "TXT", vec!["\"v=DMARC1; p=none\"", "\"v=DMARC1; p=reject\""], vec![(OURS, "dmarc")], "it has 2 DMARC records"),
         (&srv, "SRV", vec!["0 1 587 mail.example.org."], vec![(OURS, "srv")], "sent elsewhere: 0 1 587"),
         (LISTED, "A", vec!["127.0.0.4"], vec![("edge", "dns-lists")], "is listed by list.example: 127.0.0.4"),
-        ("mx.reach.example", "A", vec!["127.0.9.98"], vec![("edge", "port-25-out")], "open port 25 outwards"),
+        ("mx.reach.example", "A", vec!["93.184.215.26"], vec![("edge", "port-25-out")], "open port 25 outwards"),
     ];
     for (name, kind, broken, expected, words) in cases {
         pair.replace_records(name, kind, &broken).expect("broken");
         until_only(&pair, "bad", &expected, words);
         let mended = match name {
             LISTED => Vec::new(),
-            "mx.reach.example" => vec!["127.0.0.1".to_owned()],
+            "mx.reach.example" => vec!["93.184.215.27".to_owned()],
             HOST if kind == "AAAA" => Vec::new(),
             name => vec![value(name, kind)],
         };
@@ -167,8 +196,9 @@ fn each_record_that_is_broken_is_found_and_found_mended() {
 }
 
 #[test]
-fn what_could_not_be_asked_is_no_fault_of_what_was_asked_about() {
-    let pair = healthy();
+#[ignore = "run by a test above, in a network namespace"]
+fn inside_a_namespace_unasked() {
+    let (pair, _elsewhere) = healthy();
     // A list that lists everything, one that does not even list its test entry.
     pair.replace_records("1.0.0.127.list.example", "A", &["127.0.0.2"]).expect("published");
     let unverified = [("edge", "port-25-in")];
@@ -198,8 +228,9 @@ fn what_could_not_be_asked_is_no_fault_of_what_was_asked_about() {
 }
 
 #[test]
-fn each_machine_that_is_broken_is_found_and_found_mended() {
-    let mut pair = healthy();
+#[ignore = "run by a test above, in a network namespace"]
+fn inside_a_namespace_machines() {
+    let (mut pair, _elsewhere) = healthy();
     // 465: its door, then its certificate.
     let config = pair.edge().program.config.clone();
     let good = fs::read_to_string(&config).expect("readable");
@@ -229,12 +260,12 @@ fn each_machine_that_is_broken_is_found_and_found_mended() {
 
     // The edge itself.
     pair.edge_mut().program.kill();
-    until_only(&pair, "bad", &[("edge", "tunnel")], "not connected");
+    until_only(&pair, "bad", &[("edge", "tunnel"), ("this home", "status")], "not connected");
     pair.edge_mut().program.start().expect("started");
     all_is_well(&pair);
 
     // Somebody else listens where its name leads, and takes everything.
-    let relay = TcpListener::bind((Ipv4Addr::new(127, 0, 9, 26), pair.edge().doors.smtp.port())).expect("a port");
+    let relay = TcpListener::bind((Ipv4Addr::new(93, 184, 215, 26), pair.edge().doors.smtp.port())).expect("a port");
     std::thread::spawn(move || {
         for stream in relay.incoming().flatten() {
             std::thread::spawn(move || {
@@ -248,13 +279,19 @@ fn each_machine_that_is_broken_is_found_and_found_mended() {
             });
         }
     });
-    pair.replace_records(HOST, "A", &["127.0.9.26"]).expect("moved");
+    pair.replace_records(HOST, "A", &["93.184.215.26"]).expect("moved");
     until_only(&pair, "bad", &[("edge", "address"), ("edge", "open-relay")], "a stranger's \"RCPT TO:<");
-    pair.replace_records(HOST, "A", &["127.0.9.25"]).expect("moved back");
+    pair.replace_records(HOST, "A", &["93.184.215.25"]).expect("moved back");
     all_is_well(&pair);
+    drop(Client::connect_from(STRANGER_AT, pair.edge().doors.smtp).expect("let in"));
+    observe::until(
+        "the stranger to count",
+        || look(&pair).0,
+        |found| found[&("edge".to_owned(), "port-25-in".to_owned())].0 == "good",
+    );
     let text = pair.home.program.cli(&["doctor", "--ca", &pair.ca.display().to_string()]).output().expect("it runs");
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    for line in ["  ✓ mx: its mail comes by mail.example.org", "  ! port-25-in: ", "Nothing is broken; 1 to look at."]
+    for line in ["  ✓ mx: its mail comes by mail.example.org", "  ✓ port-25-in: somebody came by it", "All is well."]
     {
         assert!(text.contains(line), "{line}\n{text}");
     }

@@ -1,7 +1,7 @@
 //! Where a domain's mail goes: null MX, implicit MX, order of preference, and the addresses mail is
 //! never sent to. The choice is pure; only [`names`] and [`targets`] ask the DNS.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::reply::Reply;

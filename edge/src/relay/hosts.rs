@@ -11,6 +11,7 @@ use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::{Class, Reply};
+use gatepost_protocol::network::is_public;
 use gatepost_protocol::secret::Secret;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, Stage, StartTls};
 use gatepost_protocol::tunnel::verb::relay::{WireHop, WireHopTls};

@@ -54,13 +54,7 @@ pub(super) async fn serve_homes(
 }
 
 /// What a home hears is about itself, and about the edge only what every home may know.
-async fn administer(
-    status: &Status,
-    examiner: &Examiner,
-    home: &Home,
-    request: AdminRequest,
-    mut stream: Stream,
-) {
+async fn administer(status: &Status, examiner: &Examiner, home: &Home, request: AdminRequest, mut stream: Stream) {
     let answer = match request {
         AdminRequest::Status => AdminAnswer::Answer(status.told_to(home).to_string()),
         AdminRequest::Metrics => match serde_json::to_string(&status.metrics_of(home)) {

@@ -37,6 +37,7 @@ use gatepost_protocol::tunnel::hello::{Hello, HelloAck, Opening, Refusal, Role};
 use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId, TransferOpen, TransferSeal};
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
+use gatepost_protocol::tunnel::verb::examination::{Door, Examination};
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
 use gatepost_protocol::tunnel::verb::directory::DirectoryHeld;
 use gatepost_protocol::tunnel::verb::events::{EventBatch, EventsOpen, EventsTaken, WireEvent};
@@ -431,6 +432,16 @@ fn owners(golden: &mut Golden) {
     golden.record("request-admin-bans-add-for-good", &Request::Admin(for_good));
     let lift = AdminRequest::BansLift { network: "192.0.2.1".into() };
     golden.record("request-admin-bans-lift", &Request::Admin(lift));
+    let examination = Examination {
+        mail_to: vec!["example.net".into()],
+        lists: vec!["list.example".into()],
+        doors: vec![Door { host: "mail.example.org".into(), port: 25 }],
+        elsewhere: "x@other.example".into(),
+        addresses: vec![[192, 0, 2, 1].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()],
+    };
+    golden.record("request-admin-examine", &Request::Admin(AdminRequest::Examine(Box::new(examination))));
+    let echo = AdminRequest::Echo { there: b"===".to_vec(), back: 300 };
+    golden.record("request-admin-echo", &Request::Admin(echo));
     golden.record("admin-answer", &AdminAnswer::Answer("{}".into()));
     golden.record("admin-refused", &AdminAnswer::Refused("no".into()));
 }
