@@ -23,8 +23,7 @@ const LISTED: &str = "25.215.184.93.list.example";
 
 /// Runs the story of this name in a network namespace of its own, where public addresses are ours.
 fn inside(story: &str) {
-    let addresses =
-        "ip link set lo up && for last in 25 26 27 30; do ip address add 93.184.215.$last/32 dev lo; done";
+    let addresses = "ip link set lo up && for last in 25 26 27 30; do ip address add 93.184.215.$last/32 dev lo; done";
     namespace::run_inside(&format!("doctor::inside_a_namespace_{story}"), addresses);
 }
 
@@ -176,7 +175,13 @@ fn inside_a_namespace_records() {
         (&key, "TXT", vec![other_key], dkim_then, "holds another key"),
         (&dmarc, "TXT", vec![], dmarc_then.clone(), "no DMARC record"),
         (&dmarc, "TXT", vec!["\"v=DMARC1; p=maybe\""], dmarc_then, "asks for nothing known"),
-        (&dmarc, "TXT", vec!["\"v=DMARC1; p=none\"", "\"v=DMARC1; p=reject\""], vec![(OURS, "dmarc")], "it has 2 DMARC records"),
+        (
+            &dmarc,
+            "TXT",
+            vec!["\"v=DMARC1; p=none\"", "\"v=DMARC1; p=reject\""],
+            vec![(OURS, "dmarc")],
+            "it has 2 DMARC records",
+        ),
         (&srv, "SRV", vec!["0 1 587 mail.example.org."], vec![(OURS, "srv")], "sent elsewhere: 0 1 587"),
         (LISTED, "A", vec!["127.0.0.4"], vec![("edge", "dns-lists")], "is listed by list.example: 127.0.0.4"),
         ("mx.reach.example", "A", vec!["93.184.215.26"], vec![("edge", "port-25-out")], "open port 25 outwards"),

@@ -33,10 +33,10 @@ pub(super) fn look(all: &mut Findings, facts: &Facts, answers: &Answers, now_uni
                 open_relay(all, facts, edge);
             }
             Some(Err(why)) => {
-                all.unsure(&edge.name, "examined", format!("it tried nothing out: {why}"), "update it, or ask again")
+                all.unsure(&edge.name, "examined", format!("it tried nothing out: {why}"), "update it, or ask again");
             }
             None => {
-                all.unsure(&edge.name, "examined", "it was not asked to try anything out", "update it, or ask again")
+                all.unsure(&edge.name, "examined", "it was not asked to try anything out", "update it, or ask again");
             }
         }
         door_465(all, edge, answers);
@@ -97,7 +97,7 @@ fn clock(all: &mut Findings, edge: &EdgeFacts) {
 fn way_out(all: &mut Findings, edge: &EdgeFacts, examined: &Examined) {
     match &examined.mail_to {
         None => {
-            all.unsure(&edge.name, "port-25-out", "no mail host was named to be tried", "name some: doctor.reaches")
+            all.unsure(&edge.name, "port-25-out", "no mail host was named to be tried", "name some: doctor.reaches");
         }
         Some(tried) if tried.good => all.good(&edge.name, "port-25-out", format!("{} is reached", tried.what)),
         Some(tried) => all.bad(
@@ -156,7 +156,7 @@ fn door_25(all: &mut Findings, facts: &Facts, edge: &EdgeFacts, examined: &Exami
     let came = examined.outside_unix_s.filter(|came| now_unix_s.saturating_sub(*came) < OUTSIDE_S_MAX);
     match (failed, came) {
         (Some(found), _) => {
-            all.bad(of, "port-25-in", found, "open port 25 inwards at the server's firewall and provider")
+            all.bad(of, "port-25-in", found, "open port 25 inwards at the server's firewall and provider");
         }
         (None, Some(came)) => all.good(of, "port-25-in", format!("somebody came by it at {}", rfc3339(came))),
         (None, None) => all.unsure(
@@ -183,7 +183,7 @@ fn open_relay(all: &mut Findings, facts: &Facts, edge: &EdgeFacts) {
             "stop whatever listens there: if it is not this edge, take it away; if it is, tell us",
         ),
         (None, Some(tried)) => {
-            all.good(&edge.name, "open-relay", format!("{} takes no stranger's mail for elsewhere", tried.what))
+            all.good(&edge.name, "open-relay", format!("{} takes no stranger's mail for elsewhere", tried.what));
         }
         (None, None) => all.unsure(
             &edge.name,
@@ -201,7 +201,7 @@ fn door_465(all: &mut Findings, edge: &EdgeFacts, answers: &Answers) {
     match answers.submissions.get(host) {
         None => {}
         Some(Ok(())) => {
-            all.good(&edge.name, "port-465", format!("{host} is reached, with a certificate that is good for it"))
+            all.good(&edge.name, "port-465", format!("{host} is reached, with a certificate that is good for it"));
         }
         Some(Err(why)) => all.bad(
             &edge.name,

@@ -225,7 +225,7 @@ fn hosts(all: &mut Findings, facts: &Facts, answers: &Answers) {
             match answers.dns.get(&(host.clone(), kind)) {
                 None => {}
                 Some(Err(why)) => {
-                    all.unsure(of, "address", format!("{kind} of {host} could not be asked: {why}"), "ask again")
+                    all.unsure(of, "address", format!("{kind} of {host} could not be asked: {why}"), "ask again");
                 }
                 Some(Ok(told)) => {
                     let told: BTreeSet<String> = told.iter().cloned().collect();
@@ -249,7 +249,7 @@ fn hosts(all: &mut Findings, facts: &Facts, answers: &Answers) {
             match answers.dns.get(&(name, "PTR")) {
                 None => {}
                 Some(Err(why)) => {
-                    all.unsure(of, "ptr", format!("the name of {address} could not be asked: {why}"), "ask again")
+                    all.unsure(of, "ptr", format!("the name of {address} could not be asked: {why}"), "ask again");
                 }
                 Some(Ok(told)) if told.is_empty() => {
                     all.bad(of, "ptr", format!("{address} has no name: many refuse its mail"), remedy);

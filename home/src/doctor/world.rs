@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use gatepost_protocol::mail::address::ReversePath;
+use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::canonical::BodyDigests;
 use gatepost_protocol::mail::verdict::Found;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, Stage, StartTls};
@@ -47,7 +47,7 @@ impl World {
             };
             answers.dns.insert((name, kind), told.map_err(|error| error.to_string()));
         }
-        let authenticator = Authenticator::new(resolver.clone(), self.hostname.clone());
+        let authenticator = Authenticator::new(resolver.clone());
         for signed in &facts.signed {
             self.judge(&authenticator, facts, &signed.domain, &signed.text, &mut answers).await;
         }
@@ -65,7 +65,7 @@ impl World {
 
     /// A message of a domain's own, as a receiver judges it.
     async fn judge(&self, asker: &Authenticator, facts: &Facts, domain: &str, text: &str, answers: &mut Answers) {
-        let sender = ReversePath::parse(&format!("postmaster@{domain}")).unwrap_or(ReversePath::Null);
+        let Ok(sender) = Address::parse(&format!("postmaster@{domain}")) else { return };
         let mut spf = None;
         for edge in &facts.edges {
             let helo = edge.host.as_deref().unwrap_or(domain);
@@ -82,7 +82,7 @@ impl World {
         let claims = Claims::of(section.as_bytes(), digests.finish());
         let found = asker.message(&claims, &spf.unwrap_or_default()).await;
         // Some receivers know only one of the algorithms: each signature counts.
-        let worst = |found: &Found| if *found == Found::Pass { 0 } else { 1 };
+        let worst = |found: &Found| *found != Found::Pass;
         let dkim = found.dkim.iter().map(|one| one.found).max_by_key(worst).unwrap_or_default();
         answers.own_mail.insert(domain.to_owned(), (dkim, found.dmarc.found));
     }

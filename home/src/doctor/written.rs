@@ -1,5 +1,7 @@
 //! Findings for people: a line each, what is well in short.
 
+use std::fmt::Write as _;
+
 use super::{Finding, Mark};
 
 /// All of them, grouped by what they are of, and a last line that counts.
@@ -20,18 +22,18 @@ pub fn text(findings: &[Finding]) -> String {
                 Mark::Unsure => '!',
                 Mark::Bad => '✗',
             };
-            text.push_str(&format!("  {mark} {}: {}\n", finding.check, finding.found));
+            let _ = writeln!(text, "  {mark} {}: {}", finding.check, finding.found);
             if let Some(remedy) = &finding.remedy {
-                text.push_str(&format!("      → {remedy}\n"));
+                let _ = writeln!(text, "      → {remedy}");
             }
         }
     }
     let count = |mark: Mark| findings.iter().filter(|finding| finding.mark == mark).count();
     let (bad, unsure) = (count(Mark::Bad), count(Mark::Unsure));
-    text.push_str(&match (bad, unsure) {
-        (0, 0) => "\nAll is well.\n".to_owned(),
-        (0, unsure) => format!("\nNothing is broken; {unsure} to look at.\n"),
-        (bad, unsure) => format!("\n{bad} broken, {unsure} to look at.\n"),
-    });
+    let _ = match (bad, unsure) {
+        (0, 0) => writeln!(text, "\nAll is well."),
+        (0, unsure) => writeln!(text, "\nNothing is broken; {unsure} to look at."),
+        (bad, unsure) => writeln!(text, "\n{bad} broken, {unsure} to look at."),
+    };
     text
 }

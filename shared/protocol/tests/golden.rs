@@ -37,10 +37,10 @@ use gatepost_protocol::tunnel::hello::{Hello, HelloAck, Opening, Refusal, Role};
 use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId, TransferOpen, TransferSeal};
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
-use gatepost_protocol::tunnel::verb::examination::{Door, Examination};
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
 use gatepost_protocol::tunnel::verb::directory::DirectoryHeld;
 use gatepost_protocol::tunnel::verb::events::{EventBatch, EventsOpen, EventsTaken, WireEvent};
+use gatepost_protocol::tunnel::verb::examination::{Door, Examination};
 use gatepost_protocol::tunnel::verb::inbound::{Credential, Handed, Inbound, Submission};
 use gatepost_protocol::tunnel::verb::relay::{
     AttemptId, AttemptRequest, AttemptState, Relay, RelayDone, RelayFacts, RelayStep, WireHop, WireHopTls,

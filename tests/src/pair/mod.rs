@@ -250,7 +250,10 @@ impl Pair {
 
     /// Puts these in the place of all DNS records of that name and type.
     pub fn replace_records(&self, name: &str, kind: &str, values: &[&str]) -> anyhow::Result<()> {
-        let records: String = values.iter().map(|value| format!("{name}. 0 IN {kind} {value}\n")).collect();
+        let mut records = String::new();
+        for value in values {
+            writeln!(records, "{name}. 0 IN {kind} {value}")?;
+        }
         self.runtime.block_on(async {
             self.dns.remove(&format!("{name}."), kind).await?;
             self.dns.add(&records).await
