@@ -99,7 +99,8 @@ fn look(pair: &Pair) -> (Found, bool) {
         if rank(&text("mark")) > rank(&entry.0) {
             entry.0 = text("mark");
         }
-        entry.1 += &format!("{words}\n");
+        entry.1 += &words;
+        entry.1.push('\n');
     }
     (found, output.status.success())
 }
@@ -131,6 +132,9 @@ fn all_is_well(pair: &Pair) {
     until_only(pair, "bad", &[], "");
 }
 
+/// Name, type, what takes its place, what is ✗ then, in these words.
+type Case<'a> = (&'a str, &'a str, Vec<&'a str>, Vec<(&'a str, &'a str)>, &'a str);
+
 const OURS: &str = "example.org";
 const HOST: &str = "mail.example.org";
 
@@ -154,8 +158,6 @@ fn inside_a_namespace_records() {
     let srv = format!("_submissions._tcp.{OURS}");
     let spf_of_others = "\"v=spf1 ip4:192.0.2.1 -all\"";
     let other_key = "\"v=DKIM1; k=rsa; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC7\"";
-    // Name, type, what takes its place, what is ✗ then, in these words.
-    type Case<'a> = (&'a str, &'a str, Vec<&'a str>, Vec<(&'a str, &'a str)>, &'a str);
     let spf_then = vec![(OURS, "spf")];
     let dkim_then = vec![(OURS, "dkim"), (OURS, "own-mail")];
     let dmarc_then = vec![(OURS, "dmarc"), (OURS, "own-mail")];
