@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::canonical::BodyDigests;
 use gatepost_protocol::mail::verdict::Found;
@@ -13,7 +14,7 @@ use gatepost_runtime::clock::Clock;
 use gatepost_runtime::random;
 use gatepost_runtime::resolver::Resolver;
 
-use super::{Answers, Facts};
+use super::{Answers, Facts, Signed};
 use crate::records::{State, reverse_name};
 
 /// Connecting may take so long.
@@ -37,19 +38,23 @@ impl World {
     pub async fn ask(&self, facts: &Facts) -> Answers {
         let resolver = Resolver::new(&self.servers);
         let mut answers = Answers::default();
-        for (name, kind) in questions(facts) {
-            if answers.dns.contains_key(&(name.clone(), kind)) {
-                continue;
+        // All at once: a server that does not answer costs its time-out once.
+        let asked = questions(facts).into_iter().map(|(name, kind)| {
+            let resolver = resolver.clone();
+            async move {
+                let told = match kind {
+                    "TXT" => resolver.texts(&name).await,
+                    kind => resolver.written(&name, kind).await,
+                };
+                ((name, kind), told.map_err(|error| error.to_string()))
             }
-            let told = match kind {
-                "TXT" => resolver.texts(&name).await,
-                kind => resolver.written(&name, kind).await,
-            };
-            answers.dns.insert((name, kind), told.map_err(|error| error.to_string()));
-        }
+        });
+        answers.dns = join_all(asked).await.into_iter().collect();
         let authenticator = Authenticator::new(resolver.clone());
-        for signed in &facts.signed {
-            self.judge(&authenticator, facts, &signed.domain, &signed.text, &mut answers).await;
+        let judged = facts.signed.iter().map(|signed| judge(&authenticator, facts, signed));
+        for (signed, (spf, own_mail)) in facts.signed.iter().zip(join_all(judged).await) {
+            answers.spf.extend(spf.into_iter().map(|(address, found)| ((signed.domain.clone(), address), found)));
+            answers.own_mail.extend(own_mail.map(|found| (signed.domain.clone(), found)));
         }
         for edge in &facts.edges {
             let port = edge.examined.as_ref().and_then(|examined| examined.as_ref().ok()?.submissions_port);
@@ -61,30 +66,6 @@ impl World {
             }
         }
         answers
-    }
-
-    /// A message of a domain's own, as a receiver judges it.
-    async fn judge(&self, asker: &Authenticator, facts: &Facts, domain: &str, text: &str, answers: &mut Answers) {
-        let Ok(sender) = Address::parse(&format!("postmaster@{domain}")) else { return };
-        let mut spf = None;
-        for edge in &facts.edges {
-            let helo = edge.host.as_deref().unwrap_or(domain);
-            for address in &edge.addresses {
-                let found = asker.spf_mail(*address, helo, &sender).await;
-                answers.spf.insert((domain.to_owned(), *address), found.found);
-                spf.get_or_insert(found);
-            }
-        }
-        let Some((section, body)) = text.split_once("\r\n\r\n") else { return };
-        let mut digests = BodyDigests::default();
-        digests.feed(body.as_bytes());
-        let section = format!("{section}\r\n\r\n");
-        let claims = Claims::of(section.as_bytes(), digests.finish());
-        let found = asker.message(&claims, &spf.unwrap_or_default()).await;
-        // Some receivers know only one of the algorithms: each signature counts.
-        let worst = |found: &Found| *found != Found::Pass;
-        let dkim = found.dkim.iter().map(|one| one.found).max_by_key(worst).unwrap_or_default();
-        answers.own_mail.insert(domain.to_owned(), (dkim, found.dmarc.found));
     }
 
     /// Meets port 465 as a mail program does: by its name, believing only whom others vouch for.
@@ -119,6 +100,34 @@ impl World {
         }
         last
     }
+}
+
+/// What SPF says of each edge's address, and what DKIM and DMARC say of a domain's own message.
+async fn judge(
+    asker: &Authenticator,
+    facts: &Facts,
+    signed: &Signed,
+) -> (Vec<(IpAddr, Found)>, Option<(Found, Found)>) {
+    let Ok(sender) = Address::parse(&format!("postmaster@{}", signed.domain)) else { return (Vec::new(), None) };
+    let sender = &sender;
+    let asked = facts.edges.iter().flat_map(|edge| {
+        let helo = edge.host.as_deref().unwrap_or(&signed.domain);
+        edge.addresses
+            .iter()
+            .map(move |address| async move { (*address, asker.spf_mail(*address, helo, sender).await) })
+    });
+    let spf = join_all(asked).await;
+    let Some((section, body)) = signed.text.split_once("\r\n\r\n") else { return (Vec::new(), None) };
+    let mut digests = BodyDigests::default();
+    digests.feed(body.as_bytes());
+    let section = format!("{section}\r\n\r\n");
+    let claims = Claims::of(section.as_bytes(), digests.finish());
+    let first = spf.first().map(|(_, found)| found.clone()).unwrap_or_default();
+    let found = asker.message(&claims, &first).await;
+    // Some receivers know only one of the algorithms: each signature counts.
+    let worst = |found: &Found| *found != Found::Pass;
+    let dkim = found.dkim.iter().map(|one| one.found).max_by_key(worst).unwrap_or_default();
+    (spf.into_iter().map(|(address, found)| (address, found.found)).collect(), Some((dkim, found.dmarc.found)))
 }
 
 /// Names and types to be asked for.
