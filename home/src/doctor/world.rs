@@ -51,8 +51,11 @@ impl World {
         });
         answers.dns = join_all(asked).await.into_iter().collect();
         let authenticator = Authenticator::new(resolver.clone());
-        let judged = facts.signed.iter().map(|signed| judge(&authenticator, facts, signed));
-        for (signed, (spf, own_mail)) in facts.signed.iter().zip(join_all(judged).await) {
+        // Nobody answers: a receiver's questions would only wait as well.
+        let deaf = answers.dns.values().all(Result::is_err);
+        let signed = if deaf { &[][..] } else { &facts.signed };
+        let judged = signed.iter().map(|signed| judge(&authenticator, facts, signed));
+        for (signed, (spf, own_mail)) in signed.iter().zip(join_all(judged).await) {
             answers.spf.extend(spf.into_iter().map(|(address, found)| ((signed.domain.clone(), address), found)));
             answers.own_mail.extend(own_mail.map(|found| (signed.domain.clone(), found)));
         }
