@@ -240,6 +240,6 @@ fn who_guesses_recipients_waits_ever_longer_for_the_answer_and_nobody_else_does(
     for (wait, least) in waits[3..].iter().zip([500, 1000, 2000]) {
         assert!(*wait >= Duration::from_millis(least), "{waits:?}");
     }
-    assert!(waits[..3].iter().all(|wait| *wait < Duration::from_millis(2000)), "{waits:?}");
+    assert!(waits[..3].iter().all(|wait| *wait < Duration::from_secs(2)), "{waits:?}");
     assert!(taken(&send(&pair, ip(67), "client.example", ALICE)));
 }

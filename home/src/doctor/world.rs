@@ -113,13 +113,13 @@ async fn judge(
 ) -> (Vec<(IpAddr, Found)>, Option<(Found, Found)>) {
     let Ok(sender) = Address::parse(&format!("postmaster@{}", signed.domain)) else { return (Vec::new(), None) };
     let sender = &sender;
-    let asked = facts.edges.iter().flat_map(|edge| {
+    let addresses = facts.edges.iter().flat_map(|edge| {
         let helo = edge.host.as_deref().unwrap_or(&signed.domain);
         edge.addresses
             .iter()
             .map(move |address| async move { (*address, asker.spf_mail(*address, helo, sender).await) })
     });
-    let spf = join_all(asked).await;
+    let spf = join_all(addresses).await;
     let Some((section, body)) = signed.text.split_once("\r\n\r\n") else { return (Vec::new(), None) };
     let mut digests = BodyDigests::default();
     digests.feed(body.as_bytes());
