@@ -15,8 +15,11 @@ use tempfile::TempDir;
 /// Nothing takes longer than this unless it is broken.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// A DNS server to which no name exists; one for all.
-static KNOWS_NOTHING: LazyLock<SocketAddr> = LazyLock::new(|| {
+/// The domain of the senders, as it is asked for (RFC 1035 §3.1).
+const SENDERS: &[u8] = b"\x05world\x07example\0";
+
+/// A DNS server to which no other name exists; one for all.
+static KNOWS_SENDERS: LazyLock<SocketAddr> = LazyLock::new(|| {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = socket.local_addr().expect("bound");
     std::thread::spawn(move || {
@@ -25,13 +28,20 @@ static KNOWS_NOTHING: LazyLock<SocketAddr> = LazyLock::new(|| {
             if length < 12 {
                 continue;
             }
-            // Bit 15 of the flags: an answer; code 3: no such name (RFC 1035 §4.1.1). The question stays, additional
+            // Bit 15 of the flags: an answer; code 3: no such name, else none or one address (RFC 1035 §4.1.1). The question stays, additional
             // records are not repeated.
-            packet[2] |= 0x80;
-            packet[3] = 0x83;
-            packet[10..12].fill(0);
             let question = 12 + packet[12..length].iter().position(|octet| *octet == 0).map_or(0, |root| root + 5);
-            let _ = socket.send_to(&packet[..question], peer);
+            let known =
+                packet[12..question].get(..SENDERS.len()).is_some_and(|name| name.eq_ignore_ascii_case(SENDERS));
+            packet[2] |= 0x80;
+            packet[3] = if known { 0x80 } else { 0x83 };
+            packet[10..12].fill(0);
+            let mut answer = packet[..question].to_vec();
+            if known && packet[question - 4..question] == [0, 1, 0, 1] {
+                answer[7] = 1;
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+            }
+            let _ = socket.send_to(&answer, peer);
         }
     });
     address
@@ -52,7 +62,7 @@ impl World {
 
     /// The same, with more limits.
     pub fn start_with(home_wait: &str, limits: &str) -> Self {
-        Self::start_asking(*KNOWS_NOTHING, home_wait, limits)
+        Self::start_asking(*KNOWS_SENDERS, home_wait, limits)
     }
 
     /// The same, with a DNS server to ask.
