@@ -13,6 +13,8 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
+use crate::world::ports;
+
 /// What every answer may be remembered for.
 const TTL_SECONDS: u32 = 60;
 /// What a string of a TXT record holds (RFC 1035 §3.3.14).
@@ -52,8 +54,8 @@ struct Shared {
 impl LyingDns {
     /// Serves on a free port of loopback, by UDP and TCP.
     pub fn start() -> anyhow::Result<Self> {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = udp.local_addr()?;
+        let address = ports::free();
+        let udp = UdpSocket::bind(address)?;
         let tcp = TcpListener::bind(address)?;
         let shared = Arc::new(Shared::default());
         let (by_udp, by_tcp) = (Arc::clone(&shared), Arc::clone(&shared));

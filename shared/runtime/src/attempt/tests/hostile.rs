@@ -207,8 +207,12 @@ async fn a_host_that_is_silent_in_the_handshake_gets_the_mail_in_the_clear() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let clock = Clock::still(Duration::ZERO);
+    let (over, is_over) = tokio::sync::watch::channel(false);
     let host = tokio::spawn(async move {
-        let silent = script(&listener, &["220 mail", "250-mail\r\n250 STARTTLS", "220 go"]).await;
+        let mut silent = script(&listener, &["220 mail", "250-mail\r\n250 STARTTLS", "220 go"]).await;
+        // Until the client gives it up.
+        let _ = silent.read_to_end(&mut Vec::new()).await;
+        over.send_replace(true);
         let clear =
             script(&listener, &["220 mail", "250 mail", "250 sender", "250 recipient", "354 go", "250 done"]).await;
         (silent, clear)
@@ -218,7 +222,7 @@ async fn a_host_that_is_silent_in_the_handshake_gets_the_mail_in_the_clear() {
         address,
         tls: Tls::Opportunistic,
         roots: vec![],
-        connect_wait_max: Duration::from_secs(10),
+        connect_wait_max: Duration::from_mins(10),
     };
     let sends = clock.clone();
     let sending = tokio::spawn(async move {
@@ -228,7 +232,10 @@ async fn a_host_that_is_silent_in_the_handshake_gets_the_mail_in_the_clear() {
     });
     while !sending.is_finished() {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        clock.turn(Duration::from_secs(10));
+        // Time passes while it is silent; then it answers as fast as this machine lets it.
+        if !*is_over.borrow() {
+            clock.turn(Duration::from_secs(10));
+        }
     }
     assert!(is_accepted(&sending.await.unwrap()[0]));
     drop(host.await.unwrap());
