@@ -14,6 +14,7 @@ pub mod pattern;
 pub mod policy;
 pub mod received;
 pub mod reply;
+pub mod report;
 pub mod results;
 pub mod signature;
 pub mod spf;
