@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use gatepost_protocol::tunnel::verb::events::WireEvent;
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::tunnel::verb::events::{WireEvent, WireRefused};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::DurableError;
 use gatepost_runtime::event::{Event, Events};
@@ -41,6 +42,10 @@ pub const NAMED: &[&str] = &[
 ];
 /// Where the rings lie inside the state directory.
 const FOLDER: &str = "events";
+/// The words of the line that ends a message: what was found about a refused one travels with it.
+const ANSWERED: &str = "answered";
+/// Refused messages whose line is not written yet; beyond them what was found is lost, and the line stays.
+const REFUSED_MAX: usize = 1024;
 /// The field that says whose event it is.
 const HOME: &str = "home";
 /// How long events gather before they are written.
@@ -51,6 +56,7 @@ const GATHER: Duration = Duration::from_millis(200);
 pub struct Journals {
     folder: Arc<Path>,
     of_home: Arc<RwLock<HashMap<String, Arc<Journal>>>>,
+    refused: Arc<Mutex<HashMap<TraceId, WireRefused>>>,
 }
 
 /// The journal of one home.
@@ -70,7 +76,7 @@ pub struct Journal {
 impl Journals {
     /// Opens the rings of these homes. Blocking.
     pub fn open<'a>(state: &Path, homes: impl Iterator<Item = &'a str>) -> Result<Self, DurableError> {
-        let journals = Self { folder: state.join(FOLDER).into(), of_home: Arc::default() };
+        let journals = Self { folder: state.join(FOLDER).into(), of_home: Arc::default(), refused: Arc::default() };
         for home in homes {
             journals.add(home)?;
         }
@@ -113,15 +119,32 @@ impl Journals {
         .map(|(name, _)| name.clone())
     }
 
+    /// What was found about a message that is refused: goes with the line that is about to be said of it.
+    pub fn note_refused(&self, trace: TraceId, refused: WireRefused) {
+        let mut waiting = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= REFUSED_MAX {
+            // Their lines were lost.
+            waiting.clear();
+        }
+        waiting.insert(trace, refused);
+    }
+
+    /// What was noted for the line of this event.
+    fn refused(&self, event: &Event) -> Option<Box<WireRefused>> {
+        let trace = event.trace.filter(|_| event.what == ANSWERED)?;
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&trace).map(Box::new)
+    }
+
     /// Writes events down, each for its home. Blocking.
     fn append(&self, events: Vec<Event>) {
         let mut of_home: HashMap<String, Vec<WireEvent>> = HashMap::new();
         for event in events {
+            let refused = self.refused(&event);
             if let Some(owner) = self.owner(&event) {
                 if let Some(journal) = self.of(&owner) {
                     journal.counts.count(&event);
                 }
-                of_home.entry(owner).or_default().push(wire(event));
+                of_home.entry(owner).or_default().push(wire(event, refused));
             }
         }
         for (home, events) in of_home {
@@ -193,13 +216,14 @@ pub async fn keep(mut events: Events, journals: Journals, clock: Clock, mut sign
     }
 }
 
-fn wire(event: Event) -> WireEvent {
+fn wire(event: Event, refused: Option<Box<WireRefused>>) -> WireEvent {
     WireEvent {
         number: 0,
         at_unix_ms: event.at_unix_ms,
-        trace: event.trace.map(gatepost_protocol::mail::received::TraceId::to_bytes),
+        trace: event.trace.map(TraceId::to_bytes),
         what: event.what,
         facts: event.facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        refused,
     }
 }
 
@@ -225,6 +249,25 @@ mod tests {
         ]);
         assert_eq!(journals.of("one").map(|journal| journal.waiting()), Some(1));
         assert_eq!(journals.of("two").map(|journal| journal.waiting()), Some(2));
+    }
+
+    #[test]
+    fn what_was_found_about_a_refused_message_goes_with_its_line_once() {
+        let state = tempfile::tempdir().unwrap();
+        let journals = Journals::open(state.path(), std::iter::once("one")).unwrap();
+        let refused = WireRefused {
+            client: [192, 0, 2, 1].into(),
+            sender: "example.com".to_owned(),
+            findings: (&gatepost_protocol::mail::verdict::Verdict::default()).into(),
+        };
+        let (one, other) = (TraceId::from_random([1; 10]), TraceId::from_random([2; 10]));
+        journals.note_refused(one, refused.clone());
+        let said = |trace, what: &str| Event { trace: Some(trace), what: what.to_owned(), ..event(None) };
+        journals.append(vec![said(one, "struck"), said(other, ANSWERED), said(one, ANSWERED), said(one, ANSWERED)]);
+        let journal = journals.of("one").unwrap();
+        let events = journal.with(|ring| ring.read(journal.ours, 0)).unwrap();
+        let told: Vec<_> = events.into_iter().map(|event| event.refused.map(|refused| *refused)).collect();
+        assert_eq!(told, [None, None, Some(refused), None]);
     }
 
     #[test]

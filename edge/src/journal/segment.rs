@@ -121,7 +121,7 @@ mod tests {
 
     fn event(number: u64, what: &str) -> WireEvent {
         let facts = vec![("sender".to_owned(), "a@b.example".to_owned())];
-        WireEvent { number, at_unix_ms: 5, trace: Some([1; 10]), what: what.to_owned(), facts }
+        WireEvent { number, at_unix_ms: 5, trace: Some([1; 10]), what: what.to_owned(), facts, refused: None }
     }
 
     #[test]
@@ -166,7 +166,14 @@ mod tests {
     fn any_event() -> impl Strategy<Value = WireEvent> {
         let facts = proptest::collection::vec((".{0,20}", ".{0,40}"), 0..5);
         (any::<u64>(), any::<i64>(), any::<Option<[u8; 10]>>(), ".{0,40}", facts)
-            .prop_map(|(number, at_unix_ms, trace, what, facts)| WireEvent { number, at_unix_ms, trace, what, facts })
+            .prop_map(|(number, at_unix_ms, trace, what, facts)| WireEvent {
+                number,
+                at_unix_ms,
+                trace,
+                what,
+                facts,
+                refused: None,
+            })
     }
 
     proptest! {

@@ -92,8 +92,8 @@ impl Parts {
         let authenticator = Authenticator::new(resolver.clone());
         let judging = Judging::new(authenticator, config.hostname.to_string(), clock.clone());
         let name = config.hostname.clone();
-        let gatekeepers = (bans.clone(), admission.clone());
-        let desk = Desk::new(name, homes.clone(), handover, judging, gatekeepers, clock.clone(), limits);
+        let others = (bans.clone(), admission.clone(), journals.clone());
+        let desk = Desk::new(name, homes.clone(), handover, judging, others, clock.clone(), limits);
         let desks = Arc::new(ArcSwap::from_pointee(desk));
         Ok(Self {
             homes,

@@ -32,6 +32,7 @@ use crate::bans::{Bans, Kind};
 use crate::handover::credential::CheckGate;
 use crate::handover::{Cargo, Handover};
 use crate::homes::Homes;
+use crate::journal::Journals;
 use crate::policy::access;
 
 /// Waiting for a command at a door that is nearly full.
@@ -48,6 +49,7 @@ pub struct Desk {
     judging: Judging,
     bans: Bans,
     admission: Admission,
+    journals: Journals,
     clock: Clock,
     limits: Limits,
     gate: CheckGate,
@@ -81,12 +83,12 @@ impl Desk {
         homes: Homes,
         handover: Handover,
         judging: Judging,
-        (bans, admission): (Bans, Admission),
+        (bans, admission, journals): (Bans, Admission, Journals),
         clock: Clock,
         limits: Limits,
     ) -> Self {
         let (gate, decoy) = (CheckGate::default(), random::bytes());
-        Self { hostname, homes, handover, judging, bans, admission, clock, limits, gate, decoy }
+        Self { hostname, homes, handover, judging, bans, admission, journals, clock, limits, gate, decoy }
     }
 
     /// The same for sessions to come, with other bounds; those that are open keep theirs.
@@ -98,6 +100,7 @@ impl Desk {
             judging: self.judging.clone(),
             bans: self.bans.clone(),
             admission: self.admission.clone(),
+            journals: self.journals.clone(),
             clock: self.clock.clone(),
             limits,
             gate: self.gate.clone(),

@@ -10,10 +10,11 @@ use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::envelope::{Envelope, Recipient};
 use gatepost_protocol::mail::policy::Policy;
 use gatepost_protocol::mail::received::{Received, TraceId};
-use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::reply::{Class, Reply};
 use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_protocol::smtp::server::MailFrom;
 use gatepost_protocol::tunnel::transfer::{TransferId, TransferOpen};
+use gatepost_protocol::tunnel::verb::events::WireRefused;
 use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireTls};
 use gatepost_runtime::clock::mail_date;
 use gatepost_runtime::random;
@@ -284,7 +285,12 @@ impl Transaction {
                 .to_string();
                 let reply = match judged {
                     // The transfer is dropped: the home and the disk forget it.
-                    Some(Judged { refused: Some(reply), .. }) => reply,
+                    Some(Judged { refused: Some(reply), verdict, .. }) => {
+                        if reply.class() == Class::Permanent {
+                            note_refused(desk, self.trace, facts.address, &self.mail.reverse_path, &verdict);
+                        }
+                        reply
+                    }
                     judged => {
                         let (verdict, fields) = match judged {
                             Some(Judged { verdict, fields, .. }) => (verdict, fields),
@@ -328,6 +334,14 @@ impl Transaction {
             "answered"
         );
         Ended { reply, welcome }
+    }
+}
+
+/// The home reports on what it never sees, too, if the domain it names wants to hear of it.
+fn note_refused(desk: &Desk, trace: TraceId, client: IpAddr, sender: &ReversePath, verdict: &Verdict) {
+    if verdict.evidence.as_deref().is_some_and(|evidence| evidence.dmarc.reported.is_some()) {
+        let sender = sender.address().map(|address| address.domain().to_string()).unwrap_or_default();
+        desk.journals.note_refused(trace, WireRefused { client, sender, findings: verdict.into() });
     }
 }
 

@@ -20,7 +20,7 @@ fn own(at_unix_ms: i64, number: u8, sender: &str) -> Event {
 
 fn told(number: u64, recipient: &str) -> WireEvent {
     let facts = vec![("recipient".to_owned(), recipient.to_owned())];
-    WireEvent { number, at_unix_ms: NOW, trace: Some([1; 10]), what: "answered".to_owned(), facts }
+    WireEvent { number, at_unix_ms: NOW, trace: Some([1; 10]), what: "answered".to_owned(), facts, refused: None }
 }
 
 fn keep(state: &Path, work: impl FnOnce(&Store)) -> Reader {

@@ -24,7 +24,7 @@ use gatepost_protocol::mail::policy::{Limit, Policies, Policy};
 use gatepost_protocol::mail::reply::{Enhanced, Reply};
 use gatepost_protocol::mail::srs::SrsKey;
 use gatepost_protocol::mail::verdict::{
-    self, Asked, Dkim, Dmarc, Evidence, Found, Listed, Oddity, Override, Reverse, SenderDomain, Spf, Verdict,
+    self, Asked, Dkim, Dmarc, Evidence, Found, Listed, Oddity, Override, Published, Reverse, SenderDomain, Spf, Verdict,
 };
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::pairing::code::PairingCode;
@@ -39,7 +39,7 @@ use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
 use gatepost_protocol::tunnel::verb::directory::DirectoryHeld;
-use gatepost_protocol::tunnel::verb::events::{EventBatch, EventsOpen, EventsTaken, WireEvent};
+use gatepost_protocol::tunnel::verb::events::{EventBatch, EventsOpen, EventsTaken, WireEvent, WireRefused};
 use gatepost_protocol::tunnel::verb::examination::{Door, Examination};
 use gatepost_protocol::tunnel::verb::inbound::{Credential, Handed, Inbound, Submission};
 use gatepost_protocol::tunnel::verb::relay::{
@@ -278,6 +278,15 @@ fn judged() -> Verdict {
             asked: Asked::Reject,
             by_spf: false,
             by_dkim: false,
+            reported: Some(Box::new(Published {
+                domain: "example.com".into(),
+                policy: Asked::Reject,
+                below: Asked::Quarantine,
+                absent: Asked::None,
+                strict_dkim: true,
+                strict_spf: false,
+                testing: true,
+            })),
         },
         lists: vec![Listed { list: "list.example".into(), weight: 3, words: Some("so".into()) }],
         sender: SenderDomain::Exists,
@@ -420,8 +429,16 @@ fn owners(golden: &mut Golden) {
         trace: Some([7; 10]),
         what: "accepted".into(),
         facts: vec![("recipient".into(), "alice@example.org".into())],
+        refused: None,
     };
+    let refused = WireRefused {
+        client: IpAddr::from([192, 0, 2, 1]),
+        sender: "example.com".into(),
+        findings: (&judged()).into(),
+    };
+    let told = WireEvent { what: "answered".into(), refused: Some(Box::new(refused)), ..event.clone() };
     golden.record("event-batch", &EventBatch { events: vec![event] });
+    golden.record("event-batch-refused", &EventBatch { events: vec![told] });
     golden.record("events-taken", &EventsTaken { last: 300 });
     golden.record("request-admin-status", &Request::Admin(AdminRequest::Status));
     golden.record("request-admin-metrics", &Request::Admin(AdminRequest::Metrics));

@@ -271,6 +271,7 @@ mod tests {
                 asked: Asked::Reject,
                 by_spf: true,
                 by_dkim: false,
+                reported: None,
             },
             sender: SenderDomain::Exists,
             ..Evidence::default()

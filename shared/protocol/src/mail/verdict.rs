@@ -86,6 +86,21 @@ impl Found {
             Self::PermError => "permerror",
         }
     }
+
+    /// Reads it.
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [
+            Self::None,
+            Self::Pass,
+            Self::Neutral,
+            Self::SoftFail,
+            Self::Fail,
+            Self::Policy,
+            Self::TempError,
+            Self::PermError,
+        ];
+        all.into_iter().find(|one| one.word() == word)
+    }
 }
 
 impl fmt::Display for Found {
@@ -216,7 +231,7 @@ pub struct Arc {
 }
 
 /// What a domain asks to be done with mail that fails its DMARC check.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Asked {
     /// Nothing.
     #[default]
@@ -236,6 +251,30 @@ impl Asked {
             Self::Reject => "reject",
         }
     }
+
+    /// Reads it.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::None, Self::Quarantine, Self::Reject].into_iter().find(|one| one.word() == word)
+    }
+}
+
+/// A DMARC record, as far as a report on mail repeats it (RFC 9990 §3.1.1.7).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Published {
+    /// The domain it stands at: the one in From, or one above it.
+    pub domain: String,
+    /// p=
+    pub policy: Asked,
+    /// sp=: for domains below it.
+    pub below: Asked,
+    /// np=: for domains below it that do not exist.
+    pub absent: Asked,
+    /// adkim=s: a signature has to be of the very domain in From.
+    pub strict_dkim: bool,
+    /// aspf=s: MAIL FROM has to be of the very domain in From.
+    pub strict_spf: bool,
+    /// t=y: it is not to be taken at its word yet.
+    pub testing: bool,
 }
 
 /// One DMARC check.
@@ -253,4 +292,6 @@ pub struct Dmarc {
     pub by_spf: bool,
     /// A DKIM signature passed of a domain that fits From.
     pub by_dkim: bool,
+    /// What it publishes, if it asks to be told what becomes of mail in its name.
+    pub reported: Option<Box<Published>>,
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::mail::verdict::{
-    Arc, Asked, Dkim, Dmarc, Evidence, Found, Listed, Oddity, Override, Reverse, SenderDomain, Spf, Verdict,
+    Arc, Asked, Dkim, Dmarc, Evidence, Found, Listed, Oddity, Override, Published, Reverse, SenderDomain, Spf, Verdict,
 };
 
 /// Signatures, seals and DNS lists taken of one message; an edge tells of no more.
@@ -100,6 +100,18 @@ struct WireDmarc {
     asked: WireAsked,
     by_spf: bool,
     by_dkim: bool,
+    reported: Option<Box<WirePublished>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct WirePublished {
+    domain: String,
+    policy: WireAsked,
+    below: WireAsked,
+    absent: WireAsked,
+    strict_dkim: bool,
+    strict_spf: bool,
+    testing: bool,
 }
 
 impl WireFindings {
@@ -150,13 +162,10 @@ impl From<&Evidence> for WireEvidence {
                 found: dmarc.found.into(),
                 from: dmarc.from.clone(),
                 published: dmarc.published,
-                asked: match dmarc.asked {
-                    Asked::None => WireAsked::None,
-                    Asked::Quarantine => WireAsked::Quarantine,
-                    Asked::Reject => WireAsked::Reject,
-                },
+                asked: dmarc.asked.into(),
                 by_spf: dmarc.by_spf,
                 by_dkim: dmarc.by_dkim,
+                reported: dmarc.reported.as_deref().map(|one| Box::new(one.into())),
             },
             lists: lists.iter().take(LISTED_MAX).map(|one| (one.list.clone(), one.weight, one.words.clone())).collect(),
             sender: match sender {
@@ -205,13 +214,10 @@ impl From<WireEvidence> for Evidence {
                 found: wire.dmarc.found.into(),
                 from: wire.dmarc.from,
                 published: wire.dmarc.published,
-                asked: match wire.dmarc.asked {
-                    WireAsked::None => Asked::None,
-                    WireAsked::Quarantine => Asked::Quarantine,
-                    WireAsked::Reject => Asked::Reject,
-                },
+                asked: wire.dmarc.asked.into(),
                 by_spf: wire.dmarc.by_spf,
                 by_dkim: wire.dmarc.by_dkim,
+                reported: wire.dmarc.reported.map(|one| Box::new((*one).into())),
             },
             lists: wire
                 .lists
@@ -232,6 +238,55 @@ impl From<WireEvidence> for Evidence {
                 WireOddity::OtherAddress => Oddity::OtherAddress,
                 WireOddity::OurName => Oddity::OurName,
             }),
+        }
+    }
+}
+
+impl From<&Published> for WirePublished {
+    fn from(published: &Published) -> Self {
+        let Published { domain, policy, below, absent, strict_dkim, strict_spf, testing } = published;
+        Self {
+            domain: domain.clone(),
+            policy: (*policy).into(),
+            below: (*below).into(),
+            absent: (*absent).into(),
+            strict_dkim: *strict_dkim,
+            strict_spf: *strict_spf,
+            testing: *testing,
+        }
+    }
+}
+
+impl From<WirePublished> for Published {
+    fn from(wire: WirePublished) -> Self {
+        Self {
+            domain: wire.domain,
+            policy: wire.policy.into(),
+            below: wire.below.into(),
+            absent: wire.absent.into(),
+            strict_dkim: wire.strict_dkim,
+            strict_spf: wire.strict_spf,
+            testing: wire.testing,
+        }
+    }
+}
+
+impl From<Asked> for WireAsked {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::None => Self::None,
+            Asked::Quarantine => Self::Quarantine,
+            Asked::Reject => Self::Reject,
+        }
+    }
+}
+
+impl From<WireAsked> for Asked {
+    fn from(asked: WireAsked) -> Self {
+        match asked {
+            WireAsked::None => Self::None,
+            WireAsked::Quarantine => Self::Quarantine,
+            WireAsked::Reject => Self::Reject,
         }
     }
 }

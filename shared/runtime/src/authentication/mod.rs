@@ -1,6 +1,7 @@
 //! Who really sent a message: reverse names, SPF, DKIM, ARC and DMARC, asked of the DNS. The one place that knows the
 //! library which does it, but for SPF, which is ours; its answers leave as our own nouns. A message's body is never held: its digests are handed in.
 
+pub mod feedback;
 mod spf;
 mod words;
 
@@ -139,7 +140,7 @@ impl Authenticator {
         Authenticated {
             dkim: dkim.iter().take(SIGNATURES_MAX).map(words::dkim).chain(message.weak.iter().cloned()).collect(),
             arc: words::arc(&arc),
-            dmarc: words::dmarc(&dmarc),
+            dmarc: Dmarc { reported: self.reported(&dmarc).await, ..words::dmarc(&dmarc) },
         }
     }
 

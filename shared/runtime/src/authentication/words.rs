@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use gatepost_protocol::mail::verdict::{Arc, Asked, Dkim, Dmarc, Found, Reverse};
+use gatepost_protocol::mail::verdict::{Arc, Asked, Dkim, Dmarc, Found, Published, Reverse};
 use mail_auth::common::crypto::Algorithm;
 use mail_auth::dkim::{DkimError, Signature};
-use mail_auth::dmarc::Policy;
+use mail_auth::dmarc::{self, Alignment, Policy};
 use mail_auth::{
     ArcOutput, DkimOutput, DkimResult, DmarcOutput, DmarcResult, Error, IprevOutput, IprevResult, SpfResult,
 };
@@ -96,13 +96,30 @@ pub(super) fn dmarc(output: &DmarcOutput) -> Dmarc {
         Some(_) if unsure => Found::TempError,
         Some(_) => Found::Fail,
     };
-    let asked = match output.policy() {
+    let asked = asked(output.policy());
+    let published = output.dmarc_record().is_some();
+    Dmarc { found, from: bounded(output.domain()), published, asked, by_spf, by_dkim, reported: None }
+}
+
+fn asked(policy: Policy) -> Asked {
+    match policy {
         Policy::Reject => Asked::Reject,
         Policy::Quarantine => Asked::Quarantine,
         Policy::None | Policy::Unspecified => Asked::None,
-    };
-    let published = output.dmarc_record().is_some();
-    Dmarc { found, from: bounded(output.domain()), published, asked, by_spf, by_dkim }
+    }
+}
+
+/// What a record says that stands at this domain.
+pub(super) fn published(domain: &str, record: &dmarc::Dmarc) -> Published {
+    Published {
+        domain: bounded(domain),
+        policy: asked(record.p),
+        below: asked(record.sp),
+        absent: asked(record.np),
+        strict_dkim: record.adkim == Alignment::Strict,
+        strict_spf: record.aspf == Alignment::Strict,
+        testing: record.t,
+    }
 }
 
 fn result(result: &DkimResult) -> (Found, Option<String>) {

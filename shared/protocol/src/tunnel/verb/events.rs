@@ -2,7 +2,11 @@
 //! number of its oldest event, then sends [`EventBatch`]es; the home answers each with one
 //! [`EventsTaken`] after it is kept there. Kinds and fields are text, so that either side may be newer.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
+
+use crate::tunnel::findings::WireFindings;
 
 /// Most events in one batch.
 pub const BATCH_MAX: usize = 256;
@@ -40,6 +44,20 @@ pub struct WireEvent {
     pub what: String,
     /// Facts by name, as the log line has them.
     pub facts: Vec<(String, String)>,
+    /// A message that was judged and refused, whose domain asks to be told of it: the home never sees it, and reports
+    /// on it with all others.
+    pub refused: Option<Box<WireRefused>>,
+}
+
+/// What a report on a refused message needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireRefused {
+    /// Who brought it.
+    pub client: IpAddr,
+    /// The domain of MAIL FROM; empty for the null sender.
+    pub sender: String,
+    /// What was found about it.
+    pub findings: WireFindings,
 }
 
 /// The home has these, durably; the edge may forget them.
