@@ -232,7 +232,8 @@ mod tests {
 
     fn events(count: usize) -> Vec<WireEvent> {
         let facts = vec![("recipient".to_owned(), "alice@example.org".to_owned())];
-        let event = WireEvent { number: 0, at_unix_ms: 1, trace: Some([9; 10]), what: "accepted".into(), facts, refused: None };
+        let event =
+            WireEvent { number: 0, at_unix_ms: 1, trace: Some([9; 10]), what: "accepted".into(), facts, refused: None };
         vec![event; count]
     }
 

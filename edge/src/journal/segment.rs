@@ -165,15 +165,16 @@ mod tests {
 
     fn any_event() -> impl Strategy<Value = WireEvent> {
         let facts = proptest::collection::vec((".{0,20}", ".{0,40}"), 0..5);
-        (any::<u64>(), any::<i64>(), any::<Option<[u8; 10]>>(), ".{0,40}", facts)
-            .prop_map(|(number, at_unix_ms, trace, what, facts)| WireEvent {
+        (any::<u64>(), any::<i64>(), any::<Option<[u8; 10]>>(), ".{0,40}", facts).prop_map(
+            |(number, at_unix_ms, trace, what, facts)| WireEvent {
                 number,
                 at_unix_ms,
                 trace,
                 what,
                 facts,
                 refused: None,
-            })
+            },
+        )
     }
 
     proptest! {

@@ -8,7 +8,6 @@ pub mod canonical;
 pub mod directory;
 pub mod dns_list;
 pub mod envelope;
-pub mod feedback;
 pub mod header;
 pub mod outcome;
 pub mod pattern;

@@ -87,7 +87,7 @@ impl Found {
         }
     }
 
-    /// Reads it.
+    /// Reads it, in any case.
     pub fn parse(word: &str) -> Option<Self> {
         let all = [
             Self::None,
@@ -99,7 +99,7 @@ impl Found {
             Self::TempError,
             Self::PermError,
         ];
-        all.into_iter().find(|one| one.word() == word)
+        all.into_iter().find(|one| one.word().eq_ignore_ascii_case(word))
     }
 }
 
@@ -252,9 +252,10 @@ impl Asked {
         }
     }
 
-    /// Reads it.
+    /// Reads it, in any case.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::None, Self::Quarantine, Self::Reject].into_iter().find(|one| one.word() == word)
+        let all = [Self::None, Self::Quarantine, Self::Reject];
+        all.into_iter().find(|one| one.word().eq_ignore_ascii_case(word))
     }
 }
 

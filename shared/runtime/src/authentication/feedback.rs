@@ -1,9 +1,7 @@
 //! Reports on mail to the domains in whose name it came (RFC 9990): who wants them, by which addresses, and the text of
 //! one. An address elsewhere gets none before its own domain has agreed.
 
-use std::net::IpAddr;
-
-use gatepost_protocol::mail::feedback::{Reason, Row, Signed};
+use gatepost_protocol::mail::report::{self, Aggregate, Reason, ReasonKind, Row};
 use gatepost_protocol::mail::verdict::{Asked, Found, Published};
 use mail_auth::DmarcOutput;
 use mail_auth::common::parse::TxtRecordParser as _;
@@ -29,27 +27,6 @@ pub struct Destination {
     pub address: String,
     /// The largest message it takes, in octets; `None` if it does not say.
     pub octets_max: Option<u64>,
-}
-
-/// One report, before it is written.
-#[derive(Clone, Debug)]
-pub struct Aggregate<'a> {
-    /// Who reports: a domain.
-    pub organization: &'a str,
-    /// Whom to ask about it: an address.
-    pub contact: &'a str,
-    /// Names it among all of ours.
-    pub id: &'a str,
-    /// Its first second, since 1970.
-    pub begin_unix_s: u64,
-    /// Its last second, since 1970.
-    pub end_unix_s: u64,
-    /// What the domain publishes.
-    pub published: &'a Published,
-    /// What came in its name, and how much of it.
-    pub rows: &'a [(Row, u64)],
-    /// What is missing in it.
-    pub missing: Option<&'a str>,
 }
 
 impl Authenticator {
@@ -95,7 +72,9 @@ impl Authenticator {
 
     /// What a host elsewhere agrees to take about this domain: the address, or others of its own in its place.
     async fn agreed(&self, domain: &str, host: &str, uri: &URI) -> Result<Vec<URI>, CouldNotTell> {
-        let Some(record) = self.record(&format!("{domain}._report._dmarc.{host}")).await? else { return Ok(Vec::new()) };
+        let Some(record) = self.record(&format!("{domain}._report._dmarc.{host}")).await? else {
+            return Ok(Vec::new());
+        };
         let is_its_own = |uri: &&URI| uri.uri().rsplit_once('@').is_some_and(|(_, other)| other == host);
         let own: Vec<URI> = record.rua.iter().filter(is_its_own).cloned().collect();
         Ok(if own.is_empty() { vec![uri.clone()] } else { own })
@@ -147,100 +126,107 @@ fn one_below<'a>(above: &str, domain: &'a str) -> &'a str {
     &domain[rest.len() - label.len()..]
 }
 
-impl Aggregate<'_> {
-    /// Its XML.
-    pub fn xml(&self) -> String {
-        let published = self.published;
-        let alignment = |strict| if strict { Alignment::Strict } else { Alignment::Relaxed };
-        let report = Report {
-            version: 1.0,
-            report_metadata: ReportMetadata {
-                org_name: self.organization.to_owned(),
-                email: self.contact.to_owned(),
-                extra_contact_info: None,
-                report_id: self.id.to_owned(),
-                date_range: DateRange { begin: self.begin_unix_s, end: self.end_unix_s },
-                error: self.missing.iter().map(|&missing| missing.to_owned()).collect(),
-                generator: Some(concat!("Gatepost ", env!("CARGO_PKG_VERSION")).to_owned()),
+/// A report as XML. Of each message's SPF checks only that of MAIL FROM is told (RFC 9990 §3.1.1.13).
+pub fn xml(aggregate: &Aggregate) -> String {
+    let Aggregate { metadata, published, rows } = aggregate;
+    let alignment = |strict: Option<bool>| match strict {
+        Some(true) => Alignment::Strict,
+        Some(false) => Alignment::Relaxed,
+        None => Alignment::Unspecified,
+    };
+    let moment = |unix_s: i64| u64::try_from(unix_s).unwrap_or(0);
+    let report = Report {
+        version: 1.0,
+        report_metadata: ReportMetadata {
+            org_name: metadata.organisation.clone(),
+            email: metadata.email.clone(),
+            extra_contact_info: metadata.contact.clone(),
+            report_id: metadata.id.clone(),
+            date_range: DateRange { begin: moment(metadata.begin_unix_s), end: moment(metadata.end_unix_s) },
+            error: metadata.errors.clone(),
+            generator: metadata.generator.clone(),
+        },
+        policy_published: PolicyPublished {
+            domain: published.domain.clone(),
+            version_published: None,
+            adkim: alignment(published.strict_dkim),
+            aspf: alignment(published.strict_spf),
+            p: disposition(Some(published.asked)),
+            sp: disposition(published.subdomains),
+            np: disposition(published.nonexistent),
+            testing: published.testing.unwrap_or(false),
+            discovery_method: match published.discovery {
+                Some(report::Discovery::TreeWalk) => Discovery::Treewalk,
+                Some(report::Discovery::PublicSuffixes) => Discovery::Psl,
+                None => Discovery::Unspecified,
             },
-            policy_published: PolicyPublished {
-                domain: published.domain.clone(),
-                version_published: None,
-                adkim: alignment(published.strict_dkim),
-                aspf: alignment(published.strict_spf),
-                p: disposition(published.policy),
-                sp: disposition(published.below),
-                np: disposition(published.absent),
-                testing: published.testing,
-                discovery_method: Discovery::Treewalk,
-                fo: None,
-            },
-            record: self.rows.iter().map(|(row, count)| record(row, *count)).collect(),
-            extensions: Vec::new(),
-        };
-        report.to_xml()
-    }
+            fo: published.failures.clone(),
+        },
+        record: rows.iter().map(record).collect(),
+        extensions: Vec::new(),
+    };
+    report.to_xml()
 }
 
-fn record(row: &Row, count: u64) -> Record {
-    let Row { source, disposition, dkim, spf, reason, header_from, envelope_from, signed, spf_of } = row;
+fn record(row: &Row) -> Record {
     let result = |aligned: bool| if aligned { DmarcResult::Pass } else { DmarcResult::Fail };
-    let reason = reason.iter().map(|(reason, words)| PolicyOverrideReason {
-        type_: match reason {
-            Reason::MailingList => PolicyOverride::MailingList,
-            Reason::TrustedForwarder => PolicyOverride::TrustedForwarder,
-            Reason::TestMode => PolicyOverride::PolicyTestMode,
-            Reason::LocalPolicy => PolicyOverride::LocalPolicy,
+    let reason = |reason: &Reason| PolicyOverrideReason {
+        type_: match reason.kind {
+            ReasonKind::MailingList => PolicyOverride::MailingList,
+            ReasonKind::TrustedForwarder | ReasonKind::Forwarded => PolicyOverride::TrustedForwarder,
+            ReasonKind::PolicyTestMode => PolicyOverride::PolicyTestMode,
+            ReasonKind::LocalPolicy => PolicyOverride::LocalPolicy,
+            ReasonKind::SampledOut | ReasonKind::Other => PolicyOverride::Other,
         },
-        comment: (!words.is_empty()).then(|| words.clone()),
-    });
-    // Without a domain there is nothing to tell.
-    let signed = signed.iter().filter(|one| !one.domain.is_empty()).map(|Signed { domain, selector, found }| {
-        DKIMAuthResult {
-            domain: domain.clone(),
-            selector: selector.clone(),
-            result: dkim_result(*found),
-            human_result: None,
-        }
-    });
-    let (domain, found) = spf_of;
-    let spf_of = (!domain.is_empty()).then(|| SPFAuthResult {
-        domain: domain.clone(),
-        scope: SPFDomainScope::MailFrom,
-        result: spf_result(*found),
+        comment: reason.comment.clone(),
+    };
+    let dkim = |one: &report::DkimResult| DKIMAuthResult {
+        domain: one.domain.clone(),
+        selector: one.selector.clone().unwrap_or_default(),
+        result: dkim_result(one.found),
         human_result: None,
-    });
-    let source: IpAddr = source.to_canonical();
+    };
+    let spf = |one: &report::SpfResult| SPFAuthResult {
+        domain: one.domain.clone(),
+        scope: if one.is_helo { SPFDomainScope::Helo } else { SPFDomainScope::MailFrom },
+        result: spf_result(one.found),
+        human_result: None,
+    };
     Record {
         row: mail_auth::report::Row {
-            source_ip: Some(source),
-            count: u32::try_from(count).unwrap_or(u32::MAX),
+            source_ip: Some(row.source),
+            count: u32::try_from(row.count).unwrap_or(u32::MAX),
             policy_evaluated: PolicyEvaluated {
-                disposition: match disposition {
-                    Asked::None => ActionDisposition::None,
-                    Asked::Quarantine => ActionDisposition::Quarantine,
-                    Asked::Reject => ActionDisposition::Reject,
+                disposition: match row.disposition {
+                    report::Disposition::None => ActionDisposition::None,
+                    report::Disposition::Pass => ActionDisposition::Pass,
+                    report::Disposition::Quarantine => ActionDisposition::Quarantine,
+                    report::Disposition::Reject => ActionDisposition::Reject,
                 },
-                dkim: result(*dkim),
-                spf: result(*spf),
-                reason: reason.collect(),
+                dkim: result(row.dkim),
+                spf: result(row.spf),
+                reason: row.reasons.iter().map(reason).collect(),
             },
         },
         identifiers: Identifier {
-            envelope_to: None,
-            envelope_from: envelope_from.clone(),
-            header_from: header_from.clone(),
+            envelope_to: row.envelope_to.clone(),
+            envelope_from: row.envelope_from.clone().unwrap_or_default(),
+            header_from: row.header_from.clone(),
         },
-        auth_results: AuthResult { dkim: signed.collect(), spf: spf_of.into_iter().collect() },
+        auth_results: AuthResult {
+            dkim: row.dkim_results.iter().map(dkim).collect(),
+            spf: row.spf_results.iter().map(spf).collect(),
+        },
         extensions: Vec::new(),
     }
 }
 
-fn disposition(asked: Asked) -> Disposition {
+fn disposition(asked: Option<Asked>) -> Disposition {
     match asked {
-        Asked::None => Disposition::None,
-        Asked::Quarantine => Disposition::Quarantine,
-        Asked::Reject => Disposition::Reject,
+        Some(Asked::None) => Disposition::None,
+        Some(Asked::Quarantine) => Disposition::Quarantine,
+        Some(Asked::Reject) => Disposition::Reject,
+        None => Disposition::Unspecified,
     }
 }
 
@@ -300,38 +286,48 @@ mod tests {
 
     #[test]
     fn a_report_is_read_back_as_it_was_meant() {
+        let signature = report::DkimResult {
+            domain: "a&b.example".to_owned(),
+            selector: Some("<s>".to_owned()),
+            found: Found::Neutral,
+        };
         let row = Row {
-            source: "::ffff:192.0.2.1".parse().expect("an address"),
-            disposition: Asked::Quarantine,
+            source: [192, 0, 2, 1].into(),
+            count: 3,
+            disposition: report::Disposition::Quarantine,
             dkim: false,
             spf: true,
-            reason: Some((Reason::MailingList, String::new())),
+            reasons: vec![Reason { kind: ReasonKind::MailingList, comment: None }],
             header_from: "news.example.com".to_owned(),
-            envelope_from: String::new(),
-            signed: vec![
-                Signed { domain: "a&b.example".to_owned(), selector: "<s>".to_owned(), found: Found::Neutral },
-                Signed { domain: String::new(), selector: String::new(), found: Found::PermError },
-            ],
-            spf_of: ("mx.example.com".to_owned(), Found::Pass),
-        };
-        let published = Published {
-            domain: "example.com".to_owned(),
-            policy: Asked::Reject,
-            strict_spf: true,
-            testing: true,
-            ..Published::default()
+            envelope_from: None,
+            envelope_to: None,
+            dkim_results: vec![signature],
+            spf_results: vec![report::SpfResult {
+                domain: "mx.example.com".to_owned(),
+                is_helo: false,
+                found: Found::Pass,
+            }],
         };
         let aggregate = Aggregate {
-            organization: "example.org",
-            contact: "postmaster@example.org",
-            id: "20261120.abc@example.org",
-            begin_unix_s: 1_795_132_800,
-            end_unix_s: 1_795_219_199,
-            published: &published,
-            rows: &[(row, 3)],
-            missing: Some("2 messages are missing"),
+            metadata: report::Metadata {
+                organisation: "example.org".to_owned(),
+                email: "postmaster@example.org".to_owned(),
+                id: "20261120.abc".to_owned(),
+                begin_unix_s: 1_795_132_800,
+                end_unix_s: 1_795_219_199,
+                errors: vec!["2 messages are missing".to_owned()],
+                ..report::Metadata::default()
+            },
+            published: report::Published {
+                domain: "example.com".to_owned(),
+                asked: Asked::Reject,
+                strict_spf: Some(true),
+                testing: Some(true),
+                ..report::Published::default()
+            },
+            rows: vec![row],
         };
-        let report = Report::parse_xml(aggregate.xml().as_bytes()).expect("it is one");
+        let report = Report::parse_xml(xml(&aggregate).as_bytes()).expect("it is one");
         assert_eq!((report.domain(), report.org_name()), ("example.com", "example.org"));
         assert_eq!((report.p(), report.aspf(), report.testing()), (Disposition::Reject, Alignment::Strict, true));
         assert_eq!(report.error(), ["2 messages are missing"]);

@@ -2,6 +2,8 @@
 //! §7.2). Nouns for both ways; strings are bounded by whoever reads or gathers them. Whose word a report is, is not
 //! known here: what it says of its author proves nothing.
 
+pub mod judged;
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -82,7 +84,7 @@ impl Discovery {
 }
 
 /// Messages that are alike in everything that is told of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     /// Who brought them.
     pub source: IpAddr,
