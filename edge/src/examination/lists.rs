@@ -2,15 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::dns_list;
 use gatepost_protocol::tunnel::verb::examination::Standing;
 use gatepost_runtime::resolver::Resolver;
 use tokio::task::JoinSet;
-
-/// Listed in every list that works, and in none (RFC 5782 §5).
-const ALWAYS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-const NEVER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Longest text of a list that is passed on, in characters.
-const TEXT_CHARACTERS_MAX: usize = 200;
 
 /// Asks all lists about all addresses at once.
 pub(super) async fn ask(resolver: &Resolver, lists: &[String], addresses: &[IpAddr]) -> Vec<Standing> {
@@ -31,7 +27,12 @@ async fn one(resolver: &Resolver, list: &str, addresses: &[IpAddr]) -> Vec<Stand
         listed,
         told,
     };
-    let works = match tokio::join!(look(resolver, list, ALWAYS), look(resolver, list, NEVER)) {
+    let Ok(zone) = Domain::parse(list) else {
+        let told = || "it is no name of the DNS".to_owned();
+        return addresses.iter().map(|address| standing(*address, None, told())).collect();
+    };
+    let (always, never) = dns_list::test_points(false);
+    let works = match tokio::join!(look(resolver, &zone, always), look(resolver, &zone, never)) {
         (Ok(Some(_)), Ok(None)) => Ok(()),
         (_, Ok(Some(_))) => Err("it lists everything".to_owned()),
         (Err(why), _) | (_, Err(why)) => Err(why),
@@ -43,7 +44,7 @@ async fn one(resolver: &Resolver, list: &str, addresses: &[IpAddr]) -> Vec<Stand
     for address in addresses {
         standings.push(match &works {
             Err(why) => standing(*address, None, why.clone()),
-            Ok(()) => match look(resolver, list, *address).await {
+            Ok(()) => match look(resolver, &zone, *address).await {
                 Ok(Some(text)) => standing(*address, Some(true), text),
                 Ok(None) => standing(*address, Some(false), String::new()),
                 Err(why) => standing(*address, None, why),
@@ -54,50 +55,21 @@ async fn one(resolver: &Resolver, list: &str, addresses: &[IpAddr]) -> Vec<Stand
 }
 
 /// What the list says of the address, if it lists it. An error: it could not be asked, or says so itself.
-async fn look(resolver: &Resolver, list: &str, address: IpAddr) -> Result<Option<String>, String> {
-    let name = format!("{}.{list}", reversed(address));
-    let answers = resolver.addresses(&name, false).await.map_err(|error| error.to_string())?;
+async fn look(resolver: &Resolver, zone: &Domain, address: IpAddr) -> Result<Option<String>, String> {
+    let question = dns_list::question(address, zone);
+    let answers = resolver.addresses(&question, false).await.map_err(|error| error.to_string())?;
     let code = |answer: &IpAddr| match answer {
         IpAddr::V4(code) if code.is_loopback() => Some(*code),
         _ => None,
     };
     let codes: Vec<Ipv4Addr> = answers.iter().filter_map(code).collect();
-    if let Some(error) = codes.iter().find(|code| code.octets()[..3] == [127, 255, 255]) {
+    if let Some(error) = codes.iter().find(|code| !dns_list::is_listing(**code)) {
         return Err(format!("it answers with the error {error}: it may refuse the resolver this edge asks"));
     }
     if codes.is_empty() {
         return Ok(None);
     }
-    let texts = resolver.texts(&name).await.unwrap_or_default();
+    let words = resolver.texts(&question).await.ok().and_then(|texts| dns_list::words(&texts)).unwrap_or_default();
     let codes: Vec<String> = codes.iter().map(ToString::to_string).collect();
-    let text: String = texts.first().map_or("", String::as_str).chars().take(TEXT_CHARACTERS_MAX).collect();
-    Ok(Some(format!("{} {text}", codes.join(" ")).trim_end().to_owned()))
-}
-
-/// The address as lists spell it.
-fn reversed(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            format!("{d}.{c}.{b}.{a}")
-        }
-        IpAddr::V6(v6) => {
-            let nibbles = v6.octets().into_iter().flat_map(|octet| [octet >> 4, octet & 15]);
-            let mut labels: Vec<String> = nibbles.map(|nibble| format!("{nibble:x}")).collect();
-            labels.reverse();
-            labels.join(".")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_asked_for_backwards() {
-        assert_eq!(reversed(IpAddr::from([192, 0, 2, 99])), "99.2.0.192");
-        let v6 = reversed("2001:db8:1:2:3:4:567:89ab".parse().expect("an address"));
-        assert_eq!(v6, "b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.8.b.d.0.1.0.0.2", "RFC 5782 §2.4");
-    }
+    Ok(Some(format!("{} {words}", codes.join(" ")).trim_end().to_owned()))
 }

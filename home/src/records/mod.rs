@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use gatepost_protocol::mail::address::Domain;
-use gatepost_protocol::network::is_public;
+use gatepost_protocol::network::{is_public, reversed};
 use serde::{Deserialize, Serialize};
 
 /// Between the preferences of two mail hosts there is room for another.
@@ -279,18 +279,7 @@ fn later(making: &mut Making, domain: &str) {
 
 /// The name whose PTR record is an address's (RFC 1035 §3.5, RFC 3596 §2.5).
 pub fn reverse_name(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
-        }
-        IpAddr::V6(v6) => {
-            let nibbles = v6.octets().into_iter().flat_map(|octet| [octet >> 4, octet & 15]);
-            let mut labels: Vec<String> = nibbles.map(|nibble| format!("{nibble:x}")).collect();
-            labels.reverse();
-            labels.join(".") + ".ip6.arpa"
-        }
-    }
+    format!("{}.{}", reversed(address), if address.is_ipv4() { "in-addr.arpa" } else { "ip6.arpa" })
 }
 
 #[cfg(test)]

@@ -157,6 +157,20 @@ fn masked(address: IpAddr, bits: u8) -> IpAddr {
     }
 }
 
+/// An address as names of the DNS are made of it, backwards: octets of IPv4, nibbles of IPv6 (RFC 1035 §3.5, RFC 3596 §2.5).
+pub fn reversed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            format!("{d}.{c}.{b}.{a}")
+        }
+        IpAddr::V6(v6) => {
+            let nibbles = v6.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}")).collect::<Vec<_>>().join(".")
+        }
+    }
+}
+
 /// True for an address of the public internet.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -264,6 +278,13 @@ mod tests {
         assert!(Network::of_host(ip("::1")).is_loopback() && !Network::of_client(ip("::1")).is_loopback());
         assert_eq!(Network::of_host(ip("::ffff:192.0.2.7")), network("192.0.2.7"));
         assert_eq!(Network::of_host(ip("2001:db8::7")), network("2001:db8::7"));
+    }
+
+    #[test]
+    fn the_dns_spells_an_address_backwards() {
+        assert_eq!(reversed(ip("192.0.2.99")), "99.2.0.192");
+        let v6 = reversed(ip("2001:db8:1:2:3:4:567:89ab"));
+        assert_eq!(v6, "b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.8.b.d.0.1.0.0.2", "RFC 5782 §2.4");
     }
 
     #[test]

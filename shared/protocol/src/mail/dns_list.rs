@@ -1,12 +1,11 @@
 //! DNS block and allow lists (RFC 5782): what is asked about a client, which answers count, and what is made of them.
 //! Pure. An answer that is an error code, or no code at all, is never a hit.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address::Domain;
 use super::verdict::Listed;
-use crate::network::Network;
+use crate::network::{Network, reversed};
 
 /// What a list answers that means *you may not ask* or *ask otherwise*: 127.255.255.0/24.
 const ERROR_CODES: [u8; 3] = [127, 255, 255];
@@ -66,20 +65,7 @@ impl Standing {
 
 /// The name to ask for: the address backwards, below the list's zone (RFC 5782 §2.1, §2.4).
 pub fn question(address: IpAddr, zone: &Domain) -> String {
-    let mut name = String::new();
-    match address {
-        IpAddr::V4(v4) => {
-            for octet in v4.octets().iter().rev() {
-                let _ = write!(name, "{octet}.");
-            }
-        }
-        IpAddr::V6(v6) => {
-            for octet in v6.octets().iter().rev() {
-                let _ = write!(name, "{:x}.{:x}.", octet & 15, octet >> 4);
-            }
-        }
-    }
-    name + zone.as_str()
+    format!("{}.{zone}", reversed(address))
 }
 
 /// The test points of a family of addresses: one that every list has, one that none may have (RFC 5782 §5).
