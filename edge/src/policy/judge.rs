@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use gatepost_protocol::mail::address::is_at_or_below;
 use gatepost_protocol::mail::policy::{Limit, Policy};
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::verdict::{Asked, Evidence, Found, Override, SenderDomain};
@@ -234,15 +235,13 @@ fn domain_of(case: &Case<'_>) -> String {
 fn forwarded(case: &Case<'_>, policy: &Policy, due: Judgement) -> Decision {
     let Evidence { arc, dkim, .. } = case.evidence;
     if let Some(list) = case.list
-        && let Some(own) = dkim.iter().find(|one| one.found == Found::Pass && is_within(list, &one.domain))
+        && let Some(own) = dkim.iter().find(|one| one.found == Found::Pass && is_at_or_below(list, &one.domain))
     {
         let why = format!("DMARC fails, but the list {list} passed it on, signed by {}", own.domain);
         return Decision::sparing(Judgement::Junk(why), Override::List, due);
     }
-    let is_trusted = |sealer: &&String| {
-        let sealer = sealer.to_lowercase();
-        policy.trusted_sealers.iter().any(|trusted| is_within(&sealer, trusted))
-    };
+    let is_trusted =
+        |sealer: &&String| policy.trusted_sealers.iter().any(|trusted| is_at_or_below(sealer, trusted));
     match arc.sealers.first().filter(|_| arc.found == Found::Pass).filter(is_trusted) {
         Some(sealer) => {
             let why = format!("DMARC fails, but {sealer}, which is trusted, passed it on");
@@ -250,12 +249,6 @@ fn forwarded(case: &Case<'_>, policy: &Policy, due: Judgement) -> Decision {
         }
         None => due.into(),
     }
-}
-
-/// True if `name` is `domain` or below it.
-fn is_within(name: &str, domain: &str) -> bool {
-    let domain = domain.to_lowercase();
-    name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ pub mod written;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::address::{Domain, is_at_or_below};
 use gatepost_protocol::network::{is_public, reversed};
 use serde::{Deserialize, Serialize};
 
@@ -202,9 +202,7 @@ fn mail_hosts(making: &mut Making, facts: &Facts, domain: &str) {
 fn hosts(making: &mut Making, facts: &Facts, domain: &Domain) {
     for host in known_hosts(facts) {
         let name = host.name.as_str();
-        let is_within =
-            host.name == domain || name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'));
-        if !is_within {
+        if !is_at_or_below(name, domain.as_str()) {
             continue;
         }
         if host.addresses.is_empty() {

@@ -5,6 +5,7 @@ mod table;
 
 use std::fmt;
 
+use gatepost_protocol::mail::address::is_at_or_below;
 use gatepost_protocol::mail::reply::Reply;
 
 use self::table::{RULES, Rule};
@@ -36,14 +37,9 @@ pub fn meaning(reply: &Reply, remote: Option<&str>) -> Option<Meaning> {
 impl Rule {
     fn fits(&self, said: &str, answered: bool, host: &str) -> bool {
         (!self.ours || !answered)
-            && (self.host.is_empty() || self.host.iter().any(|suffix| is_below(host, suffix)))
+            && (self.host.is_empty() || self.host.iter().any(|suffix| is_at_or_below(host, suffix)))
             && self.says.iter().any(|pattern| holds(said, pattern))
     }
-}
-
-fn is_below(host: &str, suffix: &str) -> bool {
-    let host = host.trim_end_matches('.');
-    host.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// True if the parts of the pattern, with `*` between them, are in the text in this order.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::address::{Address, AddressError, Domain, ReversePath};
+use super::address::{Address, AddressError, Domain, ReversePath, is_below};
 use crate::network::{Network, NetworkError};
 
 /// Rules of one list: it is looked through at every recipient.
@@ -160,8 +160,7 @@ impl Rule {
             (_, Sender::Said(ReversePath::Null)) => Fit::No,
             (Subject::Domain(domain), Sender::Said(ReversePath::Address(sender))) => Fit::of(sender.domain() == domain),
             (Subject::Below(domain), Sender::Said(ReversePath::Address(sender))) => {
-                let above = sender.domain().as_str().strip_suffix(domain.as_str());
-                Fit::of(above.is_some_and(|above| above.ends_with('.')))
+                Fit::of(is_below(sender.domain().as_str(), domain.as_str()))
             }
             (Subject::Address(address), Sender::Said(ReversePath::Address(sender))) => {
                 let same = |sender: &Address| sender.local().as_str().to_lowercase() == address.local().as_str();

@@ -75,6 +75,21 @@ impl Domain {
     }
 }
 
+/// True if the name lies below the domain: whole labels are compared, in whatever case, with or without the root's dot.
+/// Nothing lies below no domain.
+pub fn is_below(name: &str, domain: &str) -> bool {
+    let [name, domain] = [name, domain].map(|text| text.trim_end_matches('.').as_bytes());
+    let Some((above, end)) = name.len().checked_sub(domain.len()).and_then(|at| name.split_at_checked(at)) else {
+        return false;
+    };
+    !domain.is_empty() && above.ends_with(b".") && end.eq_ignore_ascii_case(domain)
+}
+
+/// True if the name is the domain, or lies below it.
+pub fn is_at_or_below(name: &str, domain: &str) -> bool {
+    name.trim_end_matches('.').eq_ignore_ascii_case(domain.trim_end_matches('.')) || is_below(name, domain)
+}
+
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -323,6 +338,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_lies_below_a_domain_is_told_by_whole_labels() {
+        for (name, domain, at, below) in [
+            ("example.org", "example.org", true, false),
+            ("Example.ORG.", "example.org", true, false),
+            ("mail.example.org", "example.org", false, true),
+            ("a.b.MAIL.example.org", "Example.org.", false, true),
+            ("mail.example.org.", "example.org", false, true),
+            ("badexample.org", "example.org", false, false),
+            ("example.org", "mail.example.org", false, false),
+            ("example.org.evil.example", "example.org", false, false),
+            ("bücher.example", "cher.example", false, false),
+            ("x.bücher.example", "bücher.example", false, true),
+            ("example.org", "", false, false),
+            ("example.org", ".", false, false),
+            ("", "", true, false),
+        ] {
+            assert_eq!(is_below(name, domain), below, "{name} below {domain}");
+            assert_eq!(is_at_or_below(name, domain), at || below, "{name} at or below {domain}");
+        }
+    }
 
     #[test]
     fn parses_and_prints() {

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 
+use gatepost_protocol::mail::address::is_at_or_below;
 use gatepost_protocol::mail::spf::template::{Letter, Template};
 use gatepost_protocol::mail::spf::{self, Mechanism, Prefixes, Qualifier, Record};
 use gatepost_protocol::mail::verdict::Found;
@@ -298,11 +299,6 @@ fn is_domain(name: &str) -> bool {
 /// A name's labels as they are: what is odd in them is not written in another way.
 fn text_of(name: &Name) -> String {
     name.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(".")
-}
-
-fn is_at_or_below(name: &str, domain: &str) -> bool {
-    let (name, domain) = (name.to_ascii_lowercase(), domain.trim_end_matches('.').to_ascii_lowercase());
-    name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The address as `%{i}` writes it (RFC 7208 §7.3).
