@@ -21,6 +21,9 @@ _dmarc.careful.example. 60 IN TXT \"v=DMARC1; p=quarantine\"
 watching.example. 60 IN TXT \"v=spf1 -all\"
 _dmarc.watching.example. 60 IN TXT \"v=DMARC1; p=none\"
 old.example. 60 IN TXT \"v=spf1 -all\"
+doubled.example. 60 IN TXT \"v=spf1 -all\"
+_dmarc.doubled.example. 60 IN TXT \"v=DMARC1; p=none\"
+_dmarc.doubled.example. 60 IN TXT \"v=DMARC1; p=none; sp=reject\"
 soft.example. 60 IN TXT \"v=spf1 ~all\"
 silent.example. 60 IN MX 10 sink.example.
 mute.example. 60 IN MX 0 .
@@ -69,6 +72,11 @@ fn each_domain_is_judged_by_what_it_publishes() {
         (
             "bob@old.example",
             "550 5.7.23 old.example does not let 127.0.0.1 send its mail (SPF), and no signature says otherwise",
+        ),
+        // Two DMARC records are none (RFC 7489 §6.6.3).
+        (
+            "bob@doubled.example",
+            "550 5.7.23 doubled.example does not let 127.0.0.1 send its mail (SPF), and no signature says otherwise",
         ),
         ("bob@mute.example", "550 5.7.27 mute.example takes no mail (null MX), so it sends none either"),
         ("bob@gone.example", "550 5.1.8 The sender's domain gone.example does not exist in the DNS"),

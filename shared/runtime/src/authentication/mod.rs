@@ -1,6 +1,7 @@
 //! Who really sent a message: reverse names, SPF, DKIM, ARC and DMARC, asked of the DNS. The one place that knows the
 //! library which does it, but for SPF, which is ours; its answers leave as our own nouns. A message's body is never held: its digests are handed in.
 
+mod doubled;
 pub mod feedback;
 mod spf;
 mod words;
@@ -11,10 +12,12 @@ use gatepost_protocol::mail::address::{Address, ReversePath};
 use gatepost_protocol::mail::canonical::BodyDigest;
 use gatepost_protocol::mail::verdict::{Arc, Dkim, Dmarc, Found, Reverse, SenderDomain, Spf};
 use mail_auth::common::crypto::{Algorithm, HashAlgorithm};
+use mail_auth::common::to_a_label;
 use mail_auth::dkim::Canonicalization;
 use mail_auth::dmarc::verify::DmarcParameters;
-use mail_auth::{AuthenticatedMessage, DmarcResult, MessageAuthenticator, SpfOutput};
+use mail_auth::{AuthenticatedMessage, DmarcResult, MessageAuthenticator, Parameters, SpfOutput};
 
+use self::doubled::Doubled;
 use self::spf::Check;
 use crate::resolver::{ExchangersAnswer, Resolver};
 
@@ -134,13 +137,23 @@ impl Authenticator {
     pub async fn message(&self, message: &Claims<'_>, spf: &Spf) -> Authenticated {
         let Some(parsed) = &message.parsed else { return Authenticated::default() };
         let Ok(asker) = self.asker() else { return message.unanswered() };
-        let (dkim, arc) = tokio::join!(asker.verify_dkim(parsed), asker.verify_arc(parsed));
+        let from = words::only_domain(&parsed.from);
+        let from = to_a_label(&from);
+        let doubled = Doubled::above(&self.resolver, &from);
+        let (dkim, arc, doubled) = tokio::join!(asker.verify_dkim(parsed), asker.verify_arc(parsed), doubled);
         let spf_output = SpfOutput::new(spf.domain.clone()).with_result(words::spf_result(spf.found));
-        let dmarc = asker.verify_dmarc(DmarcParameters::new(parsed, &dkim, &spf.domain, &spf_output)).await;
+        let dmarc = match &doubled {
+            Ok(doubled) => {
+                let asked = DmarcParameters::new(parsed, &dkim, &spf.domain, &spf_output);
+                let dmarc = asker.verify_dmarc(Parameters::new(asked).with_txt_cache(doubled)).await;
+                Dmarc { reported: self.reported(&dmarc).await, ..words::dmarc(&dmarc) }
+            }
+            Err(_) => Dmarc { found: Found::TempError, from: words::bounded(&from), ..Dmarc::default() },
+        };
         Authenticated {
             dkim: dkim.iter().take(SIGNATURES_MAX).map(words::dkim).chain(message.weak.iter().cloned()).collect(),
             arc: words::arc(&arc),
-            dmarc: Dmarc { reported: self.reported(&dmarc).await, ..words::dmarc(&dmarc) },
+            dmarc,
         }
     }
 
