@@ -8,10 +8,8 @@ mod lists;
 mod rates;
 mod regulars;
 
-use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,11 +19,11 @@ use gatepost_protocol::mail::verdict::{Found, Reverse};
 use gatepost_protocol::network::Network;
 use gatepost_runtime::authentication::Authenticator;
 use gatepost_runtime::clock::Clock;
-use gatepost_runtime::durable;
+use gatepost_runtime::kept::Kept;
 use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Signal;
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
@@ -64,11 +62,8 @@ struct Inner {
     lists: Lists,
     authenticator: Authenticator,
     clock: Clock,
-    path: PathBuf,
+    kept: Kept,
     regulars: Mutex<Regulars>,
-    /// Something of them is not written down.
-    changed: AtomicBool,
-    grown: Notify,
 }
 
 /// What may come in a minute.
@@ -122,8 +117,8 @@ impl Admission {
         limits: &EdgeLimits,
         clock: Clock,
     ) -> Self {
-        let path = state.join(FILE);
-        let regulars = Mutex::new(read(&path, clock.steady_ms()));
+        let kept = Kept::new(state.join(FILE), GATHER, clock.clone());
+        let regulars = Mutex::new(read(&kept, clock.steady_ms()));
         Self(Arc::new(Inner {
             lists: Lists::new(resolver.clone(), &settings.lists, clock.clone()),
             authenticator: Authenticator::new(resolver),
@@ -133,10 +128,8 @@ impl Admission {
             messages: Mutex::default(),
             greylist: Mutex::default(),
             clock,
-            path,
+            kept,
             regulars,
-            changed: AtomicBool::new(false),
-            grown: Notify::new(),
         }))
     }
 
@@ -251,38 +244,20 @@ impl Admission {
     /// A message of this client was taken, and not into Junk.
     pub fn note_good(&self, client: IpAddr) {
         if self.is_stranger(client) && self.regulars().note(self.0.clock.steady_ms(), client) {
-            self.0.changed.store(true, Ordering::Relaxed);
-            self.0.grown.notify_one();
+            self.0.kept.note();
         }
     }
 
     /// Writes down what is learnt, until draining begins.
-    pub async fn keep_up(self, mut signal: Signal) {
-        loop {
-            tokio::select! {
-                () = self.0.grown.notified() => {}
-                () = signal.draining() => return,
-            }
-            tokio::select! {
-                () = self.0.clock.sleep(GATHER) => {}
-                () = signal.draining() => return,
-            }
-            let admission = self.clone();
-            if tokio::task::spawn_blocking(move || admission.keep()).await.is_err() {
-                error!("writing the regulars down failed; this is a bug");
-            }
-        }
+    pub async fn keep_up(self, signal: Signal) {
+        let admission = self.clone();
+        self.0.kept.keep_up(signal, move || admission.keep()).await;
     }
 
-    /// Writes down what is learnt, if there is something; a failure is logged. Blocking, and never called twice at once.
+    /// Writes down what is learnt, if there is something; a failure is logged. Blocking.
     pub fn keep(&self) {
-        if !self.0.changed.swap(false, Ordering::Relaxed) {
-            return;
-        }
-        let text = self.regulars().write(self.0.clock.steady_ms());
-        if let Err(error) = durable::write_file(&self.0.path, text.as_bytes()) {
+        if let Err(error) = self.0.kept.write(|| self.regulars().write(self.0.clock.steady_ms())) {
             error!(%error, "who brings good mail can't be written down; it is forgotten at the next start");
-            self.0.changed.store(true, Ordering::Relaxed);
         }
     }
 
@@ -323,22 +298,21 @@ fn is_nameless(reverse: &Reverse) -> bool {
     reverse.name.is_none() && reverse.found != Found::TempError
 }
 
-fn read(path: &Path, now_ms: i64) -> Regulars {
-    let mut text = Vec::new();
-    let opened = std::fs::File::open(path).and_then(|file| file.take(regulars::OCTETS_MAX).read_to_end(&mut text));
-    let read = match opened {
-        Ok(_) => Regulars::read(&String::from_utf8_lossy(&text), now_ms).map_err(|error| error.to_string()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Regulars::default(),
+fn read(kept: &Kept, now_ms: i64) -> Regulars {
+    let path = kept.path().display();
+    let read = match kept.read(regulars::OCTETS_MAX) {
+        Ok(Some(text)) => Regulars::read(&text, now_ms).map_err(|error| error.to_string()),
+        Ok(None) => return Regulars::default(),
         Err(error) => Err(error.to_string()),
     };
     match read {
         Ok((regulars, 0)) => regulars,
         Ok((regulars, damaged)) => {
-            error!(path = %path.display(), damaged, "lines of the regulars can't be read; the others count");
+            error!(%path, damaged, "lines of the regulars can't be read; the others count");
             regulars
         }
         Err(error) => {
-            error!(path = %path.display(), error, "who brings good mail can't be read; it is learnt anew");
+            error!(%path, error, "who brings good mail can't be read; it is learnt anew");
             Regulars::default()
         }
     }

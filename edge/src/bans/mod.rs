@@ -4,22 +4,20 @@
 pub mod record;
 pub mod strikes;
 
-use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gatepost_protocol::network::Network;
 use gatepost_runtime::clock::{Clock, rfc3339};
-use gatepost_runtime::durable::{self, DurableError};
+use gatepost_runtime::durable::DurableError;
+use gatepost_runtime::kept::Kept;
 use gatepost_runtime::metrics::{Counter, Kind as MetricKind, Metric};
 use gatepost_runtime::shutdown::Signal;
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::sync::Notify;
 use tracing::{debug, error, info, warn};
 
 pub use self::strikes::Kind;
@@ -48,16 +46,11 @@ const BY_HAND_SPAN_MAX: Duration = Duration::from_hours(24 * 3660);
 pub struct Bans(Arc<Inner>);
 
 struct Inner {
-    path: PathBuf,
+    kept: Kept,
     homes: Homes,
     clock: Clock,
     settings: ArcSwap<BanSettings>,
     strikes: Mutex<Strikes>,
-    /// Something is not written down.
-    changed: AtomicBool,
-    grown: Notify,
-    /// Held while the file is written, so that the last word stays.
-    writing: Mutex<()>,
     struck: [Counter; Kind::ALL.len()],
     banned: [Counter; Kind::ALL.len()],
 }
@@ -134,17 +127,14 @@ pub enum BanError {
 impl Bans {
     /// With what was kept. A file that can't be read is reported and begun anew. Blocking.
     pub fn open(state: &Path, homes: Homes, settings: BanSettings, clock: Clock) -> Self {
-        let path = state.join(FILE);
-        let strikes = read(&path, clock.steady_ms());
+        let kept = Kept::new(state.join(FILE), GATHER, clock.clone());
+        let strikes = read(&kept, clock.steady_ms());
         Self(Arc::new(Inner {
-            path,
+            kept,
             homes,
             clock,
             settings: ArcSwap::from_pointee(settings),
             strikes: Mutex::new(strikes),
-            changed: AtomicBool::new(false),
-            grown: Notify::new(),
-            writing: Mutex::default(),
             struck: Default::default(),
             banned: Default::default(),
         }))
@@ -176,7 +166,7 @@ impl Bans {
         self.0.banned[kind as usize].one();
         let for_s = (ban.until_ms - ban.since_ms) / 1000;
         warn!(%network, %client, kind = kind.name(), offence = ban.offence, for_s, "banned");
-        self.note_change();
+        self.0.kept.note();
     }
 
     /// Whether this client has had strikes lately.
@@ -214,7 +204,7 @@ impl Bans {
             return Err(BanError::TooMany);
         }
         info!(%network, for_s = span.map(|span| span.as_secs()), "banned by hand");
-        self.0.changed.store(true, Ordering::Relaxed);
+        self.0.kept.mark();
         self.keep()?;
         let until = span_ms.map(|span| self.date(now_ms.saturating_add(span)));
         Ok(json!({ "network": network.to_string(), "until": until }))
@@ -229,7 +219,7 @@ impl Bans {
                 for network in &lifted {
                     info!(%network, "ban lifted");
                 }
-                self.0.changed.store(true, Ordering::Relaxed);
+                self.0.kept.mark();
                 self.keep()?;
                 Ok(json!({ "lifted": lifted.iter().map(ToString::to_string).collect::<Vec<_>>() }))
             }
@@ -268,21 +258,9 @@ impl Bans {
     }
 
     /// Writes down what strikes bring about, until draining begins.
-    pub async fn keep_up(self, mut signal: Signal) {
-        loop {
-            tokio::select! {
-                () = self.0.grown.notified() => {}
-                () = signal.draining() => return,
-            }
-            tokio::select! {
-                () = self.0.clock.sleep(GATHER) => {}
-                () = signal.draining() => return,
-            }
-            let bans = self.clone();
-            if tokio::task::spawn_blocking(move || bans.keep_or_say()).await.is_err() {
-                error!("writing the bans down failed; this is a bug");
-            }
-        }
+    pub async fn keep_up(self, signal: Signal) {
+        let bans = self.clone();
+        self.0.kept.keep_up(signal, move || bans.keep_or_say()).await;
     }
 
     /// Writes them down if they have changed; a failure is logged. Blocking.
@@ -293,21 +271,7 @@ impl Bans {
     }
 
     fn keep(&self) -> Result<(), DurableError> {
-        let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.0.changed.swap(false, Ordering::Relaxed) {
-            return Ok(());
-        }
-        let text = record::write(&self.strikes(), self.0.clock.steady_ms());
-        let written = durable::write_file(&self.0.path, text.as_bytes());
-        if written.is_err() {
-            self.0.changed.store(true, Ordering::Relaxed);
-        }
-        written
-    }
-
-    fn note_change(&self) {
-        self.0.changed.store(true, Ordering::Relaxed);
-        self.0.grown.notify_one();
+        self.0.kept.write(|| record::write(&self.strikes(), self.0.clock.steady_ms()))
     }
 
     /// Why this client is never banned.
@@ -373,26 +337,25 @@ impl Bans {
     }
 }
 
-fn read(path: &Path, now_ms: i64) -> Strikes {
-    let mut text = Vec::new();
-    let opened = std::fs::File::open(path).and_then(|file| file.take(record::OCTETS_MAX).read_to_end(&mut text));
-    match opened {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Strikes::default(),
+fn read(kept: &Kept, now_ms: i64) -> Strikes {
+    let path = kept.path().display();
+    let text = match kept.read(record::OCTETS_MAX) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Strikes::default(),
         Err(error) => {
-            error!(path = %path.display(), %error, "the bans can't be read; they begin anew");
+            error!(%path, %error, "the bans can't be read; they begin anew");
             return Strikes::default();
         }
-    }
-    match record::read(&String::from_utf8_lossy(&text), now_ms) {
+    };
+    match record::read(&text, now_ms) {
         Ok(record::Read { strikes, damaged }) => {
             if damaged > 0 {
-                error!(path = %path.display(), damaged, "lines of the bans can't be read; the others count");
+                error!(%path, damaged, "lines of the bans can't be read; the others count");
             }
             strikes
         }
         Err(error) => {
-            error!(path = %path.display(), %error, "the bans can't be read; they begin anew");
+            error!(%path, %error, "the bans can't be read; they begin anew");
             Strikes::default()
         }
     }

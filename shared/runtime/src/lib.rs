@@ -12,6 +12,7 @@ pub mod durable;
 pub mod event;
 pub mod host;
 pub mod identity;
+pub mod kept;
 pub mod listen;
 pub mod log;
 pub mod maildrop;
