@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::health::{Fault, Health, Use};
+use super::locked;
 
 /// The lists. Nothing is asked, and nothing held of answers, before a client comes.
 #[derive(Debug)]
@@ -168,8 +169,4 @@ impl Zone {
             Err(fault) => warn!(list, family, %fault, "the DNS list is passed over until it is mended"),
         }
     }
-}
-
-fn locked(health: &Mutex<Health>) -> MutexGuard<'_, Health> {
-    health.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -240,8 +240,7 @@ fn forwarded(case: &Case<'_>, policy: &Policy, due: Judgement) -> Decision {
         let why = format!("DMARC fails, but the list {list} passed it on, signed by {}", own.domain);
         return Decision::sparing(Judgement::Junk(why), Override::List, due);
     }
-    let is_trusted =
-        |sealer: &&String| policy.trusted_sealers.iter().any(|trusted| is_at_or_below(sealer, trusted));
+    let is_trusted = |sealer: &&String| policy.trusted_sealers.iter().any(|trusted| is_at_or_below(sealer, trusted));
     match arc.sealers.first().filter(|_| arc.found == Found::Pass).filter(is_trusted) {
         Some(sealer) => {
             let why = format!("DMARC fails, but {sealer}, which is trusted, passed it on");

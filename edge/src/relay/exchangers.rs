@@ -1,11 +1,11 @@
 //! Where a domain's mail goes: null MX, implicit MX, order of preference, and the addresses mail is
 //! never sent to. The choice is pure; only [`names`] and [`targets`] ask the DNS.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::reply::Reply;
-use gatepost_protocol::network::is_public;
+use gatepost_protocol::network::{Network, is_public};
 use gatepost_runtime::random;
 use gatepost_runtime::resolver::{CouldNotTell, Exchanger, ExchangersAnswer, Resolver};
 
@@ -186,10 +186,7 @@ fn shuffle(found: &mut [Exchanger], chance: [u8; 32]) {
 pub fn group(host: &str, address: IpAddr) -> String {
     let host = host.trim_end_matches('.');
     if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
-        return match address.to_canonical() {
-            IpAddr::V4(ip) => format!("{}/24", Ipv4Addr::from_bits(ip.to_bits() & !0xff)),
-            IpAddr::V6(ip) => format!("{}/64", Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        };
+        return Network::of_neighbours(address).to_string();
     }
     let labels: Vec<&str> = host.split('.').collect();
     let kept = match labels.as_slice() {

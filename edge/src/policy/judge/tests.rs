@@ -18,18 +18,23 @@ fn judged(evidence: &Evidence, change: impl FnOnce(&mut Case<'_>)) -> Judgement 
     decided(evidence, &Policy::default(), change).judgement
 }
 
-fn decided(evidence: &Evidence, policy: &Policy, change: impl FnOnce(&mut Case<'_>)) -> Decision {
-    let from = ["x@a.example".to_owned()];
-    let mut case = Case {
+/// A message about which there is nothing to say.
+fn plain<'a>(evidence: &'a Evidence, from: &'a [String]) -> Case<'a> {
+    Case {
         evidence,
         client: IpAddr::from([192, 0, 2, 1]),
-        from: &from,
+        from,
         from_ours: false,
         deaf: false,
         list: None,
         allowed: Allowed::No,
         suspect: None,
-    };
+    }
+}
+
+fn decided(evidence: &Evidence, policy: &Policy, change: impl FnOnce(&mut Case<'_>)) -> Decision {
+    let from = ["x@a.example".to_owned()];
+    let mut case = plain(evidence, &from);
     change(&mut case);
     let policy = Policy { trusted_sealers: vec!["sealer.example".into()], ..policy.clone() };
     judge(&case, &policy)
@@ -146,18 +151,7 @@ fn from_names_one_domain() {
     let found = evidence(Found::None, Asked::None);
     let with = |from: &[&str]| {
         let from: Vec<String> = from.iter().map(|&from| from.to_owned()).collect();
-        let client = IpAddr::from([192, 0, 2, 1]);
-        let case = Case {
-            evidence: &found,
-            client,
-            from: &from,
-            from_ours: false,
-            deaf: false,
-            list: None,
-            allowed: Allowed::No,
-            suspect: None,
-        };
-        judge(&case, &Policy::default()).judgement
+        judge(&plain(&found, &from), &Policy::default()).judgement
     };
     assert_eq!(with(&["a@b.example", "c@b.example"]), Judgement::Accept);
     for from in [&[][..], &["a@b.example", "a@c.example"], &["nobody"]] {
@@ -243,16 +237,7 @@ fn a_sender_nobody_could_answer_is_refused_whatever_else_passes() {
 fn at_last_a_message_is_taken_but_not_as_our_own() {
     let found = evidence(Found::TempError, Asked::None);
     let from = ["x@a.example".to_owned()];
-    let mut case = Case {
-        evidence: &found,
-        client: IpAddr::from([192, 0, 2, 1]),
-        from: &from,
-        from_ours: false,
-        deaf: false,
-        list: None,
-        allowed: Allowed::No,
-        suspect: None,
-    };
+    let mut case = plain(&found, &from);
     assert_eq!(at_last(&case), Judgement::Accept);
     case.from_ours = true;
     assert!(junked(&at_last(&case)));
