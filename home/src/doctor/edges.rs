@@ -1,7 +1,5 @@
 //! Each edge: the tunnel to it, its clock, its doors seen from outside, its standing, its way out.
 
-use std::net::IpAddr;
-
 use gatepost_protocol::tunnel::verb::examination::Examined;
 use gatepost_runtime::clock::rfc3339;
 use serde_json::Value;
@@ -214,9 +212,4 @@ fn door_465(all: &mut Findings, edge: &EdgeFacts, answers: &Answers) {
             },
         ),
     }
-}
-
-/// How an address is written where one of IPv6 needs brackets.
-pub(super) fn family(address: IpAddr) -> &'static str {
-    if address.is_ipv4() { "A" } else { "AAAA" }
 }

@@ -16,7 +16,7 @@ use gatepost_protocol::tunnel::verb::examination::Examined;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::records::Record;
+use crate::records::{KeyPhase, Record};
 
 /// How well something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,6 +52,8 @@ pub struct Facts {
     pub status: Value,
     /// As `dns` shows them.
     pub records: Vec<Record>,
+    /// Its keys that sign mail.
+    pub keys: Vec<Key>,
     /// Its edges.
     pub edges: Vec<EdgeFacts>,
     /// A message of each domain, signed as its mail is.
@@ -73,6 +75,15 @@ pub struct EdgeFacts {
     pub ahead_ms: i64,
     /// Octets a second that pass each way.
     pub octets_per_s: Option<u64>,
+}
+
+/// One key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Key {
+    /// Name of its record.
+    pub name: String,
+    /// Where it stands.
+    pub phase: KeyPhase,
 }
 
 /// A message of our own.

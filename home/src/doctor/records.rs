@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gatepost_protocol::mail::verdict::Found;
 
 use super::{Answers, Facts, Findings};
-use crate::records::{Record, State};
+use crate::records::{KeyPhase, Record, State, address_type};
 
 pub(super) fn look(all: &mut Findings, facts: &Facts, answers: &Answers) {
     let domains: BTreeSet<&str> = facts.records.iter().map(|record| record.domain.as_str()).collect();
@@ -113,8 +113,7 @@ impl Looking<'_> {
     fn keys(&self, all: &mut Findings) {
         for record in self.of.iter().filter(|record| record.name.contains("._domainkey.")) {
             let Some(value) = &record.value else { continue };
-            let signs = record.note.as_deref().is_some_and(|note| note.contains("signs"));
-            let retired = record.note.as_deref().is_some_and(|note| note.contains("old key"));
+            let phase = self.facts.keys.iter().find(|key| key.name == record.name).map(|key| key.phase);
             let Some(told) = self.told(all, "dkim", &record.name, "TXT") else { continue };
             let (found, remedy) = match told {
                 [] => ("is not published", publish(&[record])),
@@ -129,17 +128,16 @@ impl Looking<'_> {
                 _ => ("is there more than once", format!("leave this one alone: {}", publish(&[record]))),
             };
             let found = format!("{} {found}", record.name);
-            if retired {
+            match phase {
                 // Mail that was signed by it is mostly read by now.
-            } else if signs {
-                all.bad(self.domain, "dkim", found, remedy);
-            } else {
-                all.unsure(
+                Some(KeyPhase::Retired) => {}
+                Some(KeyPhase::Signs) => all.bad(self.domain, "dkim", found, remedy),
+                Some(KeyPhase::Waiting) | None => all.unsure(
                     self.domain,
                     "dkim",
                     format!("{found}; the key that waits for it does not sign yet"),
                     remedy,
-                );
+                ),
             }
         }
     }
@@ -216,7 +214,7 @@ fn hosts(all: &mut Findings, facts: &Facts, answers: &Answers) {
             let ours: BTreeSet<String> = edge
                 .addresses
                 .iter()
-                .filter(|address| super::edges::family(**address) == kind)
+                .filter(|address| address_type(**address) == kind)
                 .map(ToString::to_string)
                 .collect();
             let remedy = || {

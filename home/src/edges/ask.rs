@@ -13,6 +13,9 @@ use crate::queue::ConnectedEdge;
 /// An edge that takes longer is shown without.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
+/// An edge by its name, and its answer or why there is none.
+pub type Answer = (String, Result<String, String>);
+
 impl Edges {
     /// Asks this edge, which may take so long; none if it is not connected.
     pub async fn ask_edge(
@@ -27,17 +30,12 @@ impl Edges {
     }
 
     /// Asks every connected edge; by name, its answer or why there is none.
-    pub async fn ask(&self, request: AdminRequest, clock: &Clock) -> Vec<(String, Result<String, String>)> {
+    pub async fn ask(&self, request: AdminRequest, clock: &Clock) -> Vec<Answer> {
         self.ask_of(request, None, clock).await
     }
 
     /// The same, of the edge of this name only, if one is given.
-    pub async fn ask_of(
-        &self,
-        request: AdminRequest,
-        only: Option<&str>,
-        clock: &Clock,
-    ) -> Vec<(String, Result<String, String>)> {
+    pub async fn ask_of(&self, request: AdminRequest, only: Option<&str>, clock: &Clock) -> Vec<Answer> {
         let connected = self.connected().borrow().clone();
         let mut running = Vec::new();
         for edge in connected.into_iter().filter(|edge| only.is_none_or(|only| edge.name == only)) {

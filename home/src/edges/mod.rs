@@ -2,7 +2,7 @@
 //! handed to the queue while it is up. What edges ask of the home leaves as an event: `edges` knows
 //! nobody who serves it.
 
-mod ask;
+pub mod ask;
 mod dial;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};

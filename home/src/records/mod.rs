@@ -50,8 +50,31 @@ pub struct KeyFacts {
     pub name: String,
     /// Text of its record.
     pub text: String,
-    /// What is to be said of it.
-    pub note: &'static str,
+    /// Where it stands.
+    pub phase: KeyPhase,
+}
+
+/// Where a key that signs mail stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyPhase {
+    /// It waits for its record.
+    Waiting,
+    /// It signs.
+    Signs,
+    /// It signed, and mail that is under way needs its record.
+    Retired,
+}
+
+impl KeyPhase {
+    /// What is said of its record.
+    fn note(self) -> &'static str {
+        match self {
+            Self::Waiting => "of a new key, which waits for it",
+            Self::Signs => "of a key that signs now",
+            Self::Retired => "of an old key, for mail that is under way; it goes a week after it signed last",
+        }
+    }
 }
 
 /// One record.
@@ -138,7 +161,7 @@ pub fn of_domain(facts: &Facts, domain: &Domain) -> Vec<Record> {
     hosts(&mut making, facts, domain);
     senders(&mut making, facts, name);
     for key in facts.keys.iter().filter(|key| key.domain == *domain) {
-        making.add(&key.name, "TXT", &key.text).note = Some(key.note.to_owned());
+        making.add(&key.name, "TXT", &key.text).note = Some(key.phase.note().to_owned());
     }
     let policy = if facts.tested { "reject" } else { "none" };
     let dmarc =
@@ -210,9 +233,8 @@ fn hosts(making: &mut Making, facts: &Facts, domain: &Domain) {
             continue;
         }
         for address in &host.addresses {
-            let kind = if address.is_ipv4() { "A" } else { "AAAA" };
             let note = (!is_public(*address)).then(|| format!("{address} is no address the world can reach"));
-            making.add(name, kind, address.to_string()).note = note;
+            making.add(name, address_type(*address), address.to_string()).note = note;
         }
         // Bounces have no other sender than the name in EHLO (RFC 7208 §2.4).
         if host.name != domain {
@@ -273,6 +295,11 @@ fn later(making: &mut Making, domain: &str) {
     making.later(&format!("_smtp._tls.{domain}"), "TXT", "this version reads no TLS reports");
     making.later(&format!("_25._tcp of each mail host of {domain}"), "TLSA", "this version pins no certificate");
     making.later(&format!("autoconfig.{domain}"), "CNAME", "this version serves no settings for mail programs");
+}
+
+/// The type of the record an address stands in.
+pub fn address_type(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "A" } else { "AAAA" }
 }
 
 /// The name whose PTR record is an address's (RFC 1035 §3.5, RFC 3596 §2.5).

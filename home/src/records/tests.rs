@@ -14,7 +14,7 @@ fn edge(name: &str, host: Option<&str>, addresses: &[&str]) -> EdgeFacts {
 }
 
 fn key(name: &str, text: &str) -> KeyFacts {
-    KeyFacts { domain: domain("example.org"), name: name.to_owned(), text: text.to_owned(), note: "signs" }
+    KeyFacts { domain: domain("example.org"), name: name.to_owned(), text: text.to_owned(), phase: KeyPhase::Signs }
 }
 
 fn facts() -> Facts {

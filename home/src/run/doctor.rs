@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::control::Desk;
 use super::records;
 use crate::doctor::config::Settings;
-use crate::doctor::{EdgeFacts, Facts, Signed};
+use crate::doctor::{EdgeFacts, Facts, Key, Signed};
 use crate::message::{Body, Message};
 use crate::signing::Purpose;
 
@@ -47,9 +47,10 @@ impl Desk {
     /// Everything the doctor judges by that only the running home knows.
     pub(super) async fn doctor(self: std::sync::Arc<Self>, request: Request) -> Result<Value, String> {
         let domains = self.reloader.config().await.domains.clone();
-        let (known, records) = self.records(&records::Request { domain: None, tested: false }).await?;
-        let mut edges: Vec<EdgeFacts> = Vec::with_capacity(known.len());
-        for edge in known {
+        let told = self.edges.ask(AdminRequest::Status, &self.clock).await;
+        let known = self.records(&records::Request { domain: None, tested: false }, &told).await?;
+        let mut edges: Vec<EdgeFacts> = Vec::with_capacity(known.edges.len());
+        for edge in known.edges {
             let host = edge.host.map(|host| host.to_string());
             edges.push(EdgeFacts { name: edge.name, host, addresses: edge.addresses, ..EdgeFacts::default() });
         }
@@ -60,7 +61,8 @@ impl Desk {
         }
         let desk = std::sync::Arc::clone(&self);
         let signed = tokio::task::spawn_blocking(move || desk.sign_some()).await.map_err(|error| error.to_string())?;
-        let facts = Facts { status: self.status().await, records, edges, signed };
+        let keys = known.keys.into_iter().map(|key| Key { name: key.name, phase: key.phase }).collect();
+        let facts = Facts { status: self.status_with(told).await, records: known.records, keys, edges, signed };
         serde_json::to_value(facts).map_err(|error| error.to_string())
     }
 

@@ -9,7 +9,8 @@ use super::Store;
 use super::control::{DNS_WAIT_MAX, Desk};
 use crate::config::Config;
 use crate::edges::EdgeSettings;
-use crate::records::{self, EdgeFacts, Facts, KeyFacts, Record};
+use crate::edges::ask::Answer;
+use crate::records::{self, EdgeFacts, Facts, KeyFacts, KeyPhase, Record};
 use crate::signing::schedule::Phase;
 
 /// The key under which a request travels.
@@ -25,17 +26,24 @@ pub struct Request {
     pub tested: bool,
 }
 
+/// The records, and what they follow from.
+pub(super) struct Known {
+    pub(super) edges: Vec<EdgeFacts>,
+    pub(super) keys: Vec<KeyFacts>,
+    pub(super) records: Vec<Record>,
+}
+
 impl Desk {
     /// The records, by all that is known now.
     pub(super) async fn dns(&self, request: Request) -> Result<Value, String> {
-        let (_, records) = self.records(&request).await?;
-        Ok(json!({ "records": records }))
+        let told = self.edges.ask(AdminRequest::Status, &self.clock).await;
+        let known = self.records(&request, &told).await?;
+        Ok(json!({ "records": known.records }))
     }
 
-    /// What is known of the edges, and the records that follow.
-    pub(super) async fn records(&self, request: &Request) -> Result<(Vec<EdgeFacts>, Vec<Record>), String> {
+    /// What is known, with what the edges told of themselves.
+    pub(super) async fn records(&self, request: &Request, told: &[Answer]) -> Result<Known, String> {
         let config = self.reloader.config().await;
-        let told = self.edges.ask(AdminRequest::Status, &self.clock).await;
         let connected = self.edges.connected().borrow().clone();
         let mut edges = Vec::with_capacity(config.edges.len());
         for edge in &config.edges {
@@ -59,19 +67,18 @@ impl Desk {
             }
             edges.push(facts);
         }
-        let records = list(&self.store, &config, edges.clone(), request)?;
-        Ok((edges, records))
+        list(&self.store, &config, edges, request)
     }
 }
 
 /// The records, by what is known while no home runs: nothing of the edges.
 pub fn alone(store: &Store, config: &Config, request: &Request) -> Result<Value, String> {
     let unknown = |edge: &EdgeSettings| EdgeFacts { name: edge.name.clone(), ..EdgeFacts::default() };
-    let records = list(store, config, config.edges.iter().map(unknown).collect(), request)?;
-    Ok(json!({ "records": records }))
+    let known = list(store, config, config.edges.iter().map(unknown).collect(), request)?;
+    Ok(json!({ "records": known.records }))
 }
 
-fn list(store: &Store, config: &Config, edges: Vec<EdgeFacts>, request: &Request) -> Result<Vec<Record>, String> {
+fn list(store: &Store, config: &Config, edges: Vec<EdgeFacts>, request: &Request) -> Result<Known, String> {
     let domains = match &request.domain {
         None => config.domains.clone(),
         Some(wanted) => vec![one_of(config, wanted)?],
@@ -83,19 +90,18 @@ fn list(store: &Store, config: &Config, edges: Vec<EdgeFacts>, request: &Request
                 domain: ring.domain.clone(),
                 name: key.record_name(&ring.domain),
                 text: key.key.record().map_err(|error| error.to_string())?,
-                note: match key.phase {
-                    Phase::Waiting => "of a new key, which waits for it",
-                    Phase::Signs { .. } => "of a key that signs now",
-                    Phase::Retired { .. } => {
-                        "of an old key, for mail that is under way; it goes a week after it signed last"
-                    }
+                phase: match key.phase {
+                    Phase::Waiting => KeyPhase::Waiting,
+                    Phase::Signs { .. } => KeyPhase::Signs,
+                    Phase::Retired { .. } => KeyPhase::Retired,
                 },
             });
         }
     }
     let leaves_elsewhere = !config.routes.is_empty();
     let facts = Facts { edges, keys, leaves_elsewhere, tested: request.tested };
-    Ok(domains.iter().flat_map(|domain| records::of_domain(&facts, domain)).collect())
+    let records = domains.iter().flat_map(|domain| records::of_domain(&facts, domain)).collect();
+    Ok(Known { edges: facts.edges, keys: facts.keys, records })
 }
 
 fn one_of(config: &Config, wanted: &str) -> Result<Domain, String> {

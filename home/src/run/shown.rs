@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::control::Desk;
+use crate::edges::ask::Answer;
 use crate::policy;
 use crate::queue;
 use crate::queue::summary::Summary;
@@ -36,6 +37,11 @@ impl Desk {
     /// Everything; what each edge says of itself is asked for, and left out where that takes too long.
     pub(super) async fn status(self: Arc<Self>) -> Value {
         let reports = self.edges.ask(AdminRequest::Status, &self.clock).await;
+        self.status_with(reports).await
+    }
+
+    /// The same, with what the edges said of themselves.
+    pub(super) async fn status_with(self: Arc<Self>, reports: Vec<Answer>) -> Value {
         let desk = Arc::clone(&self);
         let measured = tokio::task::spawn_blocking(move || desk.measure()).await;
         let (summary, disk_free, database) =
