@@ -10,6 +10,11 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use gatepost_runtime::clock::Clock;
 
+use crate::peers::milters::Milter;
+
+/// What the Postfix on the rented server is called.
+const EDGE_NAME: &str = "chain-edge.example.test";
+
 /// Runs until dropped.
 #[derive(Debug)]
 pub struct Chain {
@@ -17,37 +22,48 @@ pub struct Chain {
     pub smtp: SocketAddr,
     mail: PathBuf,
     processes: Vec<Child>,
+    filters: Vec<Milter>,
 }
 
 impl Chain {
     /// Starts all three, for `domain`, under `folder` (which other users must be able to reach).
     pub fn start(folder: &Path, domain: &str) -> Result<Self> {
+        Self::with(folder, domain, Ipv4Addr::LOCALHOST, Vec::new())
+    }
+
+    /// The same, listening there, with what judges mail on the rented server: policyd-spf, `OpenDKIM` and `OpenDMARC`, as
+    /// their packages say. They ask the name server of the system, and let pass whatever comes from loopback.
+    pub fn judging(folder: &Path, domain: &str, at: Ipv4Addr) -> Result<Self> {
+        let filters = vec![Milter::opendkim(EDGE_NAME)?, Milter::opendmarc_beside_spf(EDGE_NAME)?];
+        Self::with(folder, domain, at, filters)
+    }
+
+    fn with(folder: &Path, domain: &str, at: Ipv4Addr, filters: Vec<Milter>) -> Result<Self> {
         let (edge, home) = (free_port()?, free_port()?);
         let mail = folder.join("mail");
         fs::create_dir_all(&mail)?;
         let user = ids("mail")?;
         chown(&mail, Some(user.0), Some(user.1))?;
         certificate(folder, domain)?;
-        let mut chain = Self { smtp: SocketAddr::from((Ipv4Addr::LOCALHOST, edge)), mail, processes: Vec::new() };
+        let smtp = SocketAddr::from((at, edge));
+        let mut chain = Self { smtp, mail, processes: Vec::new(), filters };
         chain.dovecot(folder)?;
-        chain.postfix(
-            folder,
-            "chain-edge",
-            edge,
-            &format!("relay_domains = {domain}\ntransport_maps = inline:{{{domain}=smtp:[127.0.0.1]:{home}}}\n"),
-        )?;
+        let judges = chain.judges();
+        let relayed =
+            format!("relay_domains = {domain}\ntransport_maps = inline:{{{domain}=smtp:[127.0.0.1]:{home}}}\n{judges}");
+        chain.postfix(folder, "chain-edge", smtp, &relayed)?;
         let socket = folder.join("lmtp.sock");
         chain.postfix(
             folder,
             "chain-home",
-            home,
+            SocketAddr::from((Ipv4Addr::LOCALHOST, home)),
             &format!(
                 "virtual_mailbox_domains = {domain}\nvirtual_mailbox_maps = static:x\nvirtual_transport = lmtp:unix:{}\n",
                 socket.display()
             ),
         )?;
-        for port in [edge, home] {
-            wait_for("Postfix", || Ok(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()))?;
+        for address in [smtp, SocketAddr::from((Ipv4Addr::LOCALHOST, home))] {
+            wait_for("Postfix", || Ok(std::net::TcpStream::connect(address).is_ok()))?;
         }
         wait_for("Dovecot", || Ok(socket.exists()))?;
         Ok(chain)
@@ -55,15 +71,14 @@ impl Chain {
 
     /// Two Postfix under `folder`: one at home, which sends all to one on the rented server, which sends all to `world`.
     pub fn outbound(folder: &Path, world: SocketAddr) -> Result<Self> {
-        let (edge, home) = (free_port()?, free_port()?);
+        let [edge, smtp] = [free_port()?, free_port()?].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         certificate(folder, "example.test")?;
-        let smtp = SocketAddr::from((Ipv4Addr::LOCALHOST, home));
-        let mut chain = Self { smtp, mail: folder.join("mail"), processes: Vec::new() };
+        let mut chain = Self { smtp, mail: folder.join("mail"), processes: Vec::new(), filters: Vec::new() };
         let relay = |port: u16| format!("relayhost = [127.0.0.1]:{port}\n");
         chain.postfix(folder, "chain-edge", edge, &relay(world.port()))?;
-        chain.postfix(folder, "chain-home", home, &relay(edge))?;
-        for port in [edge, home] {
-            wait_for("Postfix", || Ok(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()))?;
+        chain.postfix(folder, "chain-home", smtp, &relay(edge.port()))?;
+        for address in [edge, smtp] {
+            wait_for("Postfix", || Ok(std::net::TcpStream::connect(address).is_ok()))?;
         }
         Ok(chain)
     }
@@ -73,9 +88,23 @@ impl Chain {
         self.mail.join(recipient)
     }
 
-    /// The three masters.
+    /// The three masters, and what judges beside them.
     pub fn pids(&self) -> Vec<u32> {
-        self.processes.iter().map(Child::id).collect()
+        self.processes.iter().map(Child::id).chain(self.filters.iter().map(Milter::pid)).collect()
+    }
+
+    /// What its package says to put into Postfix's config for each of them.
+    fn judges(&self) -> String {
+        if self.filters.is_empty() {
+            return String::new();
+        }
+        let filters: Vec<String> = self.filters.iter().map(|filter| format!("inet:{}", filter.address)).collect();
+        format!(
+            "smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination, check_policy_service \
+             unix:private/policyd-spf\npolicyd-spf_time_limit = 3600\nsmtpd_milters = {}\n\
+             milter_default_action = tempfail\n",
+            filters.join(" ")
+        )
     }
 
     fn dovecot(&mut self, folder: &Path) -> Result<()> {
@@ -91,7 +120,7 @@ impl Chain {
         self.spawn(Command::new("dovecot").arg("-F").arg("-c").arg(path))
     }
 
-    fn postfix(&mut self, folder: &Path, name: &str, port: u16, extra: &str) -> Result<()> {
+    fn postfix(&mut self, folder: &Path, name: &str, address: SocketAddr, extra: &str) -> Result<()> {
         let base = folder.join(name);
         for part in ["etc", "data", "spool"] {
             fs::create_dir_all(base.join(part))?;
@@ -109,7 +138,7 @@ impl Chain {
         fs::write(base.join("etc/main.cf"), main)?;
         let stock =
             fs::read_to_string("/etc/postfix/master.cf").context("is Postfix installed? tests/install does it")?;
-        fs::write(base.join("etc/master.cf"), services(&stock, port))?;
+        fs::write(base.join("etc/master.cf"), services(&stock, address))?;
         let output = Command::new("postfix").arg("-c").arg(base.join("etc")).arg("check").output()?;
         ensure!(output.status.success(), "postfix check: {}", String::from_utf8_lossy(&output.stderr));
         self.spawn(Command::new("/usr/lib/postfix/sbin/master").arg("-c").arg(base.join("etc")).arg("-d"))
@@ -132,11 +161,11 @@ impl Drop for Chain {
 }
 
 /// Debian's own master.cf, on our port, without the chroots.
-fn services(stock: &str, port: u16) -> String {
+fn services(stock: &str, address: SocketAddr) -> String {
+    let address = address.to_string();
     let mut lines = Vec::new();
     for line in stock.lines().filter(|line| !line.starts_with('#')) {
         let mut words: Vec<&str> = line.split_whitespace().collect();
-        let address = format!("127.0.0.1:{port}");
         if line.starts_with(char::is_whitespace) || words.len() < 8 {
             lines.push(line.to_owned());
             continue;
@@ -150,6 +179,7 @@ fn services(stock: &str, port: u16) -> String {
     if !stock.contains("\npostlog") {
         lines.push("postlog unix-dgram n - n - 1 postlogd".to_owned());
     }
+    lines.push("policyd-spf unix - n n - 0 spawn\n user=policyd-spf argv=/usr/bin/policyd-spf".to_owned());
     lines.join("\n") + "\n"
 }
 

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+/// Octets of a file that hold its header section, and more.
+const HEAD_OCTETS: usize = 8 * 1024;
+
 /// SHA-256 of a body in hexadecimal, line ends counted as LF.
 pub fn digest(body: &[u8]) -> String {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
@@ -31,6 +34,22 @@ pub fn files(maildir: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// Fails unless the judge found every message of `run` signed and aligned, and its sender allowed to send it.
+pub fn passed(maildir: &Path, run: &str) -> Result<()> {
+    let marker = format!("<{run}.");
+    for path in files(maildir)? {
+        let head: Vec<u8> = fs::read(&path)?.into_iter().take(HEAD_OCTETS).collect();
+        let text = String::from_utf8_lossy(&head).to_lowercase();
+        if !text.contains(&marker) {
+            continue;
+        }
+        let spf = text.contains("spf=pass") || text.contains("received-spf: pass");
+        let passed = spf && text.contains("dkim=pass") && text.contains("dmarc=pass");
+        ensure!(passed, "it was not judged as it should be:\n{}", text.split("\r\n\r\n").next().unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// How many messages of `run` lie there; fails on a wrong digest or one that lies there twice.

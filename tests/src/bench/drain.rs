@@ -60,6 +60,8 @@ pub async fn measure(binary: &Path, folder: &Path, recipient: &str, messages: us
         sender: "load@load.example".to_owned(),
         password: None,
         recipient: recipient.to_owned(),
+        signer: None,
+        beforehand: false,
         run: RUN.to_owned(),
     };
     // Fails if a single one is refused.

@@ -1,9 +1,10 @@
 //! The load generator: SMTP clients that pipeline, over STARTTLS, with numbered messages whose
 //! digest travels in a header, so that every one can be accounted for afterwards.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::check::digest;
+use super::signed::Signer;
 
 /// What to send, and how.
 #[derive(Clone, Debug)]
@@ -40,6 +42,10 @@ pub struct Plan {
     pub password: Option<String>,
     /// Who gets them.
     pub recipient: String,
+    /// Whose signature each message bears.
+    pub signer: Option<Arc<Signer>>,
+    /// All messages are made before the first is sent: making them is none of the measured time.
+    pub beforehand: bool,
     /// Distinguishes this run's messages from all others.
     pub run: String,
 }
@@ -55,16 +61,50 @@ pub struct Seen {
     pub sessions: Vec<Duration>,
 }
 
+/// The messages of a plan, each of which is taken once.
+#[derive(Clone, Debug)]
+pub enum Messages {
+    /// Made as they are taken.
+    Numbered(Arc<AtomicUsize>),
+    /// Made.
+    Ready(Arc<Mutex<VecDeque<Vec<u8>>>>),
+}
+
+impl Messages {
+    /// As the plan wants it.
+    pub fn of(plan: &Plan) -> Self {
+        if plan.beforehand {
+            let made = (0..plan.messages).map(|number| message(plan, number)).collect();
+            return Self::Ready(Arc::new(Mutex::new(made)));
+        }
+        Self::Numbered(Arc::default())
+    }
+
+    fn take(&self, plan: &Plan) -> Option<Vec<u8>> {
+        match self {
+            Self::Numbered(next) => {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                (number < plan.messages).then(|| message(plan, number))
+            }
+            Self::Ready(made) => made.lock().unwrap_or_else(PoisonError::into_inner).pop_front(),
+        }
+    }
+}
+
 /// Sends it all; fails if any message is not answered 250.
 pub async fn run(plan: &Plan) -> Result<Seen> {
+    send(plan, Messages::of(plan)).await
+}
+
+/// The same, of these messages.
+pub async fn send(plan: &Plan, messages: Messages) -> Result<Seen> {
     let clock = Clock::real();
-    let next = Arc::new(AtomicUsize::new(0));
     let tls = TlsConnector::from(trust::anybody());
     // Nobody starts before everybody has a message ready: making a large one takes longer than sending it.
     let ready = Arc::new(Barrier::new(plan.sessions + 1));
     let mut clients = JoinSet::new();
     for _ in 0..plan.sessions {
-        clients.spawn(client(plan.clone(), Arc::clone(&next), Arc::clone(&ready), tls.clone(), clock.clone()));
+        clients.spawn(client(plan.clone(), messages.clone(), Arc::clone(&ready), tls.clone(), clock.clone()));
     }
     ready.wait().await;
     let start = clock.now();
@@ -79,20 +119,10 @@ pub async fn run(plan: &Plan) -> Result<Seen> {
     Ok(seen)
 }
 
-async fn client(
-    plan: Plan,
-    next: Arc<AtomicUsize>,
-    ready: Arc<Barrier>,
-    tls: TlsConnector,
-    clock: Clock,
-) -> Result<Seen> {
+async fn client(plan: Plan, next: Messages, ready: Arc<Barrier>, tls: TlsConnector, clock: Clock) -> Result<Seen> {
     let mut seen = Seen::default();
     let mut connection: Option<Client> = None;
-    let take = || {
-        let number = next.fetch_add(1, Ordering::Relaxed);
-        (number < plan.messages).then(|| message(&plan, number))
-    };
-    let mut following = take();
+    let mut following = next.take(&plan);
     ready.wait().await;
     while let Some(message) = following {
         let start = clock.now();
@@ -107,7 +137,7 @@ async fn client(
         } else {
             connection = Some(client);
         }
-        following = take();
+        following = next.take(&plan);
     }
     if let Some(mut client) = connection {
         client.quit().await?;
@@ -154,6 +184,9 @@ fn message(plan: &Plan, number: usize) -> Vec<u8> {
         digest(&body)
     )
     .into_bytes();
+    if let Some(signer) = &plan.signer {
+        message = [signer.field(&message, &body).as_bytes(), &message].concat();
+    }
     message.extend_from_slice(&body);
     message.extend_from_slice(b".\r\n");
     message

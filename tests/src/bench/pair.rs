@@ -63,17 +63,30 @@ pub struct AccountFacts {
 impl Pair {
     /// Starts it with one account, `recipient`, under `folder`; mail to `friend` goes to `world`.
     pub fn start(binary: &Path, folder: &Path, recipient: &str, friend: &str, world: SocketAddr) -> Result<Self> {
+        // All load goes out from one account.
+        let caps = ["hour", "day"].map(|time| format!("limits.account_recipients_per_{time}=100000"));
+        let more: Vec<String> = caps.into_iter().flat_map(|cap| ["--home-set".to_owned(), cap]).collect();
+        Self::start_with(binary, folder, recipient, friend, world, &more)
+    }
+
+    /// The same with these words for `cargo pair`, and with the shipped limits of an account.
+    pub fn start_with(
+        binary: &Path,
+        folder: &Path,
+        recipient: &str,
+        friend: &str,
+        world: SocketAddr,
+        more: &[String],
+    ) -> Result<Self> {
         let ready = folder.join("ready");
         let domain = recipient.rsplit_once('@').map(|(_, domain)| domain).context("a recipient needs a domain")?;
         let friends = friend.rsplit_once('@').map(|(_, domain)| domain).context("a friend needs a domain")?;
         let process = Command::new(binary)
             .args(["--domain", domain, "--account", &format!("{recipient}:{PASSWORD}")])
             .args(["--route", &format!("{friends}={world}")])
-            // All load goes out from one account.
-            .args(["--home-set", "limits.account_recipients_per_hour=100000"])
-            .args(["--home-set", "limits.account_recipients_per_day=100000"])
             // All load comes from one address.
             .args(["--edge-set", "limits.connections_per_address=1000", "--edge-set", "limits.connections=2000"])
+            .args(more)
             .arg("--state")
             .arg(folder)
             .arg("--ready-file")
@@ -83,7 +96,8 @@ impl Pair {
             .stderr(fs::File::create(folder.join("pair.stderr"))?)
             .spawn()
             .with_context(|| format!("starting {}", binary.display()))?;
-        wait_for("the pair", || Ok(ready.exists()))?;
+        wait_for("the pair", || Ok(ready.exists()))
+            .with_context(|| fs::read_to_string(folder.join("pair.stderr")).unwrap_or_default())?;
         let facts = serde_json::from_slice(&fs::read(folder.join("pair.json"))?).context("reading pair.json")?;
         Ok(Self { facts, process: Some(process) })
     }

@@ -157,6 +157,8 @@ impl Pair {
             sender: account.to_owned(),
             password: Some(PASSWORD.to_owned()),
             recipient: format!("friend@{LIVE}"),
+            signer: None,
+            beforehand: false,
             run: run.to_owned(),
         };
         load::run(&plan).await?;

@@ -67,6 +67,12 @@ pub fn memory(pid: u32) -> Result<Memory> {
     Ok(Memory { now_kib: field("VmRSS:")?, peak_kib: field("VmHWM:")? })
 }
 
+/// The peak of a process begins anew from what it has now.
+pub fn forget_peak(pid: u32) -> Result<()> {
+    // proc(5): 5 stands for the peak.
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").with_context(|| format!("process {pid} keeps its peak"))
+}
+
 /// The value at `percent` of a set of times.
 pub fn percentile(times: &[Duration], percent: usize) -> Duration {
     let mut sorted = times.to_vec();

@@ -8,21 +8,20 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use gatepost_runtime::clock::Clock;
-use gatepost_tests::bench::chain::{Chain, wait_for};
-use gatepost_tests::bench::load::{self, Plan, Seen};
+use gatepost_tests::bench::chain::Chain;
+use gatepost_tests::bench::load::{self, Plan};
 use gatepost_tests::bench::outbound::Sink;
 use gatepost_tests::bench::pair::{PASSWORD, Pair};
-use gatepost_tests::bench::table::{Row, Table, mebibytes, milliseconds, numbers, parts, per_second, times};
+use gatepost_tests::bench::subject::{
+    BIG_OCTETS, RECIPIENT, SESSIONS, SMALL_OCTETS, Seconds, Subject, plan, with_unit,
+};
+use gatepost_tests::bench::table::{Row, Table, mebibytes, milliseconds, numbers, parts, per_second};
 use gatepost_tests::bench::usage::{self, percentile};
-use gatepost_tests::bench::{bare, check, drain, queue};
+use gatepost_tests::bench::{bare, drain, judged, queue};
 
-const RECIPIENT: &str = "alice@example.test";
 const FRIEND: &str = "friend@outbound.example";
-const SESSIONS: usize = 16;
 const OUTBOUND_SESSIONS: usize = 8;
 const IDLE_SESSIONS: usize = 1000;
-const SMALL_OCTETS: usize = 4 * 1024;
-const BIG_OCTETS: usize = 50_000_000;
 /// Messages sealed while the home is away.
 const SEALED: usize = 5000;
 /// How long the pair is let rest before its memory is looked at.
@@ -61,6 +60,15 @@ struct Arguments {
     /// Messages for dead domains in that queue.
     #[arg(long, default_value_t = 99_999)]
     queued: usize,
+    /// Only what judging costs, as root: in a network of its own, with a name server of its own.
+    #[arg(long)]
+    judged: bool,
+    /// Programs of a build that judges nothing, to be measured beside: a folder.
+    #[arg(long)]
+    unjudged: Option<PathBuf>,
+    /// The network of its own is there.
+    #[arg(long, hide = true)]
+    inside: bool,
     /// The `pair` program.
     #[arg(long)]
     pair: Option<PathBuf>,
@@ -71,42 +79,18 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if (arguments.is_all() || arguments.judged) && !arguments.inside {
+        return judged::inside();
+    }
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(measure(&arguments))
 }
 
-/// One server under load.
-struct Subject {
-    name: &'static str,
-    target: std::net::SocketAddr,
-    pids: Vec<u32>,
-    maildir: PathBuf,
-    folder: PathBuf,
-}
-
-/// One run's figures.
-struct Run {
-    seen: Seen,
-    /// Until the last message lay in the Maildir.
-    per_second: f64,
-    cpu_per_message: Duration,
-}
-
-impl Subject {
-    async fn run(&self, plan: Plan) -> Result<Run> {
-        let plan = Plan { target: self.target, ..plan };
-        let clock = Clock::real();
-        let before = check::files(&self.maildir)?.len();
-        let cpu = usage::cpu(&self.pids)?;
-        let start = clock.now();
-        let seen = load::run(&plan).await.with_context(|| format!("{}: see {}", self.name, self.folder.display()))?;
-        wait_for("the last delivery", || Ok(check::files(&self.maildir)?.len() >= before + plan.messages))?;
-        let elapsed = clock.now() - start;
-        let cpu = usage::cpu(&self.pids)?.saturating_sub(cpu);
-        ensure!(check::count(&self.maildir, &plan.run)? == plan.messages, "{}: messages are missing", self.name);
-        let cpu_per_message = cpu / u32::try_from(plan.messages)?;
-        Ok(Run { seen, per_second: per_second(plan.messages, elapsed), cpu_per_message })
+impl Arguments {
+    /// Nothing was picked out.
+    fn is_all(&self) -> bool {
+        !(self.rest || self.outbound || self.drain || self.queue || self.judged)
     }
 }
 
@@ -114,9 +98,12 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("gatepost-bench-").tempdir_in(&arguments.folder)?;
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let mut bench = Bench::new(arguments, folder.path())?;
-    let all = !(arguments.rest || arguments.outbound || arguments.drain || arguments.queue);
+    let all = arguments.is_all();
     if all || arguments.rest || arguments.outbound {
         bench.side_by_side(all).await?;
+    }
+    if arguments.running.is_none() && (all || arguments.judged) {
+        bench.judged().await?;
     }
     if bench.is_wanted("pair") && arguments.running.is_none() {
         if all || arguments.drain {
@@ -221,6 +208,19 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// What judging costs, beside what judges for a Postfix.
+    async fn judged(&mut self) -> Result<()> {
+        let wanted = judged::Wanted {
+            binary: &self.binary,
+            folder: &self.folder("judged")?,
+            rounds: self.arguments.rounds,
+            messages: self.arguments.messages,
+            only: self.arguments.only.as_deref(),
+            unjudged: self.arguments.unjudged.as_deref(),
+        };
+        judged::measure(&wanted, &mut self.table).await
+    }
+
     /// A queue full of mail for dead domains, and mail for a live one beside it.
     async fn full_queue(&mut self) -> Result<()> {
         let (folder, queued) = (self.folder("queue")?, self.arguments.queued);
@@ -322,7 +322,7 @@ impl<'a> Bench<'a> {
             }
         }
         let what = format!("{OUTBOUND_SESSIONS} sessions, outbound");
-        self.add_rates(&what, (&pair, &chain), &[], ["3×", ""]);
+        self.table.add_rates(&what, (&pair, &chain), &[], ["3×", ""]);
         Ok(())
     }
 
@@ -389,7 +389,7 @@ impl<'a> Bench<'a> {
         }
         if sessions > 1 {
             let aims = if reconnect { ["4×", "1/5"] } else { ["5×; 60 % of the loop", "1/5; 1.1 ms"] };
-            self.add_rates(label, (&pair, &chain), &bare.rates, aims);
+            self.table.add_rates(label, (&pair, &chain), &bare.rates, aims);
             return Ok(());
         }
         self.table.add(Row {
@@ -401,27 +401,6 @@ impl<'a> Bench<'a> {
             aim: if reconnect { "10 ms" } else { "1.5 × the loop + 2 ms" },
         });
         Ok(())
-    }
-
-    /// Messages a second, and the CPU time of one.
-    fn add_rates(&mut self, what: &str, (pair, chain): (&Seconds, &Seconds), bare: &[f64], aims: [&'static str; 2]) {
-        let [rate, cpu] = aims;
-        self.table.add(Row {
-            what: format!("{what}: messages/s"),
-            pair: numbers(pair.rates.iter().copied(), 0),
-            chain: numbers(chain.rates.iter().copied(), 0),
-            bare: numbers(bare.iter().copied(), 0),
-            ratio: times(&pair.rates, &chain.rates),
-            aim: rate,
-        });
-        self.table.add(Row {
-            what: format!("{what}: CPU a message"),
-            pair: with_unit(numbers(pair.cpu.iter().copied(), 2), "ms"),
-            chain: with_unit(numbers(chain.cpu.iter().copied(), 1), "ms"),
-            bare: String::new(),
-            ratio: parts(&pair.cpu, &chain.cpu),
-            aim: cpu,
-        });
     }
 
     async fn big_messages(&mut self, pair: &Pair, subject: &Subject) -> Result<()> {
@@ -449,28 +428,6 @@ impl<'a> Bench<'a> {
         }
         Ok(())
     }
-}
-
-/// One subject's figures, round by round.
-#[derive(Default)]
-struct Seconds {
-    /// Messages a second.
-    rates: Vec<f64>,
-    /// Milliseconds of CPU a message.
-    cpu: Vec<f64>,
-    /// Milliseconds.
-    medians: Vec<f64>,
-}
-
-impl Seconds {
-    fn add(&mut self, rate: f64, cpu: f64) {
-        self.rates.push(rate);
-        self.cpu.push(cpu);
-    }
-}
-
-fn with_unit(numbers: String, unit: &str) -> String {
-    if numbers.is_empty() { numbers } else { format!("{numbers} {unit}") }
 }
 
 fn pids(pair: &Pair) -> [u32; 2] {
@@ -502,18 +459,4 @@ async fn outbound_run(
     let elapsed = clock.now() - start;
     let cpu = usage::cpu(pids)?.saturating_sub(cpu) / u32::try_from(messages)?;
     Ok((cpu, elapsed))
-}
-
-fn plan(target: std::net::SocketAddr) -> Plan {
-    Plan {
-        target,
-        sessions: 1,
-        messages: 0,
-        octets: SMALL_OCTETS,
-        reconnect: false,
-        sender: "load@load.example".to_owned(),
-        password: None,
-        recipient: RECIPIENT.to_owned(),
-        run: String::new(),
-    }
 }

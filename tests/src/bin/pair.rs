@@ -1,12 +1,13 @@
 //! `cargo pair`: both programs on loopback, a message in and one out, and then yours to play with.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
-use gatepost_tests::pair::options::{Options, Outbound};
+use gatepost_tests::pair::options::{Addresses, Options, Outbound};
 use gatepost_tests::pair::tour::{self, Trip};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,6 +44,12 @@ struct Arguments {
     /// A setting to merge into the home's config; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     home_set: Vec<String>,
+    /// Where the edges listen (default: 127.0.0.1)
+    #[arg(long, value_name = "ADDRESS")]
+    edge_address: Option<IpAddr>,
+    /// A folder with the two programs, such as those of another build; nothing is built
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Written when everything is up
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -115,6 +122,7 @@ fn options(arguments: Arguments) -> anyhow::Result<Options> {
         Some(file) => std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?,
         None => String::new(),
     };
+    let here = Addresses::default();
     Ok(Options {
         state: arguments.state,
         accounts: arguments.account,
@@ -128,6 +136,8 @@ fn options(arguments: Arguments) -> anyhow::Result<Options> {
         edges: usize::from(arguments.edges),
         edge_set: arguments.edge_set,
         home_set: arguments.home_set,
+        programs: arguments.programs,
+        addresses: Addresses { edge: arguments.edge_address.unwrap_or(here.edge), ..here },
         ..Options::default()
     })
 }

@@ -16,6 +16,13 @@ pub struct Binaries {
     pub home: PathBuf,
 }
 
+impl Binaries {
+    /// The two programs as they lie in a folder.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self { edge: folder.join("gatepost-edge"), home: folder.join("gatepost-home") }
+    }
+}
+
 /// The last commit whose programs speak version 1 of the tunnel's protocol.
 const OLDER: &str = "fbefafd181ec";
 
@@ -57,7 +64,7 @@ fn build_older() -> anyhow::Result<Binaries> {
     let mut cargo = cargo(&source, &folder.join("target"));
     cargo.env_remove("CARGO_TARGET_DIR");
     run(cargo)?;
-    Ok(Binaries { edge: built.join("gatepost-edge"), home: built.join("gatepost-home") })
+    Ok(Binaries::in_folder(&built))
 }
 
 /// Copies what cargo keeps of other people's crates.
@@ -103,5 +110,5 @@ fn build() -> anyhow::Result<Binaries> {
         cargo.arg("--release");
     }
     run(cargo).context("gatepost-edge and gatepost-home can't be built")?;
-    Ok(Binaries { edge: profile.join("gatepost-edge"), home: profile.join("gatepost-home") })
+    Ok(Binaries::in_folder(&profile))
 }

@@ -24,6 +24,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gatepost_runtime::random;
 use serde_json::Value;
 
+use self::build::Binaries;
 use self::facts::{AccountFacts, EdgeFacts, Facts, HomeFacts, SinkFacts};
 use self::files::{EdgeDoors, EdgePeer, HomeDoors, Node};
 use self::options::{Options, Pairing};
@@ -107,7 +108,10 @@ impl Pair {
 
     /// Everything but starting the two programs.
     pub fn prepare(options: &Options) -> anyhow::Result<Self> {
-        let mut binaries = build::binaries()?;
+        let mut binaries = match &options.programs {
+            Some(folder) => Binaries::in_folder(folder),
+            None => build::binaries()?,
+        };
         if options.older_edge {
             binaries.edge = build::older_binaries()?.edge;
         }

@@ -46,6 +46,8 @@ pub struct Options {
     pub older_edge: bool,
     /// The home of an older build.
     pub older_home: bool,
+    /// A folder with the two programs; without one they are built.
+    pub programs: Option<PathBuf>,
     /// Where everything listens.
     pub addresses: Addresses,
 }
@@ -110,6 +112,7 @@ impl Default for Options {
             home_state: None,
             older_edge: false,
             older_home: false,
+            programs: None,
             addresses: Addresses::default(),
         }
     }

@@ -14,6 +14,7 @@ use crate::world::ports;
 const NOBODY: &str = "192.0.2.1\n";
 
 /// One of them. Runs until dropped.
+#[derive(Debug)]
 pub struct Milter {
     /// Where it listens.
     pub address: SocketAddr,
@@ -31,11 +32,25 @@ impl Milter {
     /// `OpenDMARC`, which asks for SPF itself, believes what `OpenDKIM` wrote, and refuses what the sender's domain wants
     /// refused.
     pub fn opendmarc(authserv_id: &str) -> anyhow::Result<Self> {
+        Self::opendmarc_that(authserv_id, "SPFIgnoreResults true")
+    }
+
+    /// The same beside a program that checks SPF: what that wrote is believed.
+    pub fn opendmarc_beside_spf(authserv_id: &str) -> anyhow::Result<Self> {
+        Self::opendmarc_that(authserv_id, "SPFIgnoreResults false")
+    }
+
+    fn opendmarc_that(authserv_id: &str, spf: &str) -> anyhow::Result<Self> {
         let config = format!(
-            "TrustedAuthservIDs {authserv_id}\nSyslog false\nSPFSelfValidate true\nSPFIgnoreResults true\n\
+            "TrustedAuthservIDs {authserv_id}\nSyslog false\nSPFSelfValidate true\n{spf}\n\
              RejectFailures true\nIgnoreHosts NOBODY\nPublicSuffixList /usr/share/publicsuffix/public_suffix_list.dat\n"
         );
         Self::start("opendmarc", &["-f", "-c"], &config, authserv_id)
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.daemon.id()
     }
 
     fn start(name: &str, words: &[&str], config: &str, authserv_id: &str) -> anyhow::Result<Self> {

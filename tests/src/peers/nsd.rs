@@ -42,7 +42,7 @@ impl Nsd {
         let config = b.join("nsd.conf");
         let text = format!(
             "server:\n ip-address: {}@{}\n username: \"\"\n chroot: \"\"\n database: \"\"\n pidfile: \"\"\n zonesdir: \"{b}\"\n \
-             zonelistfile: \"{b}/zones\"\n xfrdfile: \"{b}/xfrd\"\n xfrdir: \"{b}\"\n server-count: 1\nremote-control:\n \
+             zonelistfile: \"{b}/zones\"\n xfrdfile: \"{b}/xfrd\"\n xfrdir: \"{b}\"\n server-count: 1\n rrl-ratelimit: 0\nremote-control:\n \
              control-enable: no\n{served}",
             address.ip(),
             address.port(),
