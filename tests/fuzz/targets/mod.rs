@@ -3,12 +3,14 @@
 
 mod aliases;
 mod codecs;
+mod reports;
 mod sendmail;
 mod signatures;
 mod smtp;
 
 pub use aliases::{pattern, srs};
 pub use codecs::{address, container, frame, header, pairing, record, verb};
+pub use reports::report;
 pub use sendmail::{sendmail_arguments, sendmail_text};
 pub use signatures::{signature, spf};
 pub use smtp::{body, command, line, reply_reader, sasl, sasl_client, smtp_client, smtp_server};
@@ -37,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("pattern", pattern),
     ("record", record),
     ("reply_reader", reply_reader),
+    ("report", report),
     ("sasl", sasl),
     ("sasl_client", sasl_client),
     ("sendmail_arguments", sendmail_arguments),

@@ -1,13 +1,49 @@
 //! What those who get mail tell a domain about mail in its name: aggregate reports of DMARC (RFC 9990, RFC 7489
-//! §7.2). Nouns for both ways; strings are bounded by whoever reads or gathers them. Whose word a report is, is not
+//! §7.2), and, one by one, of mail that failed. Nouns for both ways; strings are bounded by whoever reads or gathers them. Whose word a report is, is not
 //! known here: what it says of its author proves nothing.
 
+mod aggregate;
+mod archive;
+pub mod failure;
 pub mod judged;
+mod parts;
+pub mod reading;
 
 use std::fmt;
 use std::net::IpAddr;
 
+use thiserror::Error;
+
 use super::verdict::{Asked, Found};
+
+/// Why a report can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unreadable {
+    /// More than anybody has to tell.
+    #[error("it is too big, or is packed denser than any report")]
+    TooBig,
+    /// An archive of many.
+    #[error("there are too many files in it")]
+    ManyFiles,
+    /// It is cut off, or of a kind that nobody uses.
+    #[error("it is damaged, or packed in an unusual way")]
+    Damaged,
+    /// Nobody told us the password.
+    #[error("it is encrypted")]
+    Encrypted,
+    /// Parts within parts within parts.
+    #[error("its elements lie too deep in each other")]
+    TooDeep,
+    /// Names for texts, which multiply.
+    #[error("it declares a document type or names entities, which no report needs")]
+    Entities,
+    /// Not XML.
+    #[error("it is no XML: something is wrong near octet {0}")]
+    Malformed(u64),
+    /// Something else.
+    #[error("there is no report in it")]
+    NoReport,
+}
 
 /// What one receiver saw of a domain's mail in a span of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +56,7 @@ pub struct Aggregate {
     pub rows: Vec<Row>,
 }
 
-/// Who reports, and about when (RFC 9990 §3.1.1.1 "report_metadata").
+/// Who reports, and about when (RFC 9990 §3.1.1.1 `report_metadata`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// What the receiver calls itself.
@@ -41,7 +77,7 @@ pub struct Metadata {
     pub generator: Option<String>,
 }
 
-/// The policy a domain published (RFC 9990 "policy_published"). Absent is what the record did not say, or the report.
+/// The policy a domain published (RFC 9990 `policy_published`). Absent is what the record did not say, or the report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// Where the record was found.
@@ -64,7 +100,7 @@ pub struct Published {
     pub discovery: Option<Discovery>,
 }
 
-/// How the record of a domain was found (RFC 9990 "discovery_method").
+/// How the record of a domain was found (RFC 9990 `discovery_method`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discovery {
     /// By a list of public suffixes, as RFC 7489 has it.
