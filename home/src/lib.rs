@@ -2,7 +2,7 @@
 //! decision that can wait.
 //!
 //! Order, imports point downwards only: cli, run, administration and pickup, submission, router, delivery and edges, queue,
-//! accounts, signing and unseal, database, assembly, message. What edges and the queue bring for the router leaves them as
+//! accounts, feedback, signing and unseal, database, assembly, message. What edges and the queue bring for the router leaves them as
 //! events; [`run`] gives it to who serves it.
 
 pub mod accounts;
@@ -15,6 +15,7 @@ pub mod database;
 pub mod delivery;
 pub mod doctor;
 pub mod edges;
+pub mod feedback;
 pub mod message;
 pub mod metrics;
 pub mod pickup;

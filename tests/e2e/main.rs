@@ -33,6 +33,7 @@ mod quota;
 mod records;
 mod relay;
 mod reload;
+mod reports;
 mod secrecy;
 mod signing;
 mod skew;

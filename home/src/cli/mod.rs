@@ -12,6 +12,7 @@ mod doctor;
 pub mod pair;
 pub mod queue;
 pub mod reload;
+pub mod report;
 pub mod secret;
 pub mod send;
 pub mod spool;
@@ -97,6 +98,8 @@ enum Command {
     Dns(dns::DnsArgs),
     /// What is well and what is not, seen from both ends, and what to do about it.
     Doctor(doctor::DoctorArgs),
+    /// What those who get your mail tell about it.
+    Report(report::ReportArgs),
     /// What waits to be sent.
     Queue(queue::QueueArgs),
     /// Mail that edges sealed while this home was away.
@@ -187,6 +190,7 @@ impl Context<'_> {
                 let config = self.load()?;
                 Ok(queue::run(args, &config.state, config.queue)?)
             }
+            Command::Report(args) => report::run(self, args),
             Command::Spool(args) => spool::run(self, &args),
             Command::Trace(args) => trace::run(self, &args),
         }
@@ -306,6 +310,12 @@ mod tests {
             ("key --new --switch", false),
             ("pair gpair1qqqq --name vps1", true),
             ("pair", false),
+            ("report dmarc", true),
+            ("report dmarc --days 7 --domain example.org --json", true),
+            ("report dmarc --days 0", false),
+            ("report failures --days 400", true),
+            ("report failures --days 401", false),
+            ("report", false),
             ("unpair vps1 --json", true),
             ("--state /x status", true),
             ("account add alice@example.org", true),

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::DatabaseError;
 
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     // Accounts and their passwords; aliases (source `@domain` is a catch-all); the ledger of hand-overs. The
     // ledger's rows lie in the order of time as long as no clock is set back.
     "CREATE TABLE account (
@@ -95,6 +95,48 @@ const STEPS: [&str; 7] = [
         created     INTEGER NOT NULL,
         PRIMARY KEY (subject, recipient)
     ) STRICT, WITHOUT ROWID;",
+    // What others report of our mail: aggregate reports and their rows, and reports of single messages.
+    "CREATE TABLE feedback (
+        id          INTEGER PRIMARY KEY,
+        reporter    TEXT NOT NULL,
+        domain      TEXT NOT NULL,
+        name        TEXT NOT NULL,
+        organisation TEXT NOT NULL,
+        begun       INTEGER NOT NULL,
+        ended       INTEGER NOT NULL,
+        received    INTEGER NOT NULL,
+        row_count   INTEGER NOT NULL,
+        left_out    INTEGER NOT NULL,
+        UNIQUE (reporter, domain, name)
+    ) STRICT;
+    CREATE INDEX feedback_received ON feedback (received);
+    CREATE TABLE feedback_row (
+        feedback    INTEGER NOT NULL REFERENCES feedback (id) ON DELETE CASCADE,
+        source      TEXT NOT NULL,
+        count       INTEGER NOT NULL,
+        disposition TEXT NOT NULL,
+        dkim        INTEGER NOT NULL,
+        spf         INTEGER NOT NULL,
+        header_from TEXT NOT NULL,
+        reasons     TEXT NOT NULL,
+        signers     TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX feedback_row_feedback ON feedback_row (feedback);
+    CREATE TABLE feedback_failure (
+        id          INTEGER PRIMARY KEY,
+        reporter    TEXT NOT NULL,
+        domain      TEXT NOT NULL,
+        at          INTEGER NOT NULL,
+        received    INTEGER NOT NULL,
+        kind        TEXT NOT NULL,
+        failed      TEXT,
+        source      TEXT,
+        envelope_from TEXT,
+        header_from TEXT,
+        delivery    TEXT,
+        aligned     TEXT,
+        incidents   INTEGER NOT NULL
+    ) STRICT;",
 ];
 
 /// Brings the tables up to this build's version; refuses a database of a newer one.

@@ -10,6 +10,8 @@ use gatepost_protocol::mail::address::{Domain, is_at_or_below};
 use gatepost_protocol::network::{is_public, reversed};
 use serde::{Deserialize, Serialize};
 
+/// Who gets reports about a domain's mail: this local part there, which every domain has (RFC 5321 §4.5.1).
+pub const REPORTS_TO: &str = "postmaster";
 /// Between the preferences of two mail hosts there is room for another.
 const PREFERENCE_STEP: usize = 10;
 /// Services of mail that nobody offers here (RFC 6186 §3.4).
@@ -165,7 +167,7 @@ pub fn of_domain(facts: &Facts, domain: &Domain) -> Vec<Record> {
     }
     let policy = if facts.tested { "reject" } else { "none" };
     let dmarc =
-        making.add(&format!("_dmarc.{name}"), "TXT", format!("v=DMARC1; p={policy}; rua=mailto:postmaster@{name}"));
+        making.add(&format!("_dmarc.{name}"), "TXT", format!("v=DMARC1; p={policy}; rua=mailto:{REPORTS_TO}@{name}"));
     if !facts.tested {
         dmarc.note = Some("only watches; see --tested".to_owned());
     }

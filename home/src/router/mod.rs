@@ -46,6 +46,7 @@ use crate::accounts::addresses::Leads;
 use crate::delivery::config::Keepers;
 use crate::delivery::lmtp::Servers;
 use crate::delivery::workers::Workers;
+use crate::feedback::{Feedback, Offer};
 use crate::message::Message;
 use crate::queue::bounce::Reporter;
 use crate::queue::entry::About;
@@ -157,6 +158,7 @@ struct Inner {
     promises: Arc<Promises>,
     servers: Servers,
     signing: Signing,
+    feedback: Feedback,
     workers: Workers,
     flights: Flights,
     clock: Clock,
@@ -187,19 +189,31 @@ impl Router {
         promises: Arc<Promises>,
         servers: Servers,
         signing: Signing,
+        feedback: Feedback,
         clock: Clock,
     ) -> Self {
         let (workers, flights) = (Workers::default(), Flights::default());
-        Self { inner: Arc::new(Inner { hostname, accounts, promises, servers, signing, workers, flights, clock }) }
+        let inner = Inner { hostname, accounts, promises, servers, signing, feedback, workers, flights, clock };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Delivers, queues or refuses. A positive reply means: durable.
     pub async fn accept(&self, arrival: Arrival) -> Reply {
         match arrival.origin.clone() {
-            Origin::World { edge, transfer, spooled, .. } => match self.inner.of_world(&arrival, spooled).await {
-                Ok(destinations) => self.keep(HandOver::from_edge(edge, transfer), arrival, destinations).await,
-                Err(reply) => refused(&arrival, reply),
-            },
+            Origin::World { edge, transfer, spooled, verdict, .. } => {
+                match self.inner.of_world(&arrival, spooled).await {
+                    Ok(destinations) => {
+                        let offer = self.inner.offer(&arrival, &verdict);
+                        let kept = self.keep_once(HandOver::from_edge(edge, transfer), arrival, destinations).await;
+                        // What came before was read before.
+                        if let (Some(offer), (_, Some(_))) = (offer, &kept) {
+                            self.inner.feedback.offer(offer);
+                        }
+                        kept.0
+                    }
+                    Err(reply) => refused(&arrival, reply),
+                }
+            }
             Origin::Account { login, edge, spooled } => self.accept_submission(login, edge, spooled, arrival).await,
             Origin::Trusted { by, transfer } => self.accept_trusted(by, transfer, arrival).await,
             Origin::Bounce { transfer } => {
@@ -352,6 +366,12 @@ impl Router {
 }
 
 impl Inner {
+    /// The message, if it is for where reports about our domains go.
+    fn offer(&self, arrival: &Arrival, verdict: &Arc<Verdict>) -> Option<Offer> {
+        let settings = self.accounts.settings();
+        Offer::of(&arrival.envelope, (&arrival.message, arrival.trace), verdict, &settings.domains)
+    }
+
     /// What the world sent. Spooled: nobody can be refused any more.
     fn sort_from_world(&self, arrival: &Arrival, undone: Undone, spooled: bool) -> Result<Destinations, Reply> {
         let octets_max = self.accounts.settings().message_octets_max;

@@ -48,6 +48,7 @@ impl House {
         let (settings, direct) = (queued::settings(), crate::queue::next_hop::Routes::default());
         let database = Database::open(state.path()).expect("opened");
         let (queue, _) = Queue::open(state.path(), database.clone(), settings, direct, clock.clone()).expect("opened");
+        let feedback = Feedback::new(database.clone(), clock.clone());
         let ledger = Ledger::new(database);
         let maildirs = Maildirs::new(state.path(), "home.example.org", clock.clone());
         let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), clock.clone()));
@@ -55,7 +56,15 @@ impl House {
         let servers = Servers::of(keepers, clock.clone());
         let router = {
             let signing = Signing::open(state.path(), &[], clock.clone()).expect("no keys");
-            Router::new("home.example.org".into(), accounts.clone(), promises, servers, signing, clock.clone())
+            Router::new(
+                "home.example.org".into(),
+                accounts.clone(),
+                promises,
+                servers,
+                signing,
+                feedback,
+                clock.clone(),
+            )
         };
         Self { router, accounts, queue, state }
     }

@@ -15,6 +15,7 @@ use crate::accounts::Accounts;
 use crate::delivery::config::Keepers;
 use crate::delivery::lmtp::Servers;
 use crate::delivery::usage::Usage;
+use crate::feedback::Feedback;
 use crate::router::promise::Promises;
 use crate::signing::Signing;
 
@@ -38,7 +39,7 @@ pub(super) fn start(store: &Store, clock: &Clock, signal: &Signal) {
     let (accounts, promises) = (store.accounts.clone(), Arc::clone(&store.promises));
     tokio::spawn(watch_quotas(accounts, promises, store.servers.clone(), signal.clone()));
     tokio::spawn(tend_keys(store.signing.clone(), store.resolver.clone(), signal.clone()));
-    tokio::spawn(maintain(Arc::clone(&store.promises), clock.clone(), signal.clone()));
+    tokio::spawn(maintain(Arc::clone(&store.promises), store.feedback.clone(), clock.clone(), signal.clone()));
 }
 
 /// Keeps the edges' picture of full mailboxes right. Costs nothing where nobody has a quota.
@@ -93,10 +94,10 @@ fn about(octets: u64) -> u64 {
 }
 
 /// Finishes what could not be finished at first; forgets old outcomes; clears old leftovers once.
-async fn maintain(promises: Arc<Promises>, clock: Clock, mut signal: Signal) {
+async fn maintain(promises: Arc<Promises>, feedback: Feedback, clock: Clock, mut signal: Signal) {
     let mut round = 0u32;
     loop {
-        let (promises, now) = (Arc::clone(&promises), clock.steady_s());
+        let (promises, feedback, now) = (Arc::clone(&promises), feedback.clone(), clock.steady_s());
         let chores = tokio::task::spawn_blocking(move || {
             if round == 0 {
                 let swept = promises.maildirs().sweep();
@@ -105,10 +106,13 @@ async fn maintain(promises: Arc<Promises>, clock: Clock, mut signal: Signal) {
                 }
             }
             promises.finish_unfinished();
-            if round.is_multiple_of(PRUNE_ROUNDS)
-                && let Err(error) = promises.ledger().prune(now)
-            {
-                warn!(%error, "old outcomes could not be forgotten");
+            if round.is_multiple_of(PRUNE_ROUNDS) {
+                if let Err(error) = promises.ledger().prune(now) {
+                    warn!(%error, "old outcomes could not be forgotten");
+                }
+                if let Err(error) = feedback.store().prune(now) {
+                    warn!(%error, "old reports could not be forgotten");
+                }
             }
         });
         if let Err(error) = chores.await {

@@ -14,6 +14,7 @@ use super::Store;
 use super::doctor;
 use super::records;
 use super::reload::Reloader;
+use super::reports;
 use crate::administration;
 use crate::counts::Counts;
 use crate::edges::Edges;
@@ -61,6 +62,10 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
     if let Some(request) = request.get_mut(records::KEY) {
         let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
         return desk.dns(request).await;
+    }
+    if let Some(request) = request.get_mut(reports::KEY) {
+        let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
+        return desk.reports(request).await;
     }
     if let Some(request) = request.get_mut(doctor::KEY) {
         let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;

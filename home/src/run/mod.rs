@@ -9,6 +9,7 @@ mod doors;
 mod exchanges;
 pub mod records;
 mod reload;
+pub mod reports;
 mod shown;
 mod spool;
 mod store;

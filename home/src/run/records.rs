@@ -44,6 +44,12 @@ impl Desk {
     /// What is known, with what the edges told of themselves.
     pub(super) async fn records(&self, request: &Request, told: &[Answer]) -> Result<Known, String> {
         let config = self.reloader.config().await;
+        let edges = self.edge_facts(&config, told).await;
+        list(&self.store, &config, edges, request)
+    }
+
+    /// What is known of the edges of the config, with what they told of themselves.
+    pub(super) async fn edge_facts(&self, config: &Config, told: &[Answer]) -> Vec<EdgeFacts> {
         let connected = self.edges.connected().borrow().clone();
         let mut edges = Vec::with_capacity(config.edges.len());
         for edge in &config.edges {
@@ -67,7 +73,7 @@ impl Desk {
             }
             edges.push(facts);
         }
-        list(&self.store, &config, edges, request)
+        edges
     }
 }
 

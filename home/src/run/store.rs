@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::database::Database;
 use crate::delivery::lmtp::Servers;
 use crate::delivery::maildir::Maildirs;
+use crate::feedback::Feedback;
 use crate::queue::Queue;
 use crate::router::Router;
 use crate::router::ledger::Ledger;
@@ -35,6 +36,8 @@ pub struct Store {
     pub servers: Servers,
     /// Asks the DNS.
     pub resolver: Resolver,
+    /// What others told of our mail.
+    pub feedback: Feedback,
     /// What signs mail that leaves.
     pub signing: Signing,
     /// What opens sealed mail.
@@ -71,6 +74,7 @@ impl Store {
                 "a file of the queue can't be used; it is set aside in queue/damaged"
             );
         }
+        let feedback = Feedback::new(database.clone(), clock.clone());
         let resolver = Resolver::new(&config.dns_servers);
         let servers = Servers::new(&config.hostname, config.keepers.clone(), resolver.clone(), clock.clone());
         let maildirs = Maildirs::new(&config.state, &config.hostname, clock.clone());
@@ -85,6 +89,7 @@ impl Store {
             queue,
             servers,
             resolver,
+            feedback,
             signing,
             seal_key,
             database,
@@ -96,7 +101,7 @@ impl Store {
     pub fn router(&self, hostname: &str, clock: &Clock) -> Router {
         let (accounts, promises) = (self.accounts.clone(), Arc::clone(&self.promises));
         let (servers, signing) = (self.servers.clone(), self.signing.clone());
-        Router::new(hostname.to_owned(), accounts, promises, servers, signing, clock.clone())
+        Router::new(hostname.to_owned(), accounts, promises, servers, signing, self.feedback.clone(), clock.clone())
     }
 
     /// Whether `home.db` can be read; an error is what it says. Blocking, briefly.

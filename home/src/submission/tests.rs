@@ -20,6 +20,7 @@ use crate::database::Database;
 use crate::delivery::config::Keepers;
 use crate::delivery::lmtp::Servers;
 use crate::delivery::maildir::Maildirs;
+use crate::feedback::Feedback;
 use crate::queue::next_hop::Routes;
 use crate::queue::{Queue, tests as queued};
 use crate::router::ledger::Ledger;
@@ -39,7 +40,9 @@ fn build(state: &std::path::Path) -> (Submission, Queue) {
     let clock = Clock::real();
     let accounts = accounts::tests::open(state);
     let (queue, _) = queued::open_with(state, queued::settings(), Routes::default(), clock.clone());
-    let ledger = Ledger::new(Database::open(state).expect("opened"));
+    let database = Database::open(state).expect("opened");
+    let feedback = Feedback::new(database.clone(), clock.clone());
+    let ledger = Ledger::new(database);
     let maildirs = Maildirs::new(state, "home.example.org", clock.clone());
     let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), clock.clone()));
     let servers = Servers::of(Keepers::default(), clock.clone());
@@ -49,6 +52,7 @@ fn build(state: &std::path::Path) -> (Submission, Queue) {
         promises,
         servers,
         crate::signing::Signing::open(state, &[], clock.clone()).expect("no keys"),
+        feedback,
         clock.clone(),
     );
     let incoming: Arc<Path> = state.join("incoming").into();

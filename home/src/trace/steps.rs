@@ -95,6 +95,15 @@ fn at_mailboxes(f: &Facts<'_>) -> Option<String> {
         "forgot a delivery that was cut short before it was promised" => {
             "forgot a delivery that a stop had cut short: nobody was promised anything, and it comes again".to_owned()
         }
+        "read a DMARC report" => {
+            let (reporter, domain) = (f.get("reporter"), f.get("domain"));
+            format!("read it: {reporter} reports on {} messages in the name of {domain}", f.get("messages"))
+        }
+        "read a report of a single message" => {
+            format!("read it: {} reports on a message in the name of {}", f.get("reporter"), f.get("domain"))
+        }
+        "a report does not count" => format!("did not count what it reports: {}", f.get("why")),
+        "what looks like a report can't be read" => format!("could not read the report in it: {}", f.get("why")),
         _ => return None,
     })
 }

@@ -1,6 +1,6 @@
 //! What those who get mail tell a domain about mail in its name: aggregate reports of DMARC (RFC 9990, RFC 7489
-//! §7.2), and, one by one, of mail that failed. Nouns for both ways; strings are bounded by whoever reads or gathers them. Whose word a report is, is not
-//! known here: what it says of its author proves nothing.
+//! §7.2), and, one by one, of mail that failed. Nouns for both ways; strings are bounded by whoever reads or gathers
+//! them. Whose word a report is, is not known here: what it says of its author proves nothing.
 
 mod aggregate;
 mod archive;

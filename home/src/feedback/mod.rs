@@ -1,0 +1,162 @@
+//! What those who get our mail tell us about it: reports that come to the address our DMARC records name, read after
+//! their sender heard 250, one at a time and off the async threads. The message itself is delivered like any other,
+//! whatever becomes of this. Only reports about our own domains count, from senders whose mail proves who they are:
+//! what a report says of its author proves nothing.
+
+mod proof;
+pub mod store;
+pub mod summary;
+
+use std::sync::Arc;
+
+use gatepost_protocol::mail::address::{Address, Domain};
+use gatepost_protocol::mail::envelope::Envelope;
+use gatepost_protocol::mail::received::TraceId;
+use gatepost_protocol::mail::report::reading::{self, Report};
+use gatepost_protocol::mail::verdict::Verdict;
+use gatepost_runtime::clock::Clock;
+use tokio::sync::Semaphore;
+use tracing::{error, info, warn};
+
+use self::proof::Proof;
+use self::store::{Kept, Store};
+use crate::database::Database;
+use crate::message::Message;
+use crate::records::REPORTS_TO;
+
+/// Messages that wait to be read; of those beyond, what they report does not count.
+const WAITING_MAX: usize = 64;
+
+/// Reads reports. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Feedback {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    clock: Clock,
+    waiting: Arc<Semaphore>,
+    turn: Semaphore,
+}
+
+/// A message that may carry a report.
+#[derive(Debug)]
+pub struct Offer {
+    trace: TraceId,
+    message: Message,
+    verdict: Arc<Verdict>,
+    ours: Vec<Domain>,
+}
+
+impl Feedback {
+    /// Keeps what it reads in this database.
+    pub fn new(database: Database, clock: Clock) -> Self {
+        let (waiting, turn) = (Arc::new(Semaphore::new(WAITING_MAX)), Semaphore::new(1));
+        Self { inner: Arc::new(Inner { store: Store::new(database), clock, waiting, turn }) }
+    }
+
+    /// What was read.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Reads it when its turn comes. Never waits: what can't be read now is delivered all the same.
+    pub fn offer(&self, offer: Offer) {
+        let Ok(place) = Arc::clone(&self.inner.waiting).try_acquire_owned() else {
+            warn!(trace = %offer.trace, "too many reports at once: this one is not read");
+            return;
+        };
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            // Nobody closes it.
+            let turn = inner.turn.acquire().await;
+            let reader = Arc::clone(&inner);
+            if let Err(error) = tokio::task::spawn_blocking(move || reader.read(&offer)).await {
+                error!(%error, "reading a report failed; this is a bug");
+            }
+            drop((turn, place));
+        });
+    }
+}
+
+impl Offer {
+    /// Of a message that goes to where reports about these domains are sent; `None` of any other.
+    pub fn of(
+        envelope: &Envelope,
+        (message, trace): (&Message, TraceId),
+        verdict: &Arc<Verdict>,
+        ours: &[Domain],
+    ) -> Option<Self> {
+        let is_for_reports = |address: &Address| {
+            address.local().as_str().eq_ignore_ascii_case(REPORTS_TO) && ours.contains(address.domain())
+        };
+        let is_offered = envelope.recipients.iter().any(|recipient| is_for_reports(&recipient.address))
+            && message.octets() <= reading::MESSAGE_OCTETS_MAX;
+        is_offered.then(|| Self { trace, message: message.clone(), verdict: Arc::clone(verdict), ours: ours.to_vec() })
+    }
+
+    /// Whether a name is one of ours, or below one.
+    fn is_ours(&self, name: &str) -> bool {
+        self.ours.iter().any(|domain| is_within(name, domain.as_str()))
+    }
+}
+
+/// Whether a name is this domain, or below it.
+fn is_within(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain).is_some_and(|above| above.is_empty() || above.ends_with('.'))
+}
+
+impl Inner {
+    fn read(&self, offer: &Offer) {
+        let trace = offer.trace;
+        let report = match whole(&offer.message).map(|message| reading::read(&message)) {
+            Ok(Ok(Some(report))) => report,
+            Ok(Ok(None)) => return,
+            Ok(Err(why)) => return info!(%trace, %why, "what looks like a report can't be read"),
+            Err(error) => return warn!(%trace, %error, "a report can't be read"),
+        };
+        let about = match &report {
+            Report::Aggregate { report, .. } => report.published.domain.clone(),
+            Report::Failure(failure) => failure.about().unwrap_or_default().to_owned(),
+        };
+        let reporter = match Proof::of(&offer.verdict) {
+            Proof::From(reporter) => reporter,
+            Proof::None(why) => return info!(%trace, domain = about, why, "a report does not count"),
+        };
+        if !offer.is_ours(&about) {
+            return info!(%trace, domain = about, reporter, why = "it is about a domain that is not ours", "a report does not count");
+        }
+        let now = (self.clock.unix_s(), self.clock.steady_s());
+        let kept = match &report {
+            Report::Aggregate { report, left_out } => self.store.keep_aggregate(&reporter, report, *left_out, now),
+            Report::Failure(failure) => self.store.keep_failure(&reporter, &about, failure, now),
+        };
+        match (kept, &report) {
+            (Ok(Kept::Now), Report::Aggregate { report, left_out }) => {
+                let messages: u64 = report.rows.iter().map(|row| row.count).sum();
+                info!(%trace, domain = about, reporter, messages, rows = report.rows.len(), left_out, "read a DMARC report");
+            }
+            (Ok(Kept::Now), Report::Failure(failure)) => {
+                info!(%trace, domain = about, reporter, kind = failure.kind, "read a report of a single message");
+            }
+            (Ok(Kept::Before), _) => {
+                info!(%trace, domain = about, reporter, why = "it came before", "a report does not count");
+            }
+            (Err(error), _) => error!(%trace, domain = about, reporter, %error, "a report can't be kept"),
+        }
+    }
+}
+
+/// The whole message, bounded by who offered it.
+fn whole(message: &Message) -> std::io::Result<Vec<u8>> {
+    let mut bytes = message.front.to_vec();
+    for chunk in message.body.chunks() {
+        bytes.extend_from_slice(&chunk?);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! What others report of our mail: read as each of them packs it, counted once, and never at the cost of a message.
+
+use std::io::{Cursor, Write as _};
+
+use base64::Engine as _;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use gatepost_runtime::clock::Clock;
+use gatepost_tests::client::Client;
+use gatepost_tests::observe;
+use gatepost_tests::pair::Pair;
+use gatepost_tests::pair::options::Options;
+use gatepost_tests::world::message;
+use serde_json::{Value, json};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use super::{ALICE, started};
+
+const GOOGLE: &str = include_str!("reports/google.xml");
+const MICROSOFT: &str = include_str!("reports/microsoft.xml");
+const YAHOO: &str = include_str!("reports/yahoo.xml");
+const MAILRU: &str = include_str!("reports/mailru.xml");
+
+/// Those who report prove who they are; a forger can't; and one domain publishes nothing but SPF.
+const ZONE: &str = "\
+google.example. 60 IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"
+_dmarc.google.example. 60 IN TXT \"v=DMARC1; p=reject\"
+microsoft.example. 60 IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"
+_dmarc.microsoft.example. 60 IN TXT \"v=DMARC1; p=reject\"
+yahoo.example. 60 IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"
+_dmarc.yahoo.example. 60 IN TXT \"v=DMARC1; p=reject\"
+mailru.example. 60 IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"
+watching.example. 60 IN TXT \"v=spf1 -all\"
+_dmarc.watching.example. 60 IN TXT \"v=DMARC1; p=none\"
+";
+
+/// Where our DMARC record sends them.
+const POSTMASTER: &str = "postmaster@example.org";
+
+fn pair() -> Pair {
+    started(&Options { zone: ZONE.to_owned(), ..Options::story() })
+}
+
+/// A report of yesterday.
+fn dated(xml: &str) -> Vec<u8> {
+    let now = Clock::real().unix_s();
+    let (begin, end) = (now - 36 * 3600, now - 12 * 3600);
+    xml.replace("BEGIN", &begin.to_string()).replace("END", &end.to_string()).into_bytes()
+}
+
+fn gzip(file: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(file).and_then(|()| encoder.finish()).expect("in memory")
+}
+
+fn zip(name: &str, file: &[u8]) -> Vec<u8> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    archive.start_file(name, SimpleFileOptions::default()).expect("begun");
+    archive.write_all(file).expect("in memory");
+    archive.finish().expect("ended").into_inner()
+}
+
+fn encoded(file: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(file);
+    text.as_bytes().chunks(76).map(|line| String::from_utf8_lossy(line) + "\r\n").collect()
+}
+
+/// A message that is the file, as Google's is.
+fn bare(from: &str, media_type: &str, name: &str, file: &[u8]) -> String {
+    format!(
+        "From: <{from}>\r\nTo: <{POSTMASTER}>\r\nSubject: Report domain: example.org Submitter: x Report-ID: 1\r\n\
+         MIME-Version: 1.0\r\nContent-Type: {media_type}; \r\n\tname=\"{name}\"\r\nContent-Disposition: attachment; \r\n\t\
+         filename=\"{name}\"\r\nContent-Transfer-Encoding: base64\r\n\r\n{}",
+        encoded(file)
+    )
+}
+
+/// A message with words and the file, as most are.
+fn attached(from: &str, media_type: &str, name: &str, file: &[u8]) -> String {
+    format!(
+        "From: \"DMARC Aggregate Report\" <{from}>\r\nTo: <{POSTMASTER}>\r\nSubject: Report Domain: example.org\r\n\
+         MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"_mpm_1_\"\r\n\r\nThis is multipart.\r\n\
+         --_mpm_1_\r\nContent-Type: multipart/related; boundary=\"_rv_2_\"\r\n\r\n--_rv_2_\r\n\
+         Content-Type: text/html; charset=us-ascii\r\nContent-Transfer-Encoding: 7bit\r\n\r\n<div>A report.</div>\r\n\
+         --_rv_2_--\r\n\r\n--_mpm_1_\r\nContent-Type: {media_type}\r\nContent-Transfer-Encoding: base64\r\n\
+         Content-Description: {name}\r\nContent-Disposition: attachment; filename=\"{name}\"\r\n\r\n{}\
+         --_mpm_1_--\r\n",
+        encoded(file)
+    )
+}
+
+/// By port 25 of the edge; it is taken.
+fn deliver(pair: &Pair, from: &str, text: &str) {
+    let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
+    let reply = client.deliver(from, &[POSTMASTER], text.as_bytes()).expect("answered");
+    assert_eq!(reply.code, 250, "{:?}", reply.lines);
+}
+
+fn told(pair: &Pair, more: &[&str]) -> Value {
+    pair.home.program.ask_json(&[&["report", "dmarc", "--json"], more].concat()).expect("told")
+}
+
+/// Once so many reports are counted.
+fn told_of(pair: &Pair, reports: u64) -> Value {
+    observe::until(&format!("{reports} reports"), || told(pair, &[]), |told| told["reports"] == reports)
+}
+
+/// Once the program has said so often what becomes of reports it does not count.
+fn said(pair: &Pair, words: &str, times: usize) {
+    let said = || pair.home.program.said().matches(words).count();
+    observe::until(words, said, |found| *found >= times);
+}
+
+fn delivered(pair: &Pair) -> usize {
+    message::files(&pair.maildir(ALICE)).len()
+}
+
+#[test]
+fn reports_are_read_as_four_receivers_pack_them() {
+    let mut pair = pair();
+    let name = "google.example!example.org!1763596800!1763683199";
+    let google = zip(&format!("{name}.xml"), &dated(GOOGLE));
+    let support = "noreply-dmarc-support@google.example";
+    deliver(&pair, support, &bare(support, "application/zip", &format!("{name}.zip"), &google));
+    let support = "dmarcreport@microsoft.example";
+    let microsoft = gzip(&dated(MICROSOFT));
+    deliver(&pair, support, &attached(support, "application/gzip", "m!example.org!1!2.xml.gz", &microsoft));
+    let support = "dmarchelp@yahoo.example";
+    deliver(&pair, support, &attached(support, "application/octet-stream", "y!e!1!2.xml.gz", &gzip(&dated(YAHOO))));
+    let support = "dmarc_support@mailru.example";
+    deliver(&pair, support, &attached(support, "text/xml", "mail.ru!example.org!1!2.xml", &dated(MAILRU)));
+
+    let shown = told_of(&pair, 4);
+    assert_eq!(
+        (&shown["messages"], &shown["passed"], &shown["dkim"], &shown["spf"]),
+        (&json!(19), &json!(15), &json!(14), &json!(13))
+    );
+    assert_eq!(shown["done"], json!({ "none": 16, "quarantine": 3 }));
+    assert_eq!(shown["overrides"], json!({ "local_policy": 1 }));
+    let sources: Vec<_> = shown["sources"]
+        .as_array()
+        .expect("sources")
+        .iter()
+        .map(|source| (source["network"].clone(), source["whose"].clone(), source["messages"].clone()))
+        .collect();
+    let expected = [
+        (json!("127.0.0.1"), json!("edge"), json!(13)),
+        (json!("198.51.100.0/24"), json!("stranger"), json!(4)),
+        (json!("2001:db8:40:1::/64"), json!("signed"), json!(2)),
+    ];
+    assert_eq!(sources, expected);
+    assert_eq!(shown["sources"][2]["signers"], json!(["example.org", "list.example"]));
+    assert_eq!(shown["sources"][1]["reporters"], json!(["google.example", "mailru.example"]));
+    assert_eq!(delivered(&pair), 4, "each is delivered, too");
+
+    assert_eq!(told(&pair, &["--days", "1", "--domain", "example.org"])["reports"], 4);
+    assert_eq!(told(&pair, &["--domain", "example.net"])["reports"], 0);
+    let people = pair.home.program.ask(&["report", "dmarc"]).expect("told");
+    for words in
+        ["your edge edge ", "a stranger", "sends on what you signed", "19 messages in 30 days", "by 4 reports of 4"]
+    {
+        assert!(people.contains(words), "{words}\n{people}");
+    }
+
+    pair.home.program.stop().expect("stopped");
+    let alone = told(&pair, &[]);
+    assert_eq!((&alone["reports"], &alone["messages"]), (&json!(4), &json!(19)));
+}
+
+#[test]
+fn what_proves_nothing_or_is_not_about_us_is_delivered_and_not_counted() {
+    let pair = pair();
+    let support = "dmarchelp@yahoo.example";
+    let yahoo = gzip(&dated(YAHOO));
+    let good = attached(support, "application/gzip", "y.xml.gz", &yahoo);
+    // Nobody vouches for this sender.
+    let forged = "dmarchelp@watching.example";
+    deliver(&pair, forged, &attached(forged, "application/gzip", "y.xml.gz", &yahoo));
+    said(&pair, "it does not come from whom it says (DMARC)", 1);
+    let foreign = gzip(&dated(&YAHOO.replace("<domain>example.org", "<domain>bank.example")));
+    deliver(&pair, support, &attached(support, "application/gzip", "y.xml.gz", &foreign));
+    said(&pair, "it is about a domain that is not ours", 1);
+    deliver(&pair, support, &good);
+    deliver(&pair, support, &good);
+    said(&pair, "it came before", 1);
+    let shown = told_of(&pair, 1);
+    assert_eq!((&shown["messages"], &shown["reporters"][0]["domain"]), (&json!(1), &json!("yahoo.example")));
+    assert_eq!(delivered(&pair), 4);
+}
+
+#[test]
+fn what_is_broken_or_a_bomb_is_delivered_like_any_mail() {
+    let pair = pair();
+    let support = "dmarchelp@yahoo.example";
+    let yahoo = dated(YAHOO);
+    let cut = &gzip(&yahoo)[..300];
+    let entities = [&b"<!DOCTYPE x [<!ENTITY a \"aaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;\">]>"[..], &yahoo[22..]].concat();
+    let bomb = vec![b' '; 64 * 1024 * 1024];
+    let deep = format!("<feedback>{}", "<record>".repeat(100_000)).into_bytes();
+    for (nth, file) in [cut, &gzip(&entities), &gzip(&bomb), &zip("a.xml", &bomb), &gzip(&deep)].into_iter().enumerate()
+    {
+        deliver(&pair, support, &attached(support, "application/gzip", "y.xml.gz", file));
+        said(&pair, "what looks like a report can't be read", nth + 1);
+        assert_eq!(delivered(&pair), nth + 1);
+    }
+    deliver(&pair, support, &attached(support, "application/gzip", "y.xml.gz", &gzip(&yahoo)));
+    told_of(&pair, 1);
+}
+
+#[test]
+fn reports_of_single_messages_are_shown() {
+    let pair = pair();
+    let support = "dmarc@google.example";
+    let text = format!(
+        "From: <{support}>\r\nTo: <{POSTMASTER}>\r\nSubject: FW: You have won\r\nMIME-Version: 1.0\r\nContent-Type: \
+         multipart/report; report-type=feedback-report; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nIt \
+         failed.\r\n--b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: auth-failure\r\nVersion: 1\r\n\
+         User-Agent: x/1\r\nSource-IP: 192.0.2.99\r\nReported-Domain: example.org\r\nAuth-Failure: dmarc\r\n\
+         Delivery-Result: reject\r\n\r\n--b\r\nContent-Type: text/rfc822-headers\r\n\r\nFrom: <{ALICE}>\r\n\
+         Subject: You have won\r\n\r\n--b--\r\n"
+    );
+    deliver(&pair, support, &text);
+    let ask = || pair.home.program.ask_json(&["report", "failures", "--json"]).expect("told");
+    let shown = observe::until("the report", ask, |told| told["failures"] != json!([]));
+    let failure = &shown["failures"][0];
+    for (name, value) in [
+        ("reporter", "google.example"),
+        ("domain", "example.org"),
+        ("kind", "auth-failure"),
+        ("failed", "dmarc"),
+        ("source", "192.0.2.99"),
+        ("header_from", "example.org"),
+        ("delivery", "reject"),
+    ] {
+        assert_eq!(failure[name], value, "{name}");
+    }
+    let people = pair.home.program.ask(&["report", "failures"]).expect("told");
+    assert!(people.contains("192.0.2.99") && !people.contains("won"), "{people}");
+    assert_eq!(told(&pair, &[])["reports"], 0);
+}
