@@ -11,10 +11,8 @@ use mail_auth::common::parse::TxtRecordParser as _;
 use mail_auth::dmarc::{Dmarc, Psd};
 use mail_auth::{DnsError, Error, ResolverCache, Txt};
 
+use super::feedback::upwards;
 use crate::resolver::{Answer, CouldNotTell, Resolver};
-
-/// Names that are asked on the way up from a domain: itself, then its last seven labels, six, … (RFC 9989 §4.10).
-const NAMES_MAX: usize = 8;
 
 /// What the library is told of these names: there is no record.
 #[derive(Debug)]
@@ -34,10 +32,9 @@ impl Doubled {
             });
             let records: Vec<Vec<u8>> = texts.filter(|text| is_dmarc(text)).collect();
             match records.as_slice() {
-                [] => {}
                 // Where the way ends.
                 [one] if Dmarc::parse(one).is_ok_and(|record| record.psd != Psd::Default) => break,
-                [_] => {}
+                [] | [_] => {}
                 _ => doubled.push(name),
             }
         }
@@ -66,12 +63,10 @@ impl ResolverCache<Box<str>, Txt> for Doubled {
     fn insert(&self, _: Box<str>, _: Txt, _: Instant) {}
 }
 
-/// Where records about mail from this domain may be.
+/// Where records about mail from this domain may be. A name of one label is no domain of mail.
 fn names(from: &str) -> Vec<String> {
-    let labels: Vec<&str> = from.split('.').collect();
-    let tails = (0..labels.len()).filter(|first| *first == 0 || labels.len() - first < NAMES_MAX);
-    let name = |first: usize| format!("_dmarc.{}.", labels[first..].join("."));
-    if labels.len() < 2 { Vec::new() } else { tails.map(name).collect() }
+    let name = |above: &str| format!("_dmarc.{above}.");
+    if from.contains('.') { upwards(from).map(name).collect() } else { Vec::new() }
 }
 
 /// Whether a text begins as a record of this version does: anything else at that name is no DMARC record.
@@ -89,7 +84,7 @@ mod tests {
     fn the_way_up_is_asked_for_in_few_questions() {
         assert_eq!(names("example.org"), ["_dmarc.example.org.", "_dmarc.org."]);
         let long = names("a.b.c.d.e.f.g.h.example.org");
-        assert_eq!((long.len(), long[0].as_str()), (NAMES_MAX, "_dmarc.a.b.c.d.e.f.g.h.example.org."));
+        assert_eq!((long.len(), long[0].as_str()), (8, "_dmarc.a.b.c.d.e.f.g.h.example.org."));
         assert_eq!(long[1], "_dmarc.d.e.f.g.h.example.org.");
         assert_eq!(names("localhost"), [""; 0]);
         assert_eq!(names(""), [""; 0]);

@@ -109,7 +109,7 @@ fn destination(uri: URI) -> Destination {
 }
 
 /// A domain and those above it that may have a record, from below.
-fn upwards(domain: &str) -> impl Iterator<Item = &str> {
+pub(super) fn upwards(domain: &str) -> impl Iterator<Item = &str> {
     let labels = domain.split('.').count();
     let last = |count: usize| {
         let start = domain.rmatch_indices('.').nth(count - 1).map_or(0, |(at, _)| at + 1);

@@ -144,8 +144,8 @@ impl Authenticator {
         let spf_output = SpfOutput::new(spf.domain.clone()).with_result(words::spf_result(spf.found));
         let dmarc = match &doubled {
             Ok(doubled) => {
-                let asked = DmarcParameters::new(parsed, &dkim, &spf.domain, &spf_output);
-                let dmarc = asker.verify_dmarc(Parameters::new(asked).with_txt_cache(doubled)).await;
+                let about = DmarcParameters::new(parsed, &dkim, &spf.domain, &spf_output);
+                let dmarc = asker.verify_dmarc(Parameters::new(about).with_txt_cache(doubled)).await;
                 Dmarc { reported: self.reported(&dmarc).await, ..words::dmarc(&dmarc) }
             }
             Err(_) => Dmarc { found: Found::TempError, from: words::bounded(&from), ..Dmarc::default() },
