@@ -28,6 +28,7 @@ mod lying_edge;
 mod open_relay;
 mod pairing;
 mod policy;
+mod probe;
 mod queue;
 mod quota;
 mod records;

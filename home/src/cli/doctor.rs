@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 use gatepost_runtime::clock::Clock;
+use gatepost_runtime::config::Span;
 use gatepost_runtime::control;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
-use super::{Context, Failure, pretty, print};
+use super::{Context, Failure, pretty, print, probe};
 use crate::doctor::world::World;
 use crate::doctor::{self, Facts, Finding, Mark, written};
 use crate::run::doctor::{KEY, Request};
@@ -29,6 +30,15 @@ pub struct DoctorArgs {
     /// Look again and again, until all is well.
     #[arg(long)]
     watch: bool,
+    /// Instead of all that, send a probe to an echo service at this address, and read its answer.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["watch", "server", "ca"])]
+    mail: Option<String>,
+    /// Send the probe from this address here, instead of the postmaster's.
+    #[arg(long, value_name = "ADDRESS", requires = "mail")]
+    from: Option<String>,
+    /// Wait for its answer for so long.
+    #[arg(long, value_name = "TIME", requires = "mail", default_value = "5 min")]
+    wait: Span,
     /// Ask this DNS server, instead of those of the config.
     #[arg(long, value_name = "ADDRESS:PORT")]
     server: Vec<SocketAddr>,
@@ -39,6 +49,10 @@ pub struct DoctorArgs {
 
 pub(super) fn run(context: &Context<'_>, args: &DoctorArgs) -> Result<(), Failure> {
     let config = context.load()?;
+    if let Some(to) = &args.mail {
+        let sent = probe::Sent { to, from: args.from.as_deref(), wait: args.wait.0 };
+        return end(&probe::run(&config, &sent)?, args);
+    }
     let clock = Clock::real();
     let servers = if args.server.is_empty() { config.doctor.servers.clone() } else { args.server.clone() };
     let world = World { servers, roots: roots(args)?, hostname: config.hostname.clone(), clock: clock.clone() };
@@ -49,15 +63,24 @@ pub(super) fn run(context: &Context<'_>, args: &DoctorArgs) -> Result<(), Failur
         let facts: Facts = serde_json::from_value(answer).map_err(anyhow::Error::from)?;
         let answers = runtime.block_on(world.ask(&facts));
         let findings = doctor::findings(&facts, &answers, clock.unix_s());
-        show(&findings, args)?;
-        let worst = findings.iter().map(|finding| finding.mark).max().unwrap_or(Mark::Good);
-        if !args.watch || worst == Mark::Good {
-            return match worst {
-                Mark::Bad => Err(Failure::Found),
-                Mark::Good | Mark::Unsure => Ok(()),
-            };
+        if !args.watch || worst(&findings) == Mark::Good {
+            return end(&findings, args);
         }
+        show(&findings, args)?;
         runtime.block_on(clock.sleep(WATCH_PAUSE));
+    }
+}
+
+fn worst(findings: &[Finding]) -> Mark {
+    findings.iter().map(|finding| finding.mark).max().unwrap_or(Mark::Good)
+}
+
+/// The last word.
+fn end(findings: &[Finding], args: &DoctorArgs) -> Result<(), Failure> {
+    show(findings, args)?;
+    match worst(findings) {
+        Mark::Bad => Err(Failure::Found),
+        Mark::Good | Mark::Unsure => Ok(()),
     }
 }
 

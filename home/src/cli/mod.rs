@@ -10,6 +10,7 @@ pub mod dkim;
 pub mod dns;
 mod doctor;
 pub mod pair;
+mod probe;
 pub mod queue;
 pub mod reload;
 pub mod report;

@@ -8,6 +8,8 @@ use gatepost_runtime::control;
 use serde_json::{Value, json};
 
 use super::{Context, Failure, pretty, print, queue};
+use crate::config::Config;
+use crate::doctor::probe::Stands;
 use crate::queue::command::{Command, Filter, LISTED_MAX, Which};
 use crate::trace::store::{Kept, Reader};
 use crate::trace::story;
@@ -26,6 +28,28 @@ pub struct TraceArgs {
     /// As JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Where one message stands: its end as far as it is known, whether a host elsewhere took it, and what to do about what
+/// keeps it.
+pub(super) fn stands(config: &Config, trace: &str) -> anyhow::Result<Stands> {
+    let _ = control::ask(&config.state, &json!({ "command": "trace-flush" }));
+    let failed = |error: rusqlite::Error| anyhow::anyhow!("trace.db can't be read: {error}");
+    let reader = Reader::open(&config.state).map_err(failed)?;
+    let steps = reader.map_or_else(|| Ok(Vec::new()), |reader| reader.of(trace)).map_err(failed)?;
+    // It is not in the queue: nothing keeps it there.
+    let ask = |command| queue::perform(command, &config.state, config.queue.clone()).ok();
+    let listed = ask(Command::List { which: Which::One(trace.to_owned()), skip: 0, limit: 1 });
+    let entry = listed.as_ref().map(|listed| &listed["messages"][0]);
+    let shown = ask(Command::Show { id: trace.to_owned() });
+    let now_unix_ms = i64::try_from(Clock::real().unix().as_millis()).unwrap_or(i64::MAX);
+    let recipients = shown.as_ref().and_then(|entry| entry["recipients"].as_array());
+    let means = recipients.into_iter().flatten().find_map(|recipient| recipient["means"]["remedy"].as_str());
+    Ok(Stands {
+        told: story::fate(&steps, entry, now_unix_ms),
+        taken: steps.iter().any(|step| step.what == "sent"),
+        remedy: means.map(str::to_owned),
+    })
 }
 
 pub(super) fn run(context: &Context<'_>, args: &TraceArgs) -> Result<(), Failure> {

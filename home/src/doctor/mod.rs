@@ -1,9 +1,11 @@
 //! What is well and what is not, seen from both ends: each finding comes of a probe that ran, and each that is not well
 //! says what to do. Judging is pure; only [`world`] asks and dials.
 
+pub mod answer;
 pub mod config;
 mod edges;
 mod here;
+pub mod probe;
 mod records;
 pub mod world;
 pub mod written;

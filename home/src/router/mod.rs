@@ -4,6 +4,7 @@
 //! as a bounce to the account that sent it; never as a bounce to the world.
 
 mod account;
+pub mod awaited;
 pub mod completion;
 mod flights;
 mod forward;
@@ -34,6 +35,7 @@ use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::clock::Clock;
 use tokio::sync::oneshot;
 
+use self::awaited::Awaited;
 use self::completion::{Author, Submitted};
 use self::flights::Flights;
 use self::forward::Undone;
@@ -161,6 +163,7 @@ struct Inner {
     feedback: Feedback,
     workers: Workers,
     flights: Flights,
+    awaited: Awaited,
     clock: Clock,
 }
 
@@ -192,9 +195,15 @@ impl Router {
         feedback: Feedback,
         clock: Clock,
     ) -> Self {
-        let (workers, flights) = (Workers::default(), Flights::default());
-        let inner = Inner { hostname, accounts, promises, servers, signing, feedback, workers, flights, clock };
+        let (workers, flights, awaited) = (Workers::default(), Flights::default(), Awaited::default());
+        let inner =
+            Inner { hostname, accounts, promises, servers, signing, feedback, workers, flights, awaited, clock };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Where one can wait for mail.
+    pub fn awaited(&self) -> &Awaited {
+        &self.inner.awaited
     }
 
     /// Delivers, queues or refuses. A positive reply means: durable.
@@ -332,6 +341,7 @@ impl Router {
         // One at a time: an edge may bring the same hand-over again while we are still busy with it.
         let turn = inner.flights.enter(hand_over).await;
         let message = arrival.message.clone();
+        let (awaited, tokens) = (inner.awaited.clone(), inner.awaited.of(&arrival));
         let purpose = inner.purpose(&arrival, &destinations);
         let mut work = inner.work(hand_over, arrival, destinations, sender).await;
         let (sender, receiver) = oneshot::channel();
@@ -340,6 +350,9 @@ impl Router {
             let kept = signed::sign(&signing, &mut work, purpose.as_ref())
                 .and_then(|signer| promises.keep(work).map(|kept| (kept, signer)));
             drop(turn);
+            if let Ok((Kept::Now(_), _)) = &kept {
+                awaited.offer(&tokens, &message);
+            }
             // Who asked may be gone; what was kept is kept, and a repeat will hear so.
             let _ = sender.send((kept, message.message_id()));
         });

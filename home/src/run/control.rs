@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::Store;
 use super::doctor;
+use super::probe;
 use super::records;
 use super::reload::Reloader;
 use super::reports;
@@ -19,6 +20,7 @@ use crate::administration;
 use crate::counts::Counts;
 use crate::edges::Edges;
 use crate::pickup::Counter;
+use crate::router::Router;
 use crate::router::spool::Fetcher;
 use crate::signing::rotation;
 use crate::trace::Traces;
@@ -29,6 +31,7 @@ pub(super) const DNS_WAIT_MAX: Duration = Duration::from_secs(3);
 /// What the control socket answers from.
 pub(super) struct Desk {
     pub(super) store: Arc<Store>,
+    pub(super) router: Router,
     pub(super) edges: Edges,
     pub(super) traces: Traces,
     pub(super) counts: Arc<Counts>,
@@ -70,6 +73,10 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
     if let Some(request) = request.get_mut(doctor::KEY) {
         let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
         return desk.doctor(request).await;
+    }
+    if let Some(request) = request.get_mut(probe::KEY) {
+        let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
+        return desk.probe(request).await;
     }
     if let Some(name) = request.get("letter") {
         let name = name.as_str().and_then(Name::parse).ok_or("this is not the name of a letter")?;

@@ -7,6 +7,7 @@ mod control;
 pub mod doctor;
 mod doors;
 mod exchanges;
+pub mod probe;
 pub mod records;
 mod reload;
 pub mod reports;
@@ -159,7 +160,7 @@ impl Home {
         let alarms = alarms::start(&config, &store, &edges, &clock, &work_signal);
         let (resolver, servers) = (store.resolver.clone(), store.servers.clone());
         tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, servers, work_signal.clone()));
-        tokio::spawn(exchanges::deliver_bounces(returning, router, work_signal.clone()));
+        tokio::spawn(exchanges::deliver_bounces(returning, router.clone(), work_signal.clone()));
         chores::start(&store, &clock, &work_signal);
         tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), work_signal));
 
@@ -176,6 +177,7 @@ impl Home {
         let (drain, told) = mpsc::channel(1);
         let desk = Arc::new(Desk {
             store,
+            router,
             edges,
             traces: watching.traces.clone(),
             counts: Arc::clone(&watching.counts),

@@ -56,6 +56,7 @@ fn arriving(f: &Facts<'_>) -> Option<String> {
             "gave it to the postmaster, for it was refused and its sender proved nothing".to_owned()
         }
         "from a trusted network" => format!("comes from a device of a trusted network [{}]", f.get("remote")),
+        "a probe of the doctor" => format!("a probe that doctor --mail sends to {}", f.get("recipient")),
         "from a program on this machine" => format!("comes from a program on this machine (user {})", f.get("uid")),
         "mail of a local program is refused; its sender is told" => {
             format!("refused what a local program sent, and told {}: {}", f.get("sender"), f.reply())

@@ -11,6 +11,8 @@ use super::verdict::{Evidence, Found};
 
 /// The field that carries results.
 const FIELD: &str = "Authentication-Results";
+/// Results of one field that are read.
+const TOLD_MAX: usize = 32;
 /// Comments within comments that are followed; deeper ones make the field unreadable.
 const NESTED_MAX: usize = 64;
 
@@ -25,6 +27,51 @@ pub fn authserv_id(value: &[u8]) -> Option<String> {
     };
     let name = String::from_utf8(name).ok()?;
     (!name.is_empty()).then(|| name.trim_end_matches('.').to_lowercase())
+}
+
+/// What a field of results tells: methods and what came of them, in lower case, without what they rest on. What can't
+/// be read is passed over; a field that lacks the name of who wrote it is read all the same.
+pub fn told(value: &[u8]) -> Vec<(String, String)> {
+    statements(value).into_iter().filter_map(statement).take(TOLD_MAX).collect()
+}
+
+/// The parts between semicolons that stand in no comment and no quotes.
+fn statements(value: &[u8]) -> Vec<&[u8]> {
+    let (mut found, mut begin, mut depth, mut is_quoted, mut is_escaped) = (Vec::new(), 0, 0_usize, false, false);
+    for (at, octet) in value.iter().enumerate() {
+        match octet {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' if depth == 0 => is_quoted = !is_quoted,
+            b'(' if !is_quoted => depth += 1,
+            b')' if !is_quoted => depth = depth.saturating_sub(1),
+            b';' if !is_quoted && depth == 0 => {
+                found.push(&value[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found.push(&value[begin..]);
+    found
+}
+
+/// `method/version=result`.
+fn statement(text: &[u8]) -> Option<(String, String)> {
+    let (method, rest) = word(skip_comments(text)?)?;
+    let mut rest = skip_comments(rest)?;
+    if let Some(version) = rest.strip_prefix(b"/") {
+        rest = skip_comments(word(skip_comments(version)?)?.1)?;
+    }
+    let (result, _) = word(skip_comments(rest.strip_prefix(b"=")?)?)?;
+    Some((method, result))
+}
+
+/// A token, in lower case, and what follows.
+fn word(text: &[u8]) -> Option<(String, &[u8])> {
+    let end = text.iter().position(|octet| !is_token(*octet)).unwrap_or(text.len());
+    let word = str::from_utf8(&text[..end]).ok().filter(|word| !word.is_empty())?;
+    Some((word.to_ascii_lowercase(), &text[end..]))
 }
 
 /// True for results in the name of one of `ours` (in lower case), and for such that can't be read: another reader
@@ -211,6 +258,36 @@ mod tests {
     use super::*;
     use crate::mail::address::Address;
     use crate::mail::verdict::{Arc, Asked, Dkim, Dmarc, Reverse, SenderDomain, Spf};
+
+    #[test]
+    fn what_others_found_is_read() {
+        for (value, expected) in [
+            (
+                " mx.example;\r\n\tspf=pass (mx.example: domain of a@b designates 192.0.2.1; really) smtp.mailfrom=a@b;\r\n\t\
+                 dkim=pass header.i=@b header.s=x; DMARC=Pass (p=NONE) header.from=b\r\n",
+                &["spf pass", "dkim pass", "dmarc pass"][..],
+            ),
+            // Without a name, as some large receivers write it.
+            (
+                " spf=pass (sender IP is 192.0.2.1)\r\n smtp.mailfrom=b; dkim=fail (x) header.d=b",
+                &["spf pass", "dkim fail"],
+            ),
+            (
+                " mx.example 1; dkim/1 = (odd) neutral reason=\"a;b\" header.d=b; spf = none",
+                &["dkim neutral", "spf none"],
+            ),
+            (" mx.example; none", &[]),
+            (" mx.example", &[]),
+            (" mx.example; =pass; spf; spf=; (open spf=pass", &[]),
+            (" mx.example (; spf=fail); spf=pass", &["spf pass"]),
+            ("", &[]),
+        ] {
+            let told: Vec<String> =
+                told(value.as_bytes()).iter().map(|(method, found)| format!("{method} {found}")).collect();
+            assert_eq!(told, expected, "{value}");
+        }
+        assert_eq!(told("; spf=pass".repeat(1000).as_bytes()).len(), TOLD_MAX);
+    }
 
     #[test]
     fn whoever_wrote_results_is_recognised() {
