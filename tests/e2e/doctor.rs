@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
 use gatepost_tests::client::Client;
 use gatepost_tests::fault::namespace;
+use gatepost_tests::fault::skewed_clock::SkewedClock;
+use gatepost_tests::fault::small_disk::SmallDisk;
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::{Addresses, Options};
@@ -19,12 +21,18 @@ const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 215, 25));
 const STRANGER_AT: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 215, 30));
 const PTR: &str = "25.215.184.93.in-addr.arpa";
 const LIST: &str = "2.0.0.127.list.example";
+/// The home has a word about a disk with less room, in octets.
+const WORTH_A_WORD: u64 = 1024 * MEBIBYTE;
+const MEBIBYTE: u64 = 1024 * 1024;
 const LISTED: &str = "25.215.184.93.list.example";
+
+/// Public addresses that are ours.
+const ADDRESSES: &str =
+    "ip link set lo up && for last in 25 26 27 30; do ip address add 93.184.215.$last/32 dev lo; done";
 
 /// Runs the story of this name in a network namespace of its own, where public addresses are ours.
 fn inside(story: &str) {
-    let addresses = "ip link set lo up && for last in 25 26 27 30; do ip address add 93.184.215.$last/32 dev lo; done";
-    namespace::run_inside(&format!("doctor::inside_a_namespace_{story}"), addresses);
+    namespace::run_inside(&format!("doctor::inside_a_namespace_{story}"), ADDRESSES);
 }
 
 #[test]
@@ -42,12 +50,32 @@ fn each_machine_that_is_broken_is_found_and_found_mended() {
     inside("machines");
 }
 
+#[test]
+fn another_edge_judges_whether_the_world_reaches_the_first() {
+    inside("second_edge");
+}
+
+#[test]
+fn a_wrong_date_and_a_full_disk_are_found_and_found_mended() {
+    // A disk of its own is mounted.
+    namespace::run_inside_as_root("doctor::inside_a_namespace_date_and_disk", ADDRESSES);
+}
+
 /// What was found, by what it is of and what was looked at: the worst mark, and all words.
 type Found = BTreeMap<(String, String), (String, String)>;
 
 /// A pair whose DNS is as it should be, and a mail host elsewhere.
 fn healthy() -> (Pair, Sink) {
-    let pair = started(&Options { addresses: Addresses { edge: EDGE, ..Addresses::default() }, ..Options::story() });
+    let pair = started(&options());
+    let elsewhere = make_healthy(&pair);
+    (pair, elsewhere)
+}
+
+fn options() -> Options {
+    Options { addresses: Addresses { edge: EDGE, ..Addresses::default() }, ..Options::story() }
+}
+
+fn make_healthy(pair: &Pair) -> Sink {
     let told = pair.home.program.ask_json(&["dns", "--json"]).expect("told");
     let mut records: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for record in told["records"].as_array().expect("records") {
@@ -64,9 +92,8 @@ fn healthy() -> (Pair, Sink) {
     pair.replace_records(LIST, "A", &["127.0.0.2"]).expect("published");
     pair.replace_records("reach.example", "MX", &["10 mx.reach.example."]).expect("published");
     pair.replace_records("mx.reach.example", "A", &["93.184.215.27"]).expect("published");
-    set(&pair);
-    let elsewhere = pair.another_sink("elsewhere", ([93, 184, 215, 27], 25).into(), true).expect("a sink");
-    (pair, elsewhere)
+    set(pair);
+    pair.another_sink("elsewhere", ([93, 184, 215, 27], 25).into(), true).expect("a sink")
 }
 
 /// A text as a zone file has it, in strings short enough.
@@ -296,4 +323,68 @@ fn inside_a_namespace_machines() {
     {
         assert!(text.contains(line), "{line}\n{text}");
     }
+}
+
+#[test]
+#[ignore = "run by a test above, in a network namespace"]
+fn inside_a_namespace_second_edge() {
+    let mut pair = started(&Options { edges: 2, ..options() });
+    // The second one has a name of its own; nobody logs in there.
+    let config = pair.edges[1].program.config.clone();
+    let text = fs::read_to_string(&config).expect("readable");
+    let other = text
+        .replace("hostname = \"mail.example.org\"", "hostname = \"mail2.example.org\"")
+        .replace(&format!("submissions = \"{}\"", pair.edges[1].doors.submissions), "submissions = \"off\"");
+    fs::write(&config, other).expect("written");
+    pair.edges[1].program.kill();
+    pair.edges[1].program.start().expect("started");
+    observe::until_ok("the home to know the second edge's name", || {
+        let told = pair.home.program.ask(&["dns", "--json"])?;
+        anyhow::ensure!(told.contains("20 mail2.example.org."), "{told}");
+        Ok(())
+    });
+    let _elsewhere = make_healthy(&pair);
+    all_is_well(&pair);
+    let (found, _) = look(&pair);
+    let of = |check: &str| found[&("edge".to_owned(), check.to_owned())].clone();
+    assert!(of("port-25-in").0 == "good" && of("port-25-in").1.contains("edge2 reached it: 220 "), "{found:?}");
+
+    // It listens, but where only its own machine reaches it.
+    let config = pair.edge().program.config.clone();
+    let good = fs::read_to_string(&config).expect("readable");
+    let smtp = pair.edge().doors.smtp;
+    let shut = good.replace(&format!("\"{smtp}\""), &format!("\"127.0.0.1:{}\"", smtp.port()));
+    assert_ne!(good, shut);
+    fs::write(&config, shut).expect("written");
+    pair.edge().program.ask(&["reload"]).expect("taken");
+    let words = format!("edge2 did not reach mail.example.org:{}", smtp.port());
+    until_only(&pair, "bad", &[("edge", "port-25-in")], &words);
+    fs::write(&config, good).expect("written");
+    pair.edge().program.ask(&["reload"]).expect("taken");
+    all_is_well(&pair);
+}
+
+#[test]
+#[ignore = "run by a test above, in a network namespace"]
+fn inside_a_namespace_date_and_disk() {
+    let clock = SkewedClock::new().expect("a clock");
+    let disk = SmallDisk::mount(WORTH_A_WORD + 64 * MEBIBYTE).expect("a small disk");
+    let home_state = Some(disk.path().join("home"));
+    let pair = started(&Options { edge_wrapper: clock.wrapper(), home_state, ..options() });
+    let _elsewhere = make_healthy(&pair);
+    all_is_well(&pair);
+
+    clock.set(90).expect("set");
+    until_only(&pair, "bad", &[("edge", "clock")], "s ahead of this home's");
+    clock.set(-20).expect("set");
+    until_only(&pair, "unsure", &[("edge", "clock"), ("edge", "port-25-in")], "s behind this home's");
+    clock.set(0).expect("set");
+    all_is_well(&pair);
+    until_only(&pair, "unsure", &[("edge", "port-25-in")], "");
+
+    let filler = disk.path().join("filler");
+    fs::write(&filler, vec![1; 96 << 20]).expect("written");
+    until_only(&pair, "bad", &[("this home", "status")], "the disk is nearly full");
+    fs::remove_file(&filler).expect("removed");
+    all_is_well(&pair);
 }

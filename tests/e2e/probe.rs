@@ -40,8 +40,8 @@ fn echo(pair: &Pair, nth: usize, answer: impl Fn(&str, &str) -> String) {
     let message = pair.sink.message(&kept[nth]).expect("kept");
     let session = Session { client: [127, 0, 0, 1].into(), sender: &kept[nth].sender, helo: &kept[nth].hello };
     let found = receiver::judge(&message, session, pair.dns.address()).expect("judged");
-    let results: String = found.iter().map(|one| format!("{}\r\n", one.said.trim_end())).collect();
-    let answer = answer(&results, &String::from_utf8_lossy(&message));
+    let results: Vec<String> = found.iter().map(|one| format!("{}\r\n", one.said.trim_end())).collect();
+    let answer = answer(&results.concat(), &String::from_utf8_lossy(&message));
     let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
     let reply = client.deliver(ECHO, &[&kept[nth].sender], answer.as_bytes()).expect("answered");
     assert_eq!(reply.code, 250, "{reply:?}");
@@ -89,8 +89,8 @@ fn what_a_receiver_of_others_finds_of_the_probe_is_read_from_its_answer() {
 
     // One that quotes, one that tells it in words.
     let quoted = |results: &str, message: &str| {
-        let quoted: String = format!("{results}{message}").lines().map(|line| format!("> {line}\r\n")).collect();
-        format!("From: <{ECHO}>\r\nSubject: Re: x\r\n\r\nYou wrote:\r\n{quoted}")
+        let quoted: Vec<String> = format!("{results}{message}").lines().map(|line| format!("> {line}\r\n")).collect();
+        format!("From: <{ECHO}>\r\nSubject: Re: x\r\n\r\nYou wrote:\r\n{}", quoted.concat())
     };
     let (found, well) = story(3, quoted);
     assert!(well && marks(&found) == good, "{found:?}");

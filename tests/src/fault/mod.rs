@@ -7,5 +7,6 @@ pub mod lying_lmtp;
 pub mod namespace;
 pub mod network;
 pub mod proxy;
+pub mod skewed_clock;
 pub mod small_disk;
 pub mod strace;
