@@ -152,11 +152,11 @@ impl Cli {
 
     fn check(&self) -> Result<(), Failure> {
         let config = self.load()?;
-        let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str());
+        let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str(), None);
         if let Err(error) = certificate {
             return Err(config.file.certificate_error(&error).into());
         }
-        if config.certificate.is_none() {
+        if config.certificate.is_none() && config.acme.is_none() {
             eprintln!("note: no certificate is named in [tls]; a self-signed one will be served");
         }
         for warning in &config.warnings {

@@ -1,7 +1,7 @@
 //! The gate: accepts mail for homes behind it, hands it over or seals it, sends theirs into the
 //! world, and keeps nothing readable.
 //!
-//! Order, imports point downwards only: `cli > run, status > listeners > session > policy,
+//! Order, imports point downwards only: `cli > run, status > listeners > session, web > policy,
 //! handover, relay, pairing, local > spool, bans, admission > homes > config`. What a home asks for leaves [`homes`] as an event;
 //! [`run`] gives it to who serves it.
 
@@ -23,3 +23,4 @@ pub mod run;
 pub mod session;
 pub mod spool;
 pub mod status;
+pub mod web;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::pairing::NodeKey;
+use gatepost_runtime::acme::keeper::Standing;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::{Clock, rfc3339};
 use gatepost_runtime::metrics::{Kind, Metric};
@@ -27,6 +28,10 @@ pub struct Doors {
     pub submissions: Option<SocketAddr>,
     /// The homes.
     pub tunnel: Option<SocketAddr>,
+    /// A CA's challenges; the web in the clear.
+    pub http: Option<SocketAddr>,
+    /// The web.
+    pub https: Option<SocketAddr>,
 }
 
 /// What there is to show.
@@ -38,6 +43,8 @@ pub struct Status {
     pub key: NodeKey,
     /// What is served on 25 and 465.
     pub certificate: Served,
+    /// How it stands with the CA.
+    pub acme: Standing,
     /// Where the doors are.
     pub doors: Mutex<Doors>,
     /// The homes.
@@ -85,10 +92,13 @@ impl Status {
             "draining": self.draining.load(Ordering::Relaxed),
             "self_signed_certificate": self.certificate.is_self_signed(),
             "certificate_ends": self.certificate.end_json(self.clock.unix_s()),
+            "acme": self.acme.json(),
             "listen": {
                 "smtp": door(doors.smtp),
                 "submissions": door(doors.submissions),
                 "tunnel": door(doors.tunnel),
+                "http": door(doors.http),
+                "https": door(doors.https),
             },
             "sessions": { "smtp": self.smtp.now(), "submissions": self.submissions.now() },
             "dns_lists": self.admission.json(),
@@ -114,6 +124,7 @@ impl Status {
             "draining": self.draining.load(Ordering::Relaxed),
             "self_signed_certificate": self.certificate.is_self_signed(),
             "certificate_ends": self.certificate.end_json(self.clock.unix_s()),
+            "acme": self.acme.json(),
             "sessions": sessions,
             "submissions": self.doors().submissions.is_some(),
             "dns_lists": self.is_only(home).then(|| self.admission.json()),

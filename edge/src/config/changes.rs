@@ -16,6 +16,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         state,
         doors,
         certificate,
+        acme,
         dns_servers,
         alarm,
         bans,
@@ -32,6 +33,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     changes.fixed("state", state, &new.state);
     doors_changes(&mut changes, doors, &new.doors);
     changes.unshown("tls", certificate, &new.certificate);
+    // It may hold the key of an account.
+    changes.unshown("acme", acme, &new.acme);
     changes.setting("dns.servers", dns_servers, &new.dns_servers);
     // A webhook's address is often a secret.
     changes.unshown("alarm", alarm, &new.alarm);
@@ -59,10 +62,12 @@ fn networks(networks: &[Network]) -> Vec<String> {
 }
 
 fn doors_changes(changes: &mut Changes, old: &Doors, new: &Doors) {
-    let Doors { smtp, submissions, tunnel } = old;
+    let Doors { smtp, submissions, tunnel, http, https } = old;
     changes.setting("listen.smtp", smtp, &new.smtp);
     changes.setting("listen.submissions", submissions, &new.submissions);
     changes.setting("listen.tunnel", tunnel, &new.tunnel);
+    changes.setting("listen.http", http, &new.http);
+    changes.setting("listen.https", https, &new.https);
 }
 
 fn limits_changes(changes: &mut Changes, old: &EdgeLimits, new: &EdgeLimits) {

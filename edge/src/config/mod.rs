@@ -14,12 +14,12 @@ use std::time::Duration;
 use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::network::Network;
 use gatepost_protocol::tunnel::wire::RECIPIENTS_MAX;
+use gatepost_runtime::acme::settings as acme;
 use gatepost_runtime::alarm;
 use gatepost_runtime::certificate::CertificateFiles;
 use gatepost_runtime::config::changes::ConfigFile;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source, Span};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use self::admission::{AdmissionSettings, RawAdmission, RawDnsList};
 
@@ -52,8 +52,10 @@ pub struct Config {
     pub state: PathBuf,
     /// Where to listen.
     pub doors: Doors,
-    /// Certificate files; self-signed without.
+    /// Certificate files; self-signed without, as long as no CA has issued one.
     pub certificate: Option<CertificateFiles>,
+    /// The CA that is asked for one.
+    pub acme: Option<acme::Settings>,
     /// DNS servers; the system's if empty.
     pub dns_servers: Vec<SocketAddr>,
     /// `[alarm]`.
@@ -83,6 +85,10 @@ pub struct Doors {
     pub submissions: Option<SocketAddr>,
     /// The homes.
     pub tunnel: Option<SocketAddr>,
+    /// A CA's challenges; the web in the clear.
+    pub http: Option<SocketAddr>,
+    /// The web.
+    pub https: Option<SocketAddr>,
 }
 
 /// `[bans]`.
@@ -140,7 +146,7 @@ struct Raw {
     #[serde(default)]
     listen: RawListen,
     tls: Option<CertificateFiles>,
-    acme: Option<Placed<IgnoredAny>>,
+    acme: Option<Placed<acme::RawAcme>>,
     #[serde(default)]
     dns: RawDns,
     #[serde(default)]
@@ -166,6 +172,8 @@ struct RawListen {
     smtp: Option<Placed<String>>,
     submissions: Option<Placed<String>>,
     tunnel: Option<Placed<String>>,
+    http: Option<Placed<String>>,
+    https: Option<Placed<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -215,13 +223,6 @@ impl Config {
         let file = ConfigFile::new(path, state);
         let source = Source::read(path)?;
         let raw: Raw = source.parse()?;
-        if let Some(acme) = &raw.acme {
-            return Err(source.error(
-                acme,
-                "this version can't fetch certificates by ACME",
-                "name your own files in [tls] (certificate, key), or leave both out to serve a self-signed one",
-            ));
-        }
         let hostname = Domain::parse(raw.hostname.get_ref()).ok().filter(|name| name.literal().is_none());
         let hostname = hostname.ok_or_else(|| {
             source.error(
@@ -230,10 +231,19 @@ impl Config {
                 "the name the world knows this host by, such as \"mail.example.org\"",
             )
         })?;
+        if let (Some(acme), Some(_)) = (&raw.acme, &raw.tls) {
+            let remedy = "take out either of them";
+            return Err(source.error(acme, "certificates come from a CA or from the files in [tls], not from both", remedy));
+        }
+        let acme = raw.acme.as_ref().map(|raw| acme::Settings::check(raw.get_ref(), true, &source)).transpose()?;
+        // Whoever has files may have a web server of their own as well.
+        let web = |standard| if acme.is_some() { standard } else { "off" };
         let doors = Doors {
             smtp: door(&source, raw.listen.smtp.as_ref(), "[::]:25")?,
             submissions: door(&source, raw.listen.submissions.as_ref(), "[::]:465")?,
             tunnel: door(&source, raw.listen.tunnel.as_ref(), "[::]:10025")?,
+            http: door(&source, raw.listen.http.as_ref(), web("[::]:80"))?,
+            https: door(&source, raw.listen.https.as_ref(), web("[::]:443"))?,
         };
         let dns_servers = raw.dns.servers.iter().map(|server| {
             server.get_ref().parse().map_err(|_| {
@@ -257,6 +267,7 @@ impl Config {
             alarm,
             doors,
             certificate: raw.tls,
+            acme,
             dns_servers: dns_servers.collect::<Result<_, _>>()?,
             bans: raw.bans.check(&source)?,
             admission: raw.admission.check(&raw.dnslist, &source)?,
@@ -412,7 +423,8 @@ fn count(source: &Source, value: Option<&Placed<u64>>, max: usize, default: usiz
 impl fmt::Display for Doors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |door: Option<SocketAddr>| door.map_or_else(|| "off".to_owned(), |address| address.to_string());
-        write!(f, "smtp {}, submissions {}, tunnel {}", text(self.smtp), text(self.submissions), text(self.tunnel))
+        write!(f, "smtp {}, submissions {}, tunnel {}", text(self.smtp), text(self.submissions), text(self.tunnel))?;
+        write!(f, ", http {}, https {}", text(self.http), text(self.https))
     }
 }
 
@@ -446,7 +458,7 @@ mod tests {
         let config = load(&whole("")).expect("good");
         assert_eq!(config.hostname.as_str(), "mail.example.org");
         assert_eq!(config.state, Path::new(STATE_PATH));
-        assert_eq!(config.doors.to_string(), "smtp [::]:25, submissions [::]:465, tunnel [::]:10025");
+        assert_eq!(config.doors.to_string(), "smtp [::]:25, submissions [::]:465, tunnel [::]:10025, http off, https off");
         assert_eq!(config.limits.message_octets_max, 50 * 1024 * 1024);
         assert_eq!(config.limits.home_wait_max, Duration::from_mins(1));
         assert_eq!(config.homes[0].domains.len(), 2);
@@ -486,7 +498,8 @@ mod tests {
             (two("cabin", &key("b"), "EXAMPLE.org"), "10", "a domain belongs to one home"),
             (two("../etc", &key("b"), "example.com"), "8", "not a name for a home"),
             (two("cabin", "gp1oops", "example.com"), "9", "checksum"),
-            (whole("acme = { email = \"you@example.org\" }"), "2", "ACME"),
+            (whole("acme = { email = \"you\" }"), "2", "the CA may write to"),
+            (whole("acme = { email = \"you@example.org\" }\ntls = { certificate = \"c\", key = \"k\" }"), "2", "not from both"),
             (whole("[listen]\nsmtp = \"25\""), "3", "not an address and port"),
             (whole("[limits]\nrecipients = 0"), "3", "out of range"),
             (whole("[limits]\nrecipients = 1001"), "3", "between 1 and 1000"),

@@ -177,5 +177,6 @@ fn verb(request: &Request) -> &'static str {
         Request::Spool(_) => "Spool",
         Request::Events(_) => "Events",
         Request::Admin(_) => "Admin",
+        Request::Challenge(_) => "Challenge",
     }
 }

@@ -2,3 +2,4 @@
 
 pub mod mail;
 pub mod tunnel;
+pub mod web;

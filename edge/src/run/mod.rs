@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use gatepost_runtime::acme::challenges::Challenges;
+use gatepost_runtime::acme::keeper::{self, Keeper, Standing, Wanted};
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::config::changes::Change;
@@ -39,6 +41,7 @@ use crate::journal;
 use crate::listeners::mail::SessionCount;
 use crate::relay::Sender;
 use crate::status::Status;
+use crate::web::Site;
 
 /// Name of the key file in the state directory.
 pub const IDENTITY: &str = "identity.pem";
@@ -93,7 +96,9 @@ impl Edge {
         let lock = durable::StateLock::take(&config.state)?;
         let clock = &steady::resume(&config.state, clock);
         let identity = Arc::new(identity(&config.state)?);
-        let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str())?;
+        let wanted = Wanted::of(config.acme.as_ref(), config.hostname.as_str());
+        let kept = wanted.as_deref().and_then(|wanted| keeper::kept_at_start(&config.state, wanted));
+        let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str(), kept)?;
         let parts = Arc::new(Parts::open(&config, clock)?);
         for warning in &config.warnings {
             warn!("{warning}");
@@ -119,7 +124,19 @@ impl Edge {
         let acceptor = acceptor.with_pairing(Arc::new(move |visitor| visit.serve(visitor)));
         let gate = tokio::spawn(gate);
 
+        let challenges = Challenges::default();
+        let acme = Standing::default();
+        let keeper = Keeper {
+            state: config.state.clone(),
+            served: certificate.clone(),
+            challenges: challenges.clone(),
+            resolver: parts.resolver.clone(),
+            clock: clock.clone(),
+            standing: acme.clone(),
+        };
+        let want = keeper.start(wanted, draining.clone());
         let behind = Behind {
+            site: Site::new(challenges, parts.homes.clone(), clock.clone()),
             desks: parts.desks.clone(),
             certificate: certificate.clone(),
             acceptor: Arc::new(acceptor),
@@ -141,6 +158,7 @@ impl Edge {
             hostname: config.hostname.clone(),
             key: identity.key(),
             certificate: certificate.clone(),
+            acme,
             doors: Mutex::new(open),
             homes: parts.homes.clone(),
             spool: parts.spool.clone(),
@@ -157,7 +175,7 @@ impl Edge {
         let examiner = Examiner::new(status.clone(), parts.resolver.clone());
         tokio::spawn(requests::serve_homes(requests, spool, relaying, status.clone(), examiner, draining));
         let state = config.state.clone();
-        let reloader = Arc::new(Reloader::new(parts, pairing.clone(), certificate, status.clone(), config, doors));
+        let reloader = Arc::new(Reloader::new(parts, pairing.clone(), (certificate, want), status.clone(), config, doors));
         // Answers while the rest drains.
         let (talk, control_signal) = Shutdown::new();
         let desk = Arc::new(control::Desk { status: status.clone(), pairing, reloader: reloader.clone() });

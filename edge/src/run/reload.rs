@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use gatepost_runtime::acme::keeper::{Want, Wanted};
 use gatepost_runtime::certificate::{Loaded, Served};
 use gatepost_runtime::config::{self, ConfigError, changes::Change};
 use thiserror::Error;
@@ -32,6 +33,7 @@ pub(super) struct Reloader {
     parts: Arc<Parts>,
     pairing: Pairing,
     certificate: Served,
+    want: Want,
     status: Arc<Status>,
     force: Mutex<Force>,
 }
@@ -46,12 +48,12 @@ impl Reloader {
     pub(super) fn new(
         parts: Arc<Parts>,
         pairing: Pairing,
-        certificate: Served,
+        (certificate, want): (Served, Want),
         status: Arc<Status>,
         config: Config,
         doors: Doors,
     ) -> Self {
-        Self { parts, pairing, certificate, status, force: Mutex::new(Force { config, doors }) }
+        Self { parts, pairing, certificate, want, status, force: Mutex::new(Force { config, doors }) }
     }
 
     /// Takes the file as it is now. Gives what is different, a line each.
@@ -89,6 +91,7 @@ impl Reloader {
             self.certificate.serve(certificate);
         }
         self.show(force.doors.carry_out(plan, &new.limits));
+        self.want.set(Wanted::of(new.acme.as_ref(), new.hostname.as_str()));
         for warning in &new.warnings {
             warn!("{warning}");
         }
@@ -105,6 +108,10 @@ impl Reloader {
 
 /// The certificate a config wants, if it is not served already.
 fn certificate(served: &Served, config: &Config) -> Result<Option<Loaded>, ConfigError> {
+    if config.acme.is_some() {
+        // What is served stays until the CA has issued another one.
+        return Ok(None);
+    }
     served
         .read(config.certificate.as_ref(), config.hostname.as_str())
         .map_err(|error| config.file.certificate_error(&error))

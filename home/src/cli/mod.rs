@@ -210,13 +210,13 @@ impl Context<'_> {
 
     fn check(&self) -> Result<(), Failure> {
         let config = self.load()?;
-        if let Err(error) = Served::new(config.tls.as_ref(), &config.hostname) {
+        if let Err(error) = Served::new(config.tls.as_ref(), &config.hostname, None) {
             return Err(config.file.certificate_error(&error).into());
         }
         for warning in &config.warnings {
             eprintln!("note: {warning}");
         }
-        if config.tls.is_none() {
+        if config.tls.is_none() && config.acme.is_none() {
             eprintln!("note: no certificate is named in [tls]; a self-signed one will be served");
         }
         print(&format!(

@@ -27,6 +27,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         trusted_recipients_per_hour_max,
         trusted_senders,
         tls,
+        acme,
         cap,
         alarm,
         message_octets_max,
@@ -68,6 +69,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     );
     changes.setting("trusted_senders", trusted_senders, &new.trusted_senders);
     changes.unshown("tls", tls, &new.tls);
+    // It may hold the key of an account.
+    changes.unshown("acme", acme, &new.acme);
     changes.setting("limits.message", &Octets(*message_octets_max), &Octets(new.message_octets_max));
     let mailbox = |octets: &Option<u64>| octets.map(Octets);
     changes.setting("limits.mailbox", &mailbox(mailbox_octets_max), &mailbox(&new.mailbox_octets_max));

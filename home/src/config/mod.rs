@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::mail::policy::Policies;
 use gatepost_protocol::pairing::NodeKey;
+use gatepost_runtime::acme::settings as acme;
 use gatepost_runtime::alarm;
 use gatepost_runtime::certificate::CertificateFiles;
 use gatepost_runtime::config::changes::ConfigFile;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source};
 use gatepost_runtime::host;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::accounts;
 use crate::accounts::caps::Cap;
@@ -60,7 +60,7 @@ pub struct Raw {
     #[serde(default)]
     listen: RawListen,
     tls: Option<CertificateFiles>,
-    acme: Option<Placed<IgnoredAny>>,
+    acme: Option<Placed<acme::RawAcme>>,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -161,6 +161,8 @@ pub struct Config {
     pub trusted_senders: Vec<Domain>,
     /// Certificate of the owner's.
     pub tls: Option<CertificateFiles>,
+    /// The CA that is asked for one.
+    pub acme: Option<acme::Settings>,
     /// What an account may send that has no cap of its own.
     pub cap: Cap,
     /// Largest message, in octets.
@@ -279,13 +281,11 @@ impl Config {
 }
 
 fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigError> {
-    if let Some(acme) = &raw.acme {
-        return Err(source.error(
-            acme,
-            "this version can't fetch certificates by ACME",
-            "name your own files in [tls] (certificate, key), or leave both out to serve a self-signed one",
-        ));
+    if let (Some(acme), Some(_)) = (&raw.acme, &raw.tls) {
+        let remedy = "take out either of them";
+        return Err(source.error(acme, "certificates come from a CA or from the files in [tls], not from both", remedy));
     }
+    let acme = raw.acme.as_ref().map(|raw| acme::Settings::check(raw.get_ref(), false, source)).transpose()?;
     let mut warnings = Vec::new();
     let hostname = host_name(&raw.hostname, source)?;
     let domains = domains(&raw.domains, source)?;
@@ -328,6 +328,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
         .unwrap_or(u32::MAX),
         trusted_senders: host_names(&raw.trusted_senders, source)?,
         tls: raw.tls,
+        acme,
         cap: cap(&raw.limits, source)?,
         message_octets_max: message_octets(raw.limits.message.as_ref(), source)?,
         mailbox_octets_max: raw.limits.mailbox.as_ref().map(|written| mailbox_octets(written, source)).transpose()?,

@@ -58,7 +58,7 @@ fn what_cannot_be_is_placed_and_explained() {
         (format!("{SMALLEST}{}", edge.replace("\"EDGEKEY\"", "\"gp2x\"")), 7, "gatepost-edge key"),
         (format!("{SMALLEST}{}", edge.replace(":10025", "")), 6, "not an address to dial"),
         (format!("{SMALLEST}postmastr = 1\n"), 4, "postmaster"),
-        (format!("{SMALLEST}acme = {{ email = \"you@example.org\" }}\n"), 4, "name your own files in [tls]"),
+        (format!("{SMALLEST}acme = {{ email = \"you\" }}\n"), 4, "the CA may write to"),
     ] {
         let error = read(&text).expect_err(&text).to_string();
         assert!(error.contains(says), "{error}\nsays {says}");

@@ -13,9 +13,11 @@ use gatepost_protocol::tunnel::frame::Frame;
 use gatepost_protocol::tunnel::transfer::TransferEnd;
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
+use gatepost_protocol::tunnel::verb::challenge::{Challenge, ChallengeAnswer};
 use gatepost_protocol::tunnel::verb::events::{BATCH_MAX, EventBatch, EventsOpen, EventsTaken};
 use gatepost_protocol::tunnel::verb::inbound::Handed;
 use gatepost_protocol::tunnel::wire::WireReply;
+use gatepost_runtime::acme::challenges::Challenges;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::random;
 use gatepost_runtime::shutdown::Signal;
@@ -65,6 +67,8 @@ pub struct Server {
     pub accounts: Accounts,
     /// `incoming/` in the state directory.
     pub incoming: Arc<Path>,
+    /// What CAs are answered.
+    pub challenges: Challenges,
     /// Where edges' events are kept.
     pub traces: Traces,
     /// Time.
@@ -110,6 +114,7 @@ impl Server {
     async fn exchange(&self, edge: &ConnectedEdge, incoming: Incoming) -> Result<(), ExchangeError> {
         let Incoming { request, stream, .. } = incoming;
         match request {
+            Request::Challenge(challenge) => self.challenge(&challenge, stream).await,
             Request::Authenticate(authenticate) => self.authenticate(edge, authenticate, stream).await,
             request @ (Request::Inbound(_) | Request::Submission(_)) => self.message(edge, request, stream).await,
             Request::Heartbeat
@@ -121,6 +126,13 @@ impl Server {
             | Request::Events(_)
             | Request::Admin(_) => Err(ExchangeError::Verb),
         }
+    }
+
+    /// A CA asks an edge for the proof of a name of ours.
+    async fn challenge(&self, challenge: &Challenge, mut stream: Stream) -> Result<(), ExchangeError> {
+        stream.send(&ChallengeAnswer { authorization: self.challenges.file(&challenge.token) }).await?;
+        stream.finish().await;
+        Ok(())
     }
 
     async fn message(&self, edge: &ConnectedEdge, request: Request, mut stream: Stream) -> Result<(), ExchangeError> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatepost_runtime::acme::keeper::Standing;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::maildrop::Name;
@@ -38,6 +39,8 @@ pub(super) struct Desk {
     pub(super) started_unix_s: i64,
     pub(super) clock: Clock,
     pub(super) served: Served,
+    /// How it stands with the CA.
+    pub(super) acme: Standing,
     pub(super) key: String,
     pub(super) letters: Counter,
     pub(super) fetcher: Fetcher,

@@ -20,6 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatepost_runtime::acme::challenges::Challenges;
+use gatepost_runtime::acme::keeper::{self, Keeper, Standing, Wanted};
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::config::changes::Change;
@@ -107,7 +109,9 @@ impl Home {
         let incoming: Arc<Path> = config.state.join("incoming").into();
         durable::create_directory(&incoming)?;
         // Self-signed, it says so.
-        let served = Served::new(config.tls.as_ref(), &config.hostname)?;
+        let wanted = Wanted::of(config.acme.as_ref(), &config.hostname);
+        let kept = wanted.as_deref().and_then(|wanted| keeper::kept_at_start(&config.state, wanted));
+        let served = Served::new(config.tls.as_ref(), &config.hostname, kept)?;
         info!(key = %identity.key(), hostname = config.hostname, state = %config.state.display(), "home starts");
 
         let watching = Watching::start(&config, events, &clock)?;
@@ -135,7 +139,19 @@ impl Home {
             links: Arc::clone(&links),
         };
         let (edges, sessions) = Edges::start(&config.edges, dialling);
+        let challenges = Challenges::default();
+        let acme = Standing::default();
+        let keeper = Keeper {
+            state: config.state.clone(),
+            served: served.clone(),
+            challenges: challenges.clone(),
+            resolver: store.resolver.clone(),
+            clock: clock.clone(),
+            standing: acme.clone(),
+        };
+        let want = keeper.start(wanted, work_signal.clone());
         let exchanges = Server {
+            challenges,
             router: router.clone(),
             accounts: store.accounts.clone(),
             incoming: Arc::clone(&incoming),
@@ -170,6 +186,7 @@ impl Home {
             edges: edges.clone(),
             traces: watching.traces.clone(),
             served: served.clone(),
+            want,
             alarms,
         };
         let reloader = Arc::new(Reloader::new(parts, config, doors));
@@ -184,6 +201,7 @@ impl Home {
             started_unix_s: clock.unix_s(),
             clock,
             served,
+            acme,
             key: identity.key().to_string(),
             letters,
             fetcher,

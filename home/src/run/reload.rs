@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use gatepost_runtime::acme::keeper::{Want, Wanted};
 use gatepost_runtime::alarm::Alarms;
 use gatepost_runtime::certificate::{Loaded, Served};
 use gatepost_runtime::config::{self, ConfigError, changes::Change};
@@ -35,6 +36,7 @@ pub(super) struct Parts {
     pub(super) edges: Edges,
     pub(super) traces: Traces,
     pub(super) served: Served,
+    pub(super) want: Want,
     pub(super) alarms: Alarms,
 }
 
@@ -97,6 +99,7 @@ impl Reloader {
         if let Some(certificate) = certificate {
             self.parts.served.serve(certificate);
         }
+        self.parts.want.set(Wanted::of(new.acme.as_ref(), &new.hostname));
         self.parts.edges.set(&new.edges);
         force.doors.carry_out(plan, &new);
         for warning in &new.warnings {
@@ -132,5 +135,9 @@ impl Parts {
 
 /// The certificate a config wants, if it is not served already.
 fn certificate(served: &Served, config: &Config) -> Result<Option<Loaded>, ConfigError> {
+    if config.acme.is_some() {
+        // What is served stays until the CA has issued another one.
+        return Ok(None);
+    }
     served.read(config.tls.as_ref(), &config.hostname).map_err(|error| config.file.certificate_error(&error))
 }

@@ -72,6 +72,7 @@ impl Desk {
             "submissions": open.submissions.map(|address| address.to_string()),
             "relay": open.relay.map(|address| address.to_string()),
             "certificate_self_signed": self.served.is_self_signed(),
+            "acme": self.acme.json(),
             "certificate_ends": self.served.end_json(self.clock.unix_s()),
             "policy": policy::shown(&settings.policies),
             "edges": edges,

@@ -62,7 +62,7 @@ fn build(state: &std::path::Path) -> (Submission, Queue) {
         limits: Limits::default(),
         accounts,
         router,
-        served: Served::new(None, "home.example.org").expect("self-signed"),
+        served: Served::new(None, "home.example.org", None).expect("self-signed"),
         trust: None,
         incoming,
         clock,

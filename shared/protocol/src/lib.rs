@@ -10,12 +10,14 @@
 //! * [`tunnel`]: frames, hello, heartbeats, transfers, one file a verb.
 //! * [`seal`]: mail sealed to the home's public key. Sealing only: opening lives in the home.
 //! * [`pairing`]: the `gp1…` form of a node's key.
+//! * [`renewal`]: when a certificate is renewed, and when to try again.
 //! * [`network`]: networks of IP addresses, and what counts as one client.
 
 pub mod machine;
 pub mod mail;
 pub mod network;
 pub mod pairing;
+pub mod renewal;
 pub mod seal;
 pub mod secret;
 pub mod sendmail;

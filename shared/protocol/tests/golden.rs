@@ -40,6 +40,7 @@ use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
 use gatepost_protocol::tunnel::verb::directory::DirectoryHeld;
 use gatepost_protocol::tunnel::verb::events::{EventBatch, EventsOpen, EventsTaken, WireEvent, WireRefused};
+use gatepost_protocol::tunnel::verb::challenge::{Challenge, ChallengeAnswer};
 use gatepost_protocol::tunnel::verb::examination::{Door, Examination};
 use gatepost_protocol::tunnel::verb::inbound::{Credential, Handed, Inbound, Submission};
 use gatepost_protocol::tunnel::verb::relay::{
@@ -440,6 +441,9 @@ fn owners(golden: &mut Golden) {
     golden.record("event-batch", &EventBatch { events: vec![event] });
     golden.record("event-batch-refused", &EventBatch { events: vec![told] });
     golden.record("events-taken", &EventsTaken { last: 300 });
+    golden.record("request-challenge", &Request::Challenge(Challenge { token: "tok-en_1".to_owned() }));
+    golden.record("challenge-answer", &ChallengeAnswer { authorization: Some("tok-en_1.thumb".to_owned()) });
+    golden.record("challenge-answer-none", &ChallengeAnswer { authorization: None });
     golden.record("request-admin-status", &Request::Admin(AdminRequest::Status));
     golden.record("request-admin-metrics", &Request::Admin(AdminRequest::Metrics));
     golden.record("request-admin-bans-list", &Request::Admin(AdminRequest::BansList));

@@ -1,10 +1,11 @@
-//! The certificate a node serves on 25, 465 and 993: from files, or self-signed and loud about it.
+//! The certificate a node serves on 25, 465 and 993: from files, by ACME, or self-signed and loud about it.
 //! Swapped without dropping a session; files are read at start and on reload, not watched.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use gatepost_protocol::renewal::Life;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use crate::clock::rfc3339;
@@ -55,19 +57,71 @@ pub struct Served {
 #[derive(Debug)]
 struct Current(ArcSwap<Loaded>);
 
-/// A certificate that was read and can be served.
-#[derive(Debug)]
+/// A certificate that was read and can be served. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Loaded {
     certified: Arc<CertifiedKey>,
     self_signed: bool,
-    ends_unix_s: Option<i64>,
+    // Of ours there is none: it is made anew at each start.
+    life: Option<Life>,
+}
+
+impl Loaded {
+    /// A private key and a chain, leaf first, in one PEM text. `name` is what an error calls it.
+    pub fn of_pem(pem: &str, name: &str) -> Result<Self, CertificateError> {
+        let wrong = |why: String| CertificateError { path: name.to_owned(), why };
+        let chain = CertificateDer::pem_slice_iter(pem.as_bytes())
+            .take(CHAIN_MAX)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| wrong(pem_trouble(&error)))?;
+        if chain.is_empty() {
+            return Err(wrong("it holds no certificate".to_owned()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| wrong(pem_trouble(&error)))?;
+        let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+        let certified = certified.map_err(|error| wrong(format!("can't be served: {error}")))?;
+        let life = certified.cert.first().and_then(life_of);
+        Ok(Self { certified: Arc::new(certified), self_signed: false, life })
+    }
+
+    /// From when to when it is good; `None` for one that is self-signed, or that can't be read so far.
+    pub fn life(&self) -> Option<Life> {
+        self.life
+    }
+
+    /// The first of the chain.
+    pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.certified.cert.first()
+    }
+
+    /// True if it is good for each of these names.
+    pub fn covers(&self, names: &[String]) -> bool {
+        let Some((_, leaf)) = self.leaf().and_then(|leaf| X509Certificate::from_der(leaf).ok()) else { return false };
+        let Ok(Some(written)) = leaf.subject_alternative_name() else { return false };
+        names.iter().all(|name| {
+            written.value.general_names.iter().any(|written| match written {
+                GeneralName::DNSName(written) => written.eq_ignore_ascii_case(name),
+                _ => false,
+            })
+        })
+    }
+
+    /// True if it is the first of that chain, PEM.
+    pub fn is_leaf_of(&self, chain: &str) -> bool {
+        CertificateDer::from_pem_slice(chain.as_bytes()).is_ok_and(|leaf| Some(&leaf) == self.leaf())
+    }
 }
 
 impl Served {
-    /// From files; or self-signed for `hostname` where there are none.
-    pub fn new(files: Option<&CertificateFiles>, hostname: &str) -> Result<Self, CertificateError> {
+    /// What is `kept` of a CA's; else from files; or self-signed for `hostname` where there are none.
+    pub fn new(
+        files: Option<&CertificateFiles>,
+        hostname: &str,
+        kept: Option<Loaded>,
+    ) -> Result<Self, CertificateError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let current = Arc::new(Current(ArcSwap::from_pointee(load(files, hostname, &provider)?)));
+        let first = kept.map_or_else(|| load(files, hostname, &provider), Ok)?;
+        let current = Arc::new(Current(ArcSwap::from_pointee(first)));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
             .expect("the provider has suites for both versions")
@@ -85,9 +139,14 @@ impl Served {
         self.current.0.load().self_signed
     }
 
-    /// Until when the one from files is good, seconds since 1970; `None` while a self-signed one is served.
+    /// True if this is what is served.
+    pub fn is_serving(&self, loaded: &Loaded) -> bool {
+        self.current.0.load().certified.cert == loaded.certified.cert
+    }
+
+    /// Until when the one from files or of a CA is good, seconds since 1970; `None` while a self-signed one is served.
     pub fn ends_unix_s(&self) -> Option<i64> {
-        self.current.0.load().ends_unix_s
+        self.current.0.load().life.map(|life| life.ends)
     }
 
     /// The same for `status`: when, and in how many whole days from `now_unix_s`; below zero once it has ended.
@@ -140,12 +199,11 @@ fn load(
     if files.is_none() {
         tracing::warn!(
             hostname,
-            "serving a self-signed certificate: mail programs will warn or refuse; give real ones with tls = {{ certificate = …, key = … }}"
+            "serving a self-signed certificate: mail programs will warn or refuse; have a CA issue one with acme = {{ email = … }}, or name files with tls = {{ certificate = …, key = … }}"
         );
     }
-    // Ours is made anew at each start.
-    let ends_unix_s = files.and_then(|_| end_of(certified.cert.first()?));
-    Ok(Loaded { certified: Arc::new(certified), self_signed: files.is_none(), ends_unix_s })
+    let life = files.and_then(|_| life_of(certified.cert.first()?));
+    Ok(Loaded { certified: Arc::new(certified), self_signed: files.is_none(), life })
 }
 
 fn from_files(files: &CertificateFiles, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
@@ -167,10 +225,11 @@ fn from_files(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Cer
     })
 }
 
-/// Until when a certificate is good. One that can't be read so far is served all the same: clients judge it.
-fn end_of(leaf: &CertificateDer<'_>) -> Option<i64> {
+/// From when to when a certificate is good. One that can't be read so far is served all the same: clients judge it.
+fn life_of(leaf: &CertificateDer<'_>) -> Option<Life> {
     let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
-    Some(parsed.validity().not_after.timestamp())
+    let validity = parsed.validity();
+    Some(Life { begins: validity.not_before.timestamp(), ends: validity.not_after.timestamp() })
 }
 
 fn pem_trouble(error: &rustls_pki_types::pem::Error) -> String {
@@ -270,7 +329,7 @@ mod tests {
     #[test]
     fn a_reload_serves_the_new_certificate_to_the_next_handshake() {
         let (old, new) = (files("mail.example.org"), files("mail.example.org"));
-        let served = Served::new(Some(&old.files), "mail.example.org").unwrap();
+        let served = Served::new(Some(&old.files), "mail.example.org", None).unwrap();
         assert!(!served.is_self_signed());
         assert!(believed(&served, &old, "mail.example.org"));
         assert!(!believed(&served, &new, "mail.example.org"));
@@ -282,7 +341,7 @@ mod tests {
     #[test]
     fn a_bad_reload_changes_nothing() {
         let good = files("mail.example.org");
-        let served = Served::new(Some(&good.files), "mail.example.org").unwrap();
+        let served = Served::new(Some(&good.files), "mail.example.org", None).unwrap();
         let bad = CertificateFiles { key: good.directory.path().join("missing.pem"), ..good.files.clone() };
         let error = reload(&served, &bad).unwrap_err().to_string();
         assert!(error.contains("missing.pem: can't be read: No such file"), "{error}");
@@ -291,7 +350,7 @@ mod tests {
 
     #[test]
     fn without_files_it_is_self_signed_and_says_so() {
-        let served = Served::new(None, "mail.example.org").unwrap();
+        let served = Served::new(None, "mail.example.org", None).unwrap();
         assert!(served.is_self_signed());
         let real = files("mail.example.org");
         reload(&served, &real.files).unwrap();
@@ -306,20 +365,20 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         fs::write(&made.files.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
         fs::write(&made.files.key, key.serialize_pem()).unwrap();
-        let served = Served::new(Some(&made.files), "mail.example.org").unwrap();
+        let served = Served::new(Some(&made.files), "mail.example.org", None).unwrap();
         let end = 1_798_761_600;
         assert_eq!(served.ends_unix_s(), Some(end));
         let day = 24 * 3600;
         for (now, days_left) in [(end - 3 * day, 3), (end - 3 * day + 1, 2), (end - 1, 0), (end, 0), (end + 1, -1)] {
             assert_eq!(served.end_json(now), json!({ "at": "2027-01-01T00:00:00Z", "days_left": days_left }), "{now}");
         }
-        assert_eq!(Served::new(None, "mail.example.org").unwrap().end_json(0), Value::Null);
+        assert_eq!(Served::new(None, "mail.example.org", None).unwrap().end_json(0), Value::Null);
     }
 
     #[test]
     fn each_way_to_be_wrong_is_told() {
         let (one, other) = (files("a.example.org"), files("b.example.org"));
-        let told = |files: &CertificateFiles| Served::new(Some(files), "a.example.org").unwrap_err().to_string();
+        let told = |files: &CertificateFiles| Served::new(Some(files), "a.example.org", None).unwrap_err().to_string();
         let mixed = CertificateFiles { key: other.files.key.clone(), ..one.files.clone() };
         assert!(told(&mixed).contains("this key does not belong to the certificate in"), "{}", told(&mixed));
         let swapped = CertificateFiles { certificate: one.files.key.clone(), key: one.files.certificate.clone() };

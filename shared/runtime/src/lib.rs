@@ -1,5 +1,6 @@
 //! How Gatepost's protocol meets the world: tokio, TLS, files, DNS, config, logs.
 
+pub mod acme;
 pub mod alarm;
 pub mod attempt;
 pub mod authentication;
@@ -10,6 +11,7 @@ pub mod control;
 pub mod drive;
 pub mod durable;
 pub mod event;
+pub mod fetch;
 pub mod host;
 pub mod identity;
 pub mod kept;
@@ -25,3 +27,4 @@ pub mod sendmail;
 pub mod shutdown;
 pub mod steady;
 pub mod tunnel;
+pub mod web;

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod authenticate;
+pub mod challenge;
 pub mod directory;
 pub mod events;
 pub mod examination;
@@ -40,6 +41,8 @@ pub enum Request {
     Events(events::EventsOpen),
     /// Home to edge: what its owner asks of it, since version 2.
     Admin(admin::AdminRequest),
+    /// Edge to home: the answer to a CA's challenge, since version 2.
+    Challenge(challenge::Challenge),
 }
 
 impl Request {
@@ -57,6 +60,7 @@ impl Request {
             Self::Directory2(_)
             | Self::Events(_)
             | Self::Admin(_)
+            | Self::Challenge(_)
             | Self::Spool(SpoolRequest::Page { .. } | SpoolRequest::Drop(_)) => 2,
         }
     }
@@ -65,9 +69,12 @@ impl Request {
     pub fn role(&self) -> Option<Role> {
         match self {
             Self::Heartbeat => None,
-            Self::Directory(_) | Self::Directory2(_) | Self::Authenticate(_) | Self::Events(_) | Self::Admin(_) => {
-                Some(Role::Control)
-            }
+            Self::Directory(_)
+            | Self::Directory2(_)
+            | Self::Authenticate(_)
+            | Self::Events(_)
+            | Self::Admin(_)
+            | Self::Challenge(_) => Some(Role::Control),
             Self::Inbound(_) | Self::Submission(_) | Self::Relay(_) | Self::Attempt(_) | Self::Spool(_) => {
                 Some(Role::Mail)
             }

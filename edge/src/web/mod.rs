@@ -1,0 +1,96 @@
+//! What the edge says on 80 and 443: answers to the challenges of CAs, its own and its homes'. Everything else is not
+//! found. It keeps nothing of who asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::challenge::{Challenge, ChallengeAnswer, is_token};
+use gatepost_runtime::acme::challenges::Challenges;
+use gatepost_runtime::clock::Clock;
+use gatepost_runtime::tunnel::StreamError;
+use gatepost_runtime::web::{Asked, Page};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use crate::homes::{Home, Homes};
+
+/// Where a CA looks (RFC 8555 §8.3).
+const CHALLENGE: &str = "/.well-known/acme-challenge/";
+/// A home that does not know the answer in this time does not know it: CAs wait some ten seconds.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Questions carried to homes at once: a CA asks from some five places at once, a flood is told to come again.
+const ASKING_MAX: usize = 32;
+
+/// The answers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Site {
+    challenges: Challenges,
+    homes: Homes,
+    asking: Arc<Semaphore>,
+    clock: Clock,
+}
+
+impl Site {
+    /// `challenges` are the edge's own.
+    pub fn new(challenges: Challenges, homes: Homes, clock: Clock) -> Self {
+        Self { challenges, homes, asking: Arc::new(Semaphore::new(ASKING_MAX)), clock }
+    }
+
+    /// What is proven here by certificate.
+    pub fn challenges(&self) -> &Challenges {
+        &self.challenges
+    }
+
+    /// Time.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The answer.
+    pub async fn answer(&self, asked: Asked) -> Page {
+        match asked.path.strip_prefix(CHALLENGE) {
+            Some(token) if !asked.post && is_token(token) => self.challenge(token, &asked.host).await,
+            _ => Page::not_found(),
+        }
+    }
+
+    async fn challenge(&self, token: &str, host: &str) -> Page {
+        const KIND: &str = "application/octet-stream";
+        if let Some(authorization) = self.challenges.file(token) {
+            return Page::new(KIND, authorization);
+        }
+        let Ok(_asking) = self.asking.try_acquire() else { return Page::unavailable() };
+        let mut asked: JoinSet<_> = self
+            .homes
+            .all()
+            .into_iter()
+            .map(|home| ask(home, Challenge { token: token.to_owned() }, self.clock.clone()))
+            .collect();
+        while let Some(answered) = asked.join_next().await {
+            if let Ok(Some(authorization)) = answered {
+                debug!(host, "a home answered a CA");
+                return Page::new(KIND, authorization);
+            }
+        }
+        Page::not_found()
+    }
+}
+
+/// What a home that is connected says in time.
+async fn ask(home: Arc<Home>, challenge: Challenge, clock: Clock) -> Option<String> {
+    let session = home.session()?;
+    let request = Request::Challenge(challenge);
+    if session.facts().version < request.since() {
+        return None;
+    }
+    let answered = async {
+        let mut stream = session.open(&request).await?;
+        stream.flush().await?;
+        let answer = stream.record::<ChallengeAnswer>().await?;
+        stream.finish().await;
+        Ok::<_, StreamError>(answer)
+    };
+    clock.timeout(ANSWER_WAIT_MAX, answered).await?.ok()?.shown()
+}

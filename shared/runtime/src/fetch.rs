@@ -1,0 +1,171 @@
+//! One question to a web server and its whole answer, over HTTP/1.1: bounded in octets and in time, no redirect
+//! followed, no cookie, no connection kept.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body;
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::attempt::trust;
+use crate::clock::Clock;
+use crate::resolver::{CouldNotTell, Resolver};
+
+/// One address of a host that has several may take this long to answer.
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Addresses of a host that are tried.
+const ADDRESSES_MAX: usize = 4;
+
+/// Why there is no answer. The words name what failed, not whom was asked.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    /// The address can't be asked.
+    #[error("{0} is no address that can be asked: https:// and a host are wanted")]
+    Address(String),
+    /// The DNS could not tell where the host is.
+    #[error(transparent)]
+    Dns(#[from] CouldNotTell),
+    /// The host has no address.
+    #[error("{0} has no address in the DNS")]
+    NoAddress(String),
+    /// No connection, or none under TLS.
+    #[error("can't connect to {host}: {source}")]
+    Connect {
+        /// Host and port.
+        host: String,
+        /// The system's words, or those of TLS.
+        source: io::Error,
+    },
+    /// No TLS at all.
+    #[error("no TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// No HTTP.
+    #[error("no proper answer: {0}")]
+    Http(#[from] hyper::Error),
+    /// The answer broke off or could not be read.
+    #[error("the answer broke off: {0}")]
+    Body(Box<dyn std::error::Error + Send + Sync>),
+    /// The answer is longer than was allowed.
+    #[error("the answer is longer than {0} octets")]
+    TooLong(usize),
+    /// Nothing came in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+/// How much of an answer is wanted, and how long it may take from the look-up to its last octet.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Octets of the body.
+    pub octets_max: usize,
+    /// All of it.
+    pub wait_max: Duration,
+}
+
+/// Asks web servers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    tls: Arc<ClientConfig>,
+    resolver: Resolver,
+    clock: Clock,
+}
+
+impl Fetcher {
+    /// Believes whom the system's roots vouch for, and `roots` (DER) besides.
+    pub fn new(roots: &[Vec<u8>], resolver: Resolver, clock: Clock) -> Result<Self, FetchError> {
+        Ok(Self { tls: trust::vouched_for(roots)?, resolver, clock })
+    }
+
+    /// Asks once. The request's address is a whole one, `https://…`.
+    pub async fn ask<B>(&self, request: Request<B>, bounds: Bounds) -> Result<Response<Bytes>, FetchError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let asked = self.asked(request, bounds.octets_max);
+        self.clock.timeout(bounds.wait_max, asked).await.ok_or(FetchError::Silent(bounds.wait_max))?
+    }
+
+    async fn asked<B>(&self, mut request: Request<B>, octets_max: usize) -> Result<Response<Bytes>, FetchError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (host, port) = place(request.uri()).ok_or_else(|| FetchError::Address(request.uri().to_string()))?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| FetchError::Address(request.uri().to_string()))?;
+        let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        *request.uri_mut() = path.parse().map_err(|_| FetchError::Address(path))?;
+        if let Ok(authority) = HeaderValue::from_str(&authority) {
+            request.headers_mut().insert(HOST, authority);
+        }
+        let failed = |source| FetchError::Connect { host: format!("{host}:{port}"), source };
+        let stream = self.connect(&host, port).await?;
+        let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await.map_err(failed)?;
+        exchange(stream, request, octets_max).await
+    }
+
+    /// To the first of its addresses that answers.
+    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
+        let addresses = self.resolver.addresses(host, true).await?;
+        let mut last = None;
+        for address in addresses.into_iter().take(ADDRESSES_MAX) {
+            let connecting = TcpStream::connect(SocketAddr::new(address, port));
+            match self.clock.timeout(CONNECT_WAIT_MAX, connecting).await {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => last = Some(error),
+                None => last = Some(io::ErrorKind::TimedOut.into()),
+            }
+        }
+        match last {
+            Some(source) => Err(FetchError::Connect { host: format!("{host}:{port}"), source }),
+            None => Err(FetchError::NoAddress(host.to_owned())),
+        }
+    }
+}
+
+/// Host and port of an address that can be asked.
+fn place(uri: &Uri) -> Option<(String, u16)> {
+    if uri.scheme_str() != Some("https") {
+        return None;
+    }
+    let host = uri.host()?.trim_matches(['[', ']']);
+    (!host.is_empty()).then(|| (host.to_owned(), uri.port_u16().unwrap_or(443)))
+}
+
+async fn exchange<IO, B>(io: IO, request: Request<B>, octets_max: usize) -> Result<Response<Bytes>, FetchError>
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
+    let asked = async {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, octets_max).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() { FetchError::TooLong(octets_max) } else { FetchError::Body(error) }
+        })?;
+        Ok(Response::from_parts(head, body.to_bytes()))
+    };
+    let driven = async {
+        // It ends when all was said, or with why it broke; then the question ends with the same.
+        let _ = connection.await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        answered = asked => answered,
+        never = driven => never,
+    }
+}
