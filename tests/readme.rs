@@ -136,7 +136,10 @@ fn setting_it_up_by_hand_works_as_written() {
     let configs = blocks("toml");
     let [edge_config, home_config, ..] = configs.as_slice() else { panic!("{} configs", configs.len()) };
     let (smtp, submissions, tunnel) = (ports::free(), ports::free(), ports::free());
-    let listen = format!("smtp = \"{smtp}\"\nsubmissions = \"{submissions}\"\ntunnel = \"{tunnel}\"");
+    let (http, https) = (ports::free(), ports::free());
+    let listen = format!(
+        "smtp = \"{smtp}\"\nsubmissions = \"{submissions}\"\ntunnel = \"{tunnel}\"\nhttp = \"{http}\"\nhttps = \"{https}\""
+    );
     at.write("edge.toml", &adapted(edge_config, "", &listen));
     at.write("home.toml", &adapted(home_config, "", &format!("submissions = \"{}\"", ports::free())));
     let _edge = Ended(at.run(edge_run));
@@ -226,10 +229,11 @@ fn every_setting_in_the_table_is_known() {
     assert!(checked >= 18, "{checked} settings");
 }
 
-/// A README config for this machine: its key, no certificate files, these listeners.
+/// A README config for this machine: its key, a CA that is not there, these listeners.
 fn adapted(config: &str, key: &str, listen: &str) -> String {
     let mut table: toml::Table = toml::from_str(&config.replace("gp1…", key)).expect("the README's TOML");
-    assert!(table.remove("tls").is_some(), "the README names certificate files");
+    let acme = table.get_mut("acme").and_then(toml::Value::as_table_mut).expect("the README names a CA's customer");
+    acme.insert("directory".to_owned(), "https://127.0.0.1:1/dir".into());
     if !listen.is_empty() {
         table.insert("listen".to_owned(), toml::from_str::<toml::Table>(listen).expect("listeners").into());
     }

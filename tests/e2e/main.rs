@@ -8,6 +8,7 @@ mod away;
 mod bans;
 mod bounce;
 mod caps;
+mod certificates;
 mod cli;
 mod codes;
 mod config;

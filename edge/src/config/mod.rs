@@ -14,7 +14,7 @@ use std::time::Duration;
 use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::network::Network;
 use gatepost_protocol::tunnel::wire::RECIPIENTS_MAX;
-use gatepost_runtime::acme::settings as acme;
+use gatepost_runtime::acme::{keeper, settings as acme};
 use gatepost_runtime::alarm;
 use gatepost_runtime::certificate::CertificateFiles;
 use gatepost_runtime::config::changes::ConfigFile;
@@ -233,7 +233,11 @@ impl Config {
         })?;
         if let (Some(acme), Some(_)) = (&raw.acme, &raw.tls) {
             let remedy = "take out either of them";
-            return Err(source.error(acme, "certificates come from a CA or from the files in [tls], not from both", remedy));
+            return Err(source.error(
+                acme,
+                "certificates come from a CA or from the files in [tls], not from both",
+                remedy,
+            ));
         }
         let acme = raw.acme.as_ref().map(|raw| acme::Settings::check(raw.get_ref(), true, &source)).transpose()?;
         // Whoever has files may have a web server of their own as well.
@@ -277,6 +281,16 @@ impl Config {
             homes,
             warnings,
         })
+    }
+
+    /// Where the certificate comes from.
+    pub fn certificate(&self) -> keeper::Origin<'_> {
+        keeper::Origin {
+            files: self.certificate.as_ref(),
+            acme: self.acme.as_ref(),
+            hostname: self.hostname.as_str(),
+            state: &self.state,
+        }
     }
 
     /// Reads the same file again, the same way.
@@ -458,7 +472,10 @@ mod tests {
         let config = load(&whole("")).expect("good");
         assert_eq!(config.hostname.as_str(), "mail.example.org");
         assert_eq!(config.state, Path::new(STATE_PATH));
-        assert_eq!(config.doors.to_string(), "smtp [::]:25, submissions [::]:465, tunnel [::]:10025, http off, https off");
+        assert_eq!(
+            config.doors.to_string(),
+            "smtp [::]:25, submissions [::]:465, tunnel [::]:10025, http off, https off"
+        );
         assert_eq!(config.limits.message_octets_max, 50 * 1024 * 1024);
         assert_eq!(config.limits.home_wait_max, Duration::from_mins(1));
         assert_eq!(config.homes[0].domains.len(), 2);
@@ -499,7 +516,11 @@ mod tests {
             (two("../etc", &key("b"), "example.com"), "8", "not a name for a home"),
             (two("cabin", "gp1oops", "example.com"), "9", "checksum"),
             (whole("acme = { email = \"you\" }"), "2", "the CA may write to"),
-            (whole("acme = { email = \"you@example.org\" }\ntls = { certificate = \"c\", key = \"k\" }"), "2", "not from both"),
+            (
+                whole("acme = { email = \"you@example.org\" }\ntls = { certificate = \"c\", key = \"k\" }"),
+                "2",
+                "not from both",
+            ),
             (whole("[listen]\nsmtp = \"25\""), "3", "not an address and port"),
             (whole("[limits]\nrecipients = 0"), "3", "out of range"),
             (whole("[limits]\nrecipients = 1001"), "3", "between 1 and 1000"),

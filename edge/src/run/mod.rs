@@ -13,9 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gatepost_runtime::acme::challenges::Challenges;
-use gatepost_runtime::acme::keeper::{self, Keeper, Standing, Wanted};
-use gatepost_runtime::certificate::Served;
+use gatepost_runtime::acme::keeper::{self, Kept};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::config::changes::Change;
 use gatepost_runtime::durable;
@@ -96,9 +94,6 @@ impl Edge {
         let lock = durable::StateLock::take(&config.state)?;
         let clock = &steady::resume(&config.state, clock);
         let identity = Arc::new(identity(&config.state)?);
-        let wanted = Wanted::of(config.acme.as_ref(), config.hostname.as_str());
-        let kept = wanted.as_deref().and_then(|wanted| keeper::kept_at_start(&config.state, wanted));
-        let certificate = Served::new(config.certificate.as_ref(), config.hostname.as_str(), kept)?;
         let parts = Arc::new(Parts::open(&config, clock)?);
         for warning in &config.warnings {
             warn!("{warning}");
@@ -124,17 +119,8 @@ impl Edge {
         let acceptor = acceptor.with_pairing(Arc::new(move |visitor| visit.serve(visitor)));
         let gate = tokio::spawn(gate);
 
-        let challenges = Challenges::default();
-        let acme = Standing::default();
-        let keeper = Keeper {
-            state: config.state.clone(),
-            served: certificate.clone(),
-            challenges: challenges.clone(),
-            resolver: parts.resolver.clone(),
-            clock: clock.clone(),
-            standing: acme.clone(),
-        };
-        let want = keeper.start(wanted, draining.clone());
+        let Kept { served: certificate, challenges, standing: acme, want } =
+            keeper::start(config.certificate(), parts.resolver.clone(), clock.clone(), draining.clone())?;
         let behind = Behind {
             site: Site::new(challenges, parts.homes.clone(), clock.clone()),
             desks: parts.desks.clone(),
@@ -175,7 +161,8 @@ impl Edge {
         let examiner = Examiner::new(status.clone(), parts.resolver.clone());
         tokio::spawn(requests::serve_homes(requests, spool, relaying, status.clone(), examiner, draining));
         let state = config.state.clone();
-        let reloader = Arc::new(Reloader::new(parts, pairing.clone(), (certificate, want), status.clone(), config, doors));
+        let reloader =
+            Arc::new(Reloader::new(parts, pairing.clone(), (certificate, want), status.clone(), config, doors));
         // Answers while the rest drains.
         let (talk, control_signal) = Shutdown::new();
         let desk = Arc::new(control::Desk { status: status.clone(), pairing, reloader: reloader.clone() });

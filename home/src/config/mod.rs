@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::mail::policy::Policies;
 use gatepost_protocol::pairing::NodeKey;
+use gatepost_runtime::acme::keeper::Origin;
 use gatepost_runtime::acme::settings as acme;
 use gatepost_runtime::alarm;
 use gatepost_runtime::certificate::CertificateFiles;
@@ -265,6 +266,11 @@ impl Config {
 }
 
 impl Config {
+    /// Where the certificate comes from.
+    pub fn certificate(&self) -> Origin<'_> {
+        Origin { files: self.tls.as_ref(), acme: self.acme.as_ref(), hostname: &self.hostname, state: &self.state }
+    }
+
     /// Names under which we and our edges write what was found about mail, as far as the config tells.
     fn own_hosts(&self) -> Vec<String> {
         let dialled = self.edges.iter().filter_map(|edge| edge.address.rsplit_once(':')).map(|(host, _)| host);
@@ -283,7 +289,11 @@ impl Config {
 fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigError> {
     if let (Some(acme), Some(_)) = (&raw.acme, &raw.tls) {
         let remedy = "take out either of them";
-        return Err(source.error(acme, "certificates come from a CA or from the files in [tls], not from both", remedy));
+        return Err(source.error(
+            acme,
+            "certificates come from a CA or from the files in [tls], not from both",
+            remedy,
+        ));
     }
     let acme = raw.acme.as_ref().map(|raw| acme::Settings::check(raw.get_ref(), false, source)).transpose()?;
     let mut warnings = Vec::new();

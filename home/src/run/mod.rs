@@ -20,9 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatepost_runtime::acme::challenges::Challenges;
-use gatepost_runtime::acme::keeper::{self, Keeper, Standing, Wanted};
-use gatepost_runtime::certificate::Served;
+use gatepost_runtime::acme::keeper::{self, Kept};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::config::changes::Change;
 use gatepost_runtime::durable;
@@ -108,16 +106,14 @@ impl Home {
         let identity = Arc::new(identity(&config.state)?);
         let incoming: Arc<Path> = config.state.join("incoming").into();
         durable::create_directory(&incoming)?;
-        // Self-signed, it says so.
-        let wanted = Wanted::of(config.acme.as_ref(), &config.hostname);
-        let kept = wanted.as_deref().and_then(|wanted| keeper::kept_at_start(&config.state, wanted));
-        let served = Served::new(config.tls.as_ref(), &config.hostname, kept)?;
         info!(key = %identity.key(), hostname = config.hostname, state = %config.state.display(), "home starts");
 
         let watching = Watching::start(&config, events, &clock)?;
         let (work, work_signal) = Shutdown::new();
         let (links, _) = Shutdown::new();
         let (work, links) = (Arc::new(work), Arc::new(links));
+        let Kept { served, challenges, standing: acme, want } =
+            keeper::start(config.certificate(), store.resolver.clone(), clock.clone(), work_signal.clone())?;
         let router = store.router(&config.hostname, &clock);
         let submission = Submission {
             hostname: config.hostname.clone(),
@@ -139,17 +135,6 @@ impl Home {
             links: Arc::clone(&links),
         };
         let (edges, sessions) = Edges::start(&config.edges, dialling);
-        let challenges = Challenges::default();
-        let acme = Standing::default();
-        let keeper = Keeper {
-            state: config.state.clone(),
-            served: served.clone(),
-            challenges: challenges.clone(),
-            resolver: store.resolver.clone(),
-            clock: clock.clone(),
-            standing: acme.clone(),
-        };
-        let want = keeper.start(wanted, work_signal.clone());
         let exchanges = Server {
             challenges,
             router: router.clone(),

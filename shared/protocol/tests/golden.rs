@@ -38,9 +38,9 @@ use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId, TransferOpen,
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
+use gatepost_protocol::tunnel::verb::challenge::{Challenge, ChallengeAnswer};
 use gatepost_protocol::tunnel::verb::directory::DirectoryHeld;
 use gatepost_protocol::tunnel::verb::events::{EventBatch, EventsOpen, EventsTaken, WireEvent, WireRefused};
-use gatepost_protocol::tunnel::verb::challenge::{Challenge, ChallengeAnswer};
 use gatepost_protocol::tunnel::verb::examination::{Door, Examination};
 use gatepost_protocol::tunnel::verb::inbound::{Credential, Handed, Inbound, Submission};
 use gatepost_protocol::tunnel::verb::relay::{

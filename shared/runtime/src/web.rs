@@ -237,7 +237,8 @@ mod tests {
     async fn what_is_odd_or_large_is_refused() {
         let long_head = [b"GET / HTTP/1.1\r\nx: ".as_slice(), &[b'a'; 9000], b"\r\n\r\n"].concat();
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100));
-        let large = [b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20000\r\n\r\n".as_slice(), &[b'a'; 20000]].concat();
+        let large =
+            [b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20000\r\n\r\n".as_slice(), &vec![b'a'; 20000]].concat();
         for (request, status) in [
             (b"DELETE / HTTP/1.1\r\nHost: h\r\n\r\n".as_slice(), "405"),
             (b"EHLO you\r\n\r\n", "400"),

@@ -68,7 +68,7 @@ pub fn write_edge(
     listen.insert("smtp".to_owned(), doors.smtp.to_string().into());
     listen.insert("submissions".to_owned(), doors.submissions.to_string().into());
     listen.insert("tunnel".to_owned(), doors.tunnel.to_string().into());
-    let mut table = node.table();
+    let mut table = node.table(options);
     table.insert("listen".to_owned(), listen.into());
     if options.pairing == Pairing::ByHand {
         table.insert("home".to_owned(), Value::Array(vec![home.into()]));
@@ -112,7 +112,7 @@ pub fn write_home(
     let domains = options.all_domains();
     let postmaster =
         options.accounts.first().map_or_else(|| format!("postmaster@{}", domains[0]), |(address, _)| address.clone());
-    let mut table = node.table();
+    let mut table = node.table(options);
     table.insert("domains".to_owned(), strings(&domains));
     table.insert("postmaster".to_owned(), postmaster.into());
     table.insert("listen".to_owned(), listen.into());
@@ -149,7 +149,7 @@ fn routes(outbound: &Outbound, sink: SocketAddr) -> Vec<(String, String)> {
 }
 
 impl Node<'_> {
-    fn table(&self) -> Table {
+    fn table(&self, options: &Options) -> Table {
         let mut tls = Table::new();
         tls.insert("certificate".to_owned(), self.certificate.certificate.display().to_string().into());
         tls.insert("key".to_owned(), self.certificate.key.display().to_string().into());
@@ -157,7 +157,9 @@ impl Node<'_> {
         dns.insert("servers".to_owned(), strings(&[self.dns.to_string()]));
         let mut table = Table::new();
         table.insert("hostname".to_owned(), self.hostname.into());
-        table.insert("tls".to_owned(), tls.into());
+        if options.certificate_files {
+            table.insert("tls".to_owned(), tls.into());
+        }
         table.insert("dns".to_owned(), dns.into());
         table
     }

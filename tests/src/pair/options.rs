@@ -30,6 +30,8 @@ pub struct Options {
     pub edge_set: Vec<String>,
     /// `KEY=VALUE` to merge into the home's config.
     pub home_set: Vec<String>,
+    /// Edges and home have certificates of the pair's own CA, as files.
+    pub certificate_files: bool,
     /// How the two sides know each other.
     pub pairing: Pairing,
     /// Put a proxy that can cut and swallow between home and edge.
@@ -104,6 +106,7 @@ impl Default for Options {
             more_edges: Vec::new(),
             edge_set: Vec::new(),
             home_set: Vec::new(),
+            certificate_files: true,
             pairing: Pairing::ByHand,
             tunnel_proxy: false,
             edge_wrapper: Vec::new(),

@@ -148,3 +148,10 @@ fn fed(mut command: Command, input: &[u8]) -> anyhow::Result<Output> {
     let _ = child.stdin.take().context("no stdin")?.write_all(input);
     Ok(child.wait_with_output()?)
 }
+
+/// The status code with which curl is answered there, the path sent as it is.
+pub fn curl_status(url: &str) -> anyhow::Result<String> {
+    let mut command = Command::new(program("curl"));
+    command.args(["-s", "--max-time", "20", "--path-as-is", "-o", "/dev/null", "-w", "%{http_code}", url]);
+    Ok(super::run(&mut command)?.trim().to_owned())
+}

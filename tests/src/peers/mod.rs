@@ -11,6 +11,7 @@ pub mod milters;
 pub mod mutt;
 pub mod nsd;
 pub mod openssl;
+pub mod pebble;
 pub mod postfix;
 pub mod receiver;
 
@@ -26,7 +27,7 @@ use crate::pair::program::said;
 use crate::world::authority::Issued;
 
 /// Programs that are the other end of a story, and not just a tool of it.
-const ENDS: [&str; 13] = [
+const ENDS: [&str; 14] = [
     "bsd-mailx",
     "curl",
     "dovecot",
@@ -38,6 +39,7 @@ const ENDS: [&str; 13] = [
     "opendkim",
     "opendmarc",
     "openssl",
+    "pebble",
     "python3",
     "swaks",
 ];
@@ -69,7 +71,8 @@ pub struct ServerOptions<'a> {
 /// If it is not installed.
 pub fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/usr/lib/postfix/sbin", "/sbin", "/usr/local/sbin", EXIM_FOLDER].map(PathBuf::from);
+    let system = ["/usr/sbin", "/usr/lib/postfix/sbin", "/sbin", "/usr/local/sbin", EXIM_FOLDER, pebble::FOLDER];
+    let system = system.map(PathBuf::from);
     let found = std::env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|file| file.is_file());
     let found = found.unwrap_or_else(|| panic!("{name} is missing; tests/install installs it"));
     if ENDS.contains(&name) {

@@ -41,7 +41,11 @@ pub(super) async fn open(settings: &Settings, folder: &Folder, client: &CaClient
     };
     let (kept, url) = (folder.clone(), account.id().to_owned());
     super::blocking(move || kept.keep_account(Some(&KeptAccount { url }))).await?;
-    info!(account = account.id(), ca = settings.directory, "the CA has an account for us; using it means that you accept its terms");
+    info!(
+        account = account.id(),
+        ca = settings.directory,
+        "the CA has an account for us; using it means that you accept its terms"
+    );
     Ok(account)
 }
 

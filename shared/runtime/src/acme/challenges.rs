@@ -83,5 +83,4 @@ mod tests {
         drop(prepared);
         assert_eq!(challenges.file("tok"), None);
     }
-
 }

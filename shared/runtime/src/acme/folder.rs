@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -84,7 +86,7 @@ impl Folder {
     pub fn new(state: &Path, directory: &str, name: &str) -> Self {
         // Two CAs, or a CA and its staging area, are never mixed up.
         let hash = digest(&SHA256, directory.as_bytes());
-        let mark: String = hash.as_ref().iter().take(6).map(|octet| format!("{octet:02x}")).collect();
+        let mark = URL_SAFE_NO_PAD.encode(hash.as_ref().get(..9).unwrap_or_default());
         Self { path: state.join(FOLDER).join(mark), name: name.to_owned() }
     }
 

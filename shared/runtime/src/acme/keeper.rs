@@ -18,7 +18,7 @@ use super::folder::{Folder, KeptTries};
 use super::order::Ordering;
 use super::settings::Settings;
 use super::{AcmeError, account, blocking, keys};
-use crate::certificate::{CertificateError, Loaded, Served};
+use crate::certificate::{CertificateError, CertificateFiles, Loaded, Served};
 use crate::clock::{Clock, rfc3339};
 use crate::fetch::Fetcher;
 use crate::random;
@@ -113,21 +113,65 @@ impl Standing {
     }
 }
 
-/// Keeps a certificate. One of it runs for each certificate.
-#[derive(Clone, Debug)]
-pub struct Keeper {
+/// Where a program's certificate comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// Files of the owner's; if there are any, no CA is asked.
+    pub files: Option<&'a CertificateFiles>,
+    /// The CA that is asked.
+    pub acme: Option<&'a Settings>,
+    /// The host's own name.
+    pub hostname: &'a str,
     /// The program's state directory.
-    pub state: PathBuf,
-    /// Where the certificate is served.
+    pub state: &'a Path,
+}
+
+/// A program's certificate, and what goes with it.
+#[derive(Debug)]
+pub struct Kept {
+    /// What is served.
     pub served: Served,
-    /// Where the CA's challenges are answered.
+    /// What CAs are to be answered.
     pub challenges: Challenges,
-    /// Finds the CA.
-    pub resolver: Resolver,
-    /// Time.
-    pub clock: Clock,
-    /// How it stands.
+    /// How it stands with the CA.
     pub standing: Standing,
+    /// Where to say that something else is wanted.
+    pub want: Want,
+}
+
+/// Keeps a certificate good until draining begins. What is served first is what was kept, however old it is, for one
+/// that has ended is still better than one that nobody vouches for. To be called inside the runtime; blocking.
+pub fn start(origin: Origin<'_>, resolver: Resolver, clock: Clock, signal: Signal) -> Result<Kept, CertificateError> {
+    let wanted = Wanted::of(origin.acme, origin.hostname);
+    let first = wanted.as_deref().and_then(|wanted| {
+        kept(origin.state, wanted)
+            .inspect_err(|error| warn!(%error, "the kept certificate can't be used, another one is ordered"))
+            .ok()?
+            .map(|(loaded, _)| loaded)
+    });
+    let served = Served::new(origin.files, origin.hostname, first)?;
+    let (challenges, standing) = (Challenges::default(), Standing::default());
+    let keeper = Keeper {
+        state: origin.state.to_owned(),
+        served: served.clone(),
+        challenges: challenges.clone(),
+        resolver,
+        clock,
+        standing: standing.clone(),
+    };
+    let (want, wanted) = watch::channel(wanted);
+    tokio::spawn(keeper.keep(wanted, signal));
+    Ok(Kept { served, challenges, standing, want: Want(want) })
+}
+
+#[derive(Clone, Debug)]
+struct Keeper {
+    state: PathBuf,
+    served: Served,
+    challenges: Challenges,
+    resolver: Resolver,
+    clock: Clock,
+    standing: Standing,
 }
 
 /// What is known of the CA while the same thing is wanted.
@@ -137,24 +181,16 @@ struct Ca {
 }
 
 impl Keeper {
-    /// Begins, and goes on until draining begins. To be called inside the runtime.
-    pub fn start(self, wanted: Option<Arc<Wanted>>, signal: Signal) -> Want {
-        let (want, wanted) = watch::channel(wanted);
-        tokio::spawn(self.keep(wanted, signal));
-        Want(want)
-    }
-
     /// Does what is wanted, and what is wanted instead as soon as that changes.
     async fn keep(self, mut wanted: watch::Receiver<Option<Arc<Wanted>>>, mut signal: Signal) {
         loop {
             let now = wanted.borrow_and_update().clone();
             let follow = async {
-                match &now {
-                    Some(wanted) => self.follow(wanted).await,
-                    None => {
-                        self.standing.change(|stands| *stands = Stands::default());
-                        std::future::pending().await
-                    }
+                if let Some(wanted) = &now {
+                    self.follow(wanted).await;
+                } else {
+                    self.standing.change(|stands| *stands = Stands::default());
+                    std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
@@ -168,11 +204,8 @@ impl Keeper {
     async fn follow(&self, wanted: &Wanted) {
         let share = Share(u16::from_ne_bytes(random::bytes()));
         self.standing.change(|stands| {
-            *stands = Stands {
-                ca: wanted.settings.directory.clone(),
-                names: wanted.names.clone(),
-                ..Stands::default()
-            };
+            *stands =
+                Stands { ca: wanted.settings.directory.clone(), names: wanted.names.clone(), ..Stands::default() };
         });
         let mut ca = None;
         loop {
@@ -323,7 +356,8 @@ impl Keeper {
         if !matches!(known.await, Ok(Some(_))) {
             return (None, i64::MAX);
         }
-        let asked = async { Ok::<_, AcmeError>(self.account(wanted, folder, ca).await?.renewal_info(&identifier).await?) };
+        let asked =
+            async { Ok::<_, AcmeError>(self.account(wanted, folder, ca).await?.renewal_info(&identifier).await?) };
         match asked.await {
             Ok((info, again)) => {
                 let window = info.suggested_window;
@@ -338,12 +372,11 @@ impl Keeper {
     }
 
     async fn account(&self, wanted: &Wanted, folder: &Folder, ca: &mut Option<Ca>) -> Result<Account, AcmeError> {
-        let ca = match ca {
-            Some(ca) => ca,
-            None => {
-                let fetcher = Fetcher::new(&wanted.settings.roots, self.resolver.clone(), self.clock.clone())?;
-                ca.insert(Ca { client: CaClient::new(fetcher, self.clock.clone()), account: None })
-            }
+        let ca = if let Some(ca) = ca {
+            ca
+        } else {
+            let fetcher = Fetcher::new(&wanted.settings.roots, self.resolver.clone(), self.clock.clone())?;
+            ca.insert(Ca { client: CaClient::new(fetcher, self.clock.clone()), account: None })
         };
         if let Some(account) = &ca.account {
             return Ok(account.clone());
@@ -360,15 +393,6 @@ impl Keeper {
         let misdated = tries.at > now.saturating_add(3600) || tries.not_before > now.saturating_add(NOT_BEFORE_MAX_S);
         if misdated { KeptTries { not_before: 0, ..tries } } else { tries }
     }
-}
-
-/// What to serve from the start: what is kept, however old it is, for a certificate that has ended is still better than
-/// one that nobody vouches for. Blocking.
-pub fn kept_at_start(state: &Path, wanted: &Wanted) -> Option<Loaded> {
-    kept(state, wanted)
-        .inspect_err(|error| warn!(%error, "the kept certificate can't be used, another one is ordered"))
-        .ok()?
-        .map(|(loaded, _)| loaded)
 }
 
 /// What is kept for this: the certificate, and its key as PEM. Blocking.

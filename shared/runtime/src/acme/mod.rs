@@ -3,8 +3,8 @@
 //! [`keeper`] decides when; [`order`] goes through one order, from wherever it stands; [`folder`] keeps what a crash
 //! must not lose; [`challenges`] are answered by whoever owns the ports 80 and 443.
 
-pub mod challenges;
 mod account;
+pub mod challenges;
 mod client;
 pub mod folder;
 pub mod keeper;

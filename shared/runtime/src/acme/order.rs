@@ -222,7 +222,11 @@ impl Ordering<'_> {
             while let Some(Ok(authorization)) = authorizations.next().await {
                 let said = authorization.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
                 for problem in said {
-                    words.push(format!("{}: {}", authorization.identifier(), problem.detail.clone().unwrap_or_default()));
+                    words.push(format!(
+                        "{}: {}",
+                        authorization.identifier(),
+                        problem.detail.clone().unwrap_or_default()
+                    ));
                 }
             }
         }

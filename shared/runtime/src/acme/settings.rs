@@ -144,9 +144,11 @@ impl RawAcme {
             ("dns-01", Some(hook)) => {
                 Err(source.error(hook, "not a whole path", "such as \"/usr/local/bin/set-txt-record\""))
             }
-            ("dns-01", None) => {
-                Err(source.error(written, "who puts the record into the DNS?", "name the program with dns_hook = \"/…\""))
-            }
+            ("dns-01", None) => Err(source.error(
+                written,
+                "nobody puts its record into the DNS",
+                "name the program with dns_hook = \"/…\"",
+            )),
             (_, Some(hook)) => Err(source.error(hook, "the hook is for dns-01", "set challenge = \"dns-01\"")),
             ("http-01", None) => Ok(Proof::Http),
             ("tls-alpn-01", None) if alpn => Ok(Proof::TlsAlpn),
@@ -159,7 +161,8 @@ impl RawExternalAccount {
     fn check(&self, source: &Source) -> Result<ExternalAccount, ConfigError> {
         let written = self.secret.get_ref().trim_end_matches('=');
         let key = URL_SAFE_NO_PAD.decode(written).ok().filter(|key| !key.is_empty() && key.len() <= WORD_OCTETS_MAX);
-        let key = key.ok_or_else(|| source.error(&self.secret, "not a key", "the HMAC key in base64url, as the CA gave it"))?;
+        let key =
+            key.ok_or_else(|| source.error(&self.secret, "not a key", "the HMAC key in base64url, as the CA gave it"))?;
         Ok(ExternalAccount { id: word(&self.id, source)?, key: Secret::new(key) })
     }
 }
