@@ -16,7 +16,7 @@ mod spool;
 mod store;
 mod watching;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use gatepost_runtime::durable;
 use gatepost_runtime::event::Events;
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::program::{Signals, Told};
-use gatepost_runtime::shutdown::Shutdown;
+use gatepost_runtime::shutdown::{Shutdown, Signal};
 use gatepost_runtime::steady;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -196,12 +196,7 @@ impl Home {
             drain,
         });
         shown::open_metrics(&desk, prometheus, watching.signal()).await?;
-        let control = tokio::spawn(async move {
-            gatepost_runtime::control::serve(&state, control_signal, move |request| {
-                control::answer(Arc::clone(&desk), request)
-            })
-            .await
-        });
+        let control = tokio::spawn(answer_commands(desk, state, control_signal));
         Ok(Self { work, links, talk, control, watching, reloader, told })
     }
 
@@ -235,6 +230,11 @@ impl Home {
         info!("home ends");
         self.watching.end().await;
     }
+}
+
+async fn answer_commands(desk: Arc<Desk>, state: PathBuf, signal: Signal) -> std::io::Result<()> {
+    let answer = move |request| control::answer(Arc::clone(&desk), request);
+    gatepost_runtime::control::serve(&state, signal, answer).await
 }
 
 /// Off the async threads: a long queue takes its time.
