@@ -2,9 +2,10 @@
 //! MAIL, so that most answers are there before the message is.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::canonical::BodyDigest;
@@ -31,6 +32,9 @@ const SENDER_WAIT_MAX: Duration = Duration::from_secs(20);
 const ANSWERS_WAIT_MAX: Duration = Duration::from_secs(30);
 /// The same, while our resolver is known not to answer anything: mail goes on.
 const DEAF_WAIT_MAX: Duration = Duration::from_secs(2);
+/// While it is not known to be dead, questions may stay open for so long from MAIL on, before it is asked for a sign of
+/// life.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// So long is waited to hear whether it answers anything.
 const SIGN_OF_LIFE_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -52,6 +56,7 @@ pub struct Inquiry {
     helo: String,
     sender: ReversePath,
     asking: Asking,
+    since: Instant,
     about: Client,
 }
 
@@ -166,6 +171,7 @@ impl Judging {
             helo: helo.to_owned(),
             sender: sender.clone(),
             asking: Asking(asking),
+            since: self.clock.now(),
             about: Client::default(),
         }
     }
@@ -179,7 +185,7 @@ impl Judging {
         section: &[u8],
         body: BodyDigest,
     ) -> Judged {
-        let Inquiry { client, helo, sender, mut asking, about } = inquiry;
+        let Inquiry { client, helo, sender, mut asking, since, about } = inquiry;
         let claims = Claims::of(section, body);
         let from = claims.from();
         let Wanted { home, allowed, policy } = wanted;
@@ -198,8 +204,11 @@ impl Judging {
         };
         // What was not told in time could not be asked.
         let wait = if self.deaf.load(Ordering::Relaxed) { DEAF_WAIT_MAX } else { ANSWERS_WAIT_MAX };
-        let _ = self.clock.timeout(wait, asked).await;
-        let deaf = self.is_deaf(&evidence).await;
+        let is_dead = tokio::select! {
+            _ = self.clock.timeout(wait, asked) => false,
+            () = Box::pin(self.dies(since)) => true,
+        };
+        let deaf = self.is_deaf(&evidence, is_dead).await;
         let list = header::fields(section).find(|field| field.is("List-Id")).and_then(|field| list_id(field.value()));
         let ours = |address: &String| {
             let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
@@ -253,8 +262,27 @@ impl Judging {
 }
 
 impl Judging {
-    /// Whether what could not be asked is our own resolver's fault. Said in the log when that changes.
-    async fn is_deaf(&self, evidence: &Evidence) -> bool {
+    /// Ends if our resolver, asked after a silence, gives no sign of life: then nobody need wait for answers to the end.
+    async fn dies(&self, since: Instant) {
+        self.clock.sleep_until(since + SILENCE_MAX).await;
+        if self.is_answered(SIGN_OF_LIFE_WAIT_MAX).await {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether our resolver answers anything within this time. Asked twice: one packet may be lost.
+    async fn is_answered(&self, wait: Duration) -> bool {
+        let ask = || self.clock.timeout(wait, self.authenticator.is_answered());
+        let (mut one, mut other) = (pin!(ask()), pin!(ask()));
+        tokio::select! {
+            alive = &mut one => alive == Some(true) || other.await == Some(true),
+            alive = &mut other => alive == Some(true) || one.await == Some(true),
+        }
+    }
+
+    /// Whether what could not be asked is our own resolver's fault; it may be known to be dead. Said in the log when that
+    /// changes.
+    async fn is_deaf(&self, evidence: &Evidence, is_dead: bool) -> bool {
         let Evidence { spf_mail, dmarc, dkim, sender, .. } = evidence;
         let unsure = |found: Found| found == Found::TempError;
         let in_question = unsure(spf_mail.found)
@@ -262,10 +290,11 @@ impl Judging {
             || *sender == SenderDomain::TempError
             || dkim.iter().any(|one| unsure(one.found));
         let was = self.deaf.load(Ordering::Relaxed);
-        let deaf = in_question && {
-            let wait = if was { DEAF_WAIT_MAX } else { SIGN_OF_LIFE_WAIT_MAX };
-            !self.clock.timeout(wait, self.authenticator.is_answered()).await.unwrap_or(false)
-        };
+        let deaf = in_question
+            && (is_dead || {
+                let wait = if was { DEAF_WAIT_MAX } else { SIGN_OF_LIFE_WAIT_MAX };
+                !Box::pin(self.is_answered(wait)).await
+            });
         if self.deaf.swap(deaf, Ordering::Relaxed) != deaf {
             if deaf {
                 warn!("the DNS answers nothing: mail is taken without a judgement until it does; see `dns.servers`");
