@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use gatepost_protocol::mail::canonical::{BodyDigest, BodyDigests};
+use gatepost_protocol::mail::canonical::{BodyDigest, BodyDigests, Forms};
 use gatepost_protocol::mail::header::{self, HeaderScan};
 use gatepost_protocol::mail::received::HOPS_MAX;
 use gatepost_protocol::mail::reply::Reply;
@@ -15,6 +15,8 @@ pub struct MessageScan {
     scan: HeaderScan,
     section: Vec<u8>,
     ended: bool,
+    digested: bool,
+    /// Once the header section has told what they are needed for.
     digests: Option<BodyDigests>,
     hosts: Vec<String>,
 }
@@ -30,13 +32,14 @@ pub struct Passed<'a> {
 
 impl MessageScan {
     /// Results in the name of these (in lower case) are ours. Bodies are digested only where somebody is to be judged
-    /// by it.
+    /// by it, and in the forms its signatures ask for.
     pub fn new(hosts: Vec<String>, digested: bool) -> Self {
         Self {
             scan: HeaderScan::default(),
             section: Vec::new(),
             ended: false,
-            digests: digested.then(BodyDigests::default),
+            digested,
+            digests: None,
             hosts,
         }
     }
@@ -64,6 +67,7 @@ impl MessageScan {
         let start = header::body_start(&self.section).unwrap_or(self.section.len());
         self.section.truncate(start);
         let body = &octets[start.saturating_sub(before).min(octets.len())..];
+        self.digests = self.digested.then(|| BodyDigests::new(Forms::asked(&self.section)));
         self.digest(body);
         Ok(Passed { section: self.cleaned(), body })
     }
@@ -80,7 +84,9 @@ impl MessageScan {
 
     /// The header section as it came, and the digests of the body.
     pub fn finish(self) -> (Vec<u8>, BodyDigest) {
-        (self.section, self.digests.unwrap_or_default().finish())
+        // A message may end with its header.
+        let digests = self.digests.unwrap_or_else(|| BodyDigests::new(Forms::asked(&self.section)));
+        (self.section, digests.finish())
     }
 
     fn digest(&mut self, body: &[u8]) {
@@ -157,7 +163,7 @@ mod tests {
 
     #[test]
     fn evidence_is_gathered_of_what_came() {
-        let whole = b"Authentication-Results: mail.example.org; x=pass\r\n\r\nbody\r\n";
+        let whole = b"Authentication-Results: mail.example.org; x=pass\r\nDKIM-Signature: c=simple\r\n\r\nbody\r\n";
         let digest = |piece| {
             let mut scan = MessageScan::new(hosts(), true);
             for octets in whole.chunks(piece) {
@@ -166,8 +172,8 @@ mod tests {
             scan.finish()
         };
         let (section, expected) = digest(whole.len());
-        assert_eq!(section, b"Authentication-Results: mail.example.org; x=pass\r\n\r\n");
-        let mut body = BodyDigests::default();
+        assert_eq!(section, whole[..whole.len() - 6]);
+        let mut body = BodyDigests::new(Forms { simple: true, relaxed: true });
         body.feed(b"body\r\n");
         assert_eq!(expected, body.finish());
         for piece in 1..whole.len() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use gatepost_protocol::mail::address::Address;
-use gatepost_protocol::mail::canonical::BodyDigests;
+use gatepost_protocol::mail::canonical::{BodyDigests, Forms};
 use gatepost_protocol::mail::verdict::Found;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, Stage, StartTls};
 use gatepost_runtime::attempt::{Attempt, Target, Tls};
@@ -121,9 +121,9 @@ async fn judge(
     });
     let spf = join_all(addresses).await;
     let Some((section, body)) = signed.text.split_once("\r\n\r\n") else { return (Vec::new(), None) };
-    let mut digests = BodyDigests::default();
-    digests.feed(body.as_bytes());
     let section = format!("{section}\r\n\r\n");
+    let mut digests = BodyDigests::new(Forms::asked(section.as_bytes()));
+    digests.feed(body.as_bytes());
     let claims = Claims::of(section.as_bytes(), digests.finish());
     let first = spf.first().map(|(_, found)| found.clone()).unwrap_or_default();
     let found = asker.message(&claims, &first).await;

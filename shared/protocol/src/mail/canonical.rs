@@ -1,38 +1,86 @@
-//! The digest of a message's body as DKIM and ARC want it (RFC 6376 §3.4.3, §3.4.4, §3.7): by both canonical
-//! forms at once, while the body flows by. Holds nothing of it.
+//! The digest of a message's body as DKIM and ARC want it (RFC 6376 §3.4.3, §3.4.4, §3.7): by the canonical forms that
+//! its signatures ask for, while the body flows by. Holds nothing of it.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use memchr::memchr3;
+use memchr::{memchr, memchr3, memmem};
+
+use super::header;
 
 /// Canonical octets gathered before they are digested.
 const GATHERED_MAX: usize = 4096;
 
-/// Both digests of one body.
-#[derive(Clone, Debug, Default)]
-pub struct BodyDigests {
-    simple: Simple,
-    relaxed: RelaxedDigest,
+/// Fields that say by which form the body is signed.
+const SIGNATURES: [&str; 2] = ["DKIM-Signature", "ARC-Message-Signature"];
+/// Of a signature's `c=`, those whose second half, the body's, is relaxed.
+const RELAXED: [&str; 2] = ["relaxed/relaxed", "simple/relaxed"];
+
+/// Canonical forms of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forms {
+    /// RFC 6376 §3.4.3.
+    pub simple: bool,
+    /// RFC 6376 §3.4.4.
+    pub relaxed: bool,
 }
 
-/// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Forms {
+    /// Those that the signatures in a header section may ask for. None is left out that one of them asks for; what is
+    /// written in a strange way asks for both.
+    pub fn asked(section: &[u8]) -> Self {
+        let mut asked = Self::default();
+        let signatures = header::fields(section).filter(|field| SIGNATURES.iter().any(|name| field.is(name)));
+        for field in signatures {
+            let mut text = vec![b';'];
+            text.extend(field.value().iter().filter(|octet| !octet.is_ascii_whitespace()).map(u8::to_ascii_lowercase));
+            text.push(b';');
+            let mut written = memmem::find_iter(&text, b"c=");
+            let plain = RELAXED.iter().any(|form| memmem::find(&text, format!(";c={form};").as_bytes()).is_some());
+            match (written.next(), written.next()) {
+                (Some(_), None) if plain => asked.relaxed = true,
+                // The default.
+                (None, _) => asked.simple = true,
+                _ => asked = Self { simple: true, relaxed: true },
+            }
+        }
+        asked
+    }
+}
+
+/// Digests of one body.
+#[derive(Clone, Debug)]
+pub struct BodyDigests {
+    simple: Option<Simple>,
+    relaxed: Option<RelaxedDigest>,
+}
+
+/// What came of it; none of a form that nobody asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BodyDigest {
     /// SHA-256 of the simple form.
-    pub simple: [u8; 32],
+    pub simple: Option<[u8; 32]>,
     /// SHA-256 of the relaxed form.
-    pub relaxed: [u8; 32],
+    pub relaxed: Option<[u8; 32]>,
 }
 
 impl BodyDigests {
+    /// By these forms.
+    pub fn new(forms: Forms) -> Self {
+        Self { simple: forms.simple.then(Simple::default), relaxed: forms.relaxed.then(RelaxedDigest::default) }
+    }
+
     /// The next octets of the body.
     pub fn feed(&mut self, octets: &[u8]) {
-        self.simple.feed(octets);
-        self.relaxed.feed(octets);
+        if let Some(simple) = &mut self.simple {
+            simple.feed(octets);
+        }
+        if let Some(relaxed) = &mut self.relaxed {
+            relaxed.feed(octets);
+        }
     }
 
     /// The body is whole.
     pub fn finish(self) -> BodyDigest {
-        BodyDigest { simple: self.simple.finish(), relaxed: self.relaxed.finish() }
+        BodyDigest { simple: self.simple.map(Simple::finish), relaxed: self.relaxed.map(RelaxedDigest::finish) }
     }
 }
 
@@ -86,6 +134,9 @@ impl Sink {
         if octets.len() > GATHERED_MAX {
             self.digest.update(octets);
         } else {
+            if self.gathered.capacity() == 0 {
+                self.gathered.reserve_exact(GATHERED_MAX);
+            }
             self.gathered.extend_from_slice(octets);
         }
     }
@@ -179,7 +230,7 @@ impl RelaxedDigest {
                     octets = &octets[1..];
                 }
                 _ => {
-                    let (run, rest) = octets.split_at(memchr3(b'\r', b' ', b'\t', octets).unwrap_or(octets.len()));
+                    let (run, rest) = octets.split_at(canonical_run(octets));
                     self.content(run);
                     octets = rest;
                 }
@@ -207,6 +258,36 @@ impl RelaxedDigest {
     }
 }
 
+/// How many octets, from one that is no white space and no CR on, are their own relaxed form and end before a CR or a
+/// white space: as a rule many lines.
+fn canonical_run(octets: &[u8]) -> usize {
+    let mut run = 0;
+    loop {
+        let rest = &octets[run..];
+        let end = memchr(b'\r', rest).unwrap_or(rest.len());
+        let line = &rest[..end];
+        if !is_canonical(line) {
+            return run + memchr3(b'\r', b' ', b'\t', rest).unwrap_or(rest.len());
+        }
+        run += end;
+        // On with the next line if there is something in it.
+        match octets.get(run..run + 3) {
+            Some([b'\r', b'\n', next]) if !matches!(next, b'\r' | b' ' | b'\t') => run += 2,
+            _ => return run,
+        }
+    }
+}
+
+/// Whether a line that begins with no white space has no other than single spaces within it. Looks at all of it, which
+/// takes less time than to end early.
+fn is_canonical(line: &[u8]) -> bool {
+    let pairs = line.iter().zip(line.get(1..).unwrap_or_default());
+    let odd = pairs.fold(0, |odd, (one, next)| {
+        odd | u8::from(*next == b'\t') | (u8::from(*one == b' ') & u8::from(*next == b' '))
+    });
+    odd == 0 && line.last() != Some(&b' ')
+}
+
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::digest::digest;
@@ -216,7 +297,7 @@ mod tests {
     use super::*;
 
     fn digests(body: &[u8], piece: usize) -> BodyDigest {
-        let mut digests = BodyDigests::default();
+        let mut digests = BodyDigests::new(Forms { simple: true, relaxed: true });
         for octets in body.chunks(piece.max(1)) {
             digests.feed(octets);
         }
@@ -273,14 +354,35 @@ mod tests {
         ] {
             for piece in 1..=body.len().max(1) {
                 let found = digests(body, piece);
-                assert_eq!(found.simple, sha(simple), "{body:?} in pieces of {piece}");
-                assert_eq!(found.relaxed, sha(relaxed), "{body:?} in pieces of {piece}");
+                assert_eq!(found.simple, Some(sha(simple)), "{body:?} in pieces of {piece}");
+                assert_eq!(found.relaxed, Some(sha(relaxed)), "{body:?} in pieces of {piece}");
             }
         }
         // The digests the RFC gives for an empty body, in base64 there.
         let empty = digests(b"", 1);
-        assert_eq!(empty.simple[..3], [0x7e, 0xb7, 0x02]);
-        assert_eq!(empty.relaxed[..3], [0xe3, 0xb0, 0xc4]);
+        assert_eq!(empty.simple.expect("asked for")[..3], [0x7e, 0xb7, 0x02]);
+        assert_eq!(empty.relaxed.expect("asked for")[..3], [0xe3, 0xb0, 0xc4]);
+    }
+
+    #[test]
+    fn only_forms_that_a_signature_asks_for_are_digested() {
+        let (none, simple) = (Forms::default(), Forms { simple: true, relaxed: false });
+        let (relaxed, both) = (Forms { simple: false, relaxed: true }, Forms { simple: true, relaxed: true });
+        for (section, asked) in [
+            ("Subject: c=relaxed/relaxed\r\nARC-Seal: i=1; c=simple\r\n\r\n", none),
+            ("DKIM-Signature: v=1; b=x\r\n", simple),
+            ("DKIM-Signature: v=1; c=relaxed; b=x\r\n", both),
+            ("DKIM-Signature: v=1; c=relaxed/simple; b=x\r\n", both),
+            ("dkim-signature: v=1; C = Relaxed /\r\n\trelaxed; b=x\r\n", relaxed),
+            ("DKIM-Signature: v=1; b=x; c=simple/relaxed\r\n", relaxed),
+            ("DKIM-Signature: c=relaxed/relaxed; bh=abc=; b=x\r\n", both),
+            ("DKIM-Signature: c=relaxed/relaxed; c=simple/simple; b=x\r\n", both),
+            ("DKIM-Signature: c=relaxed/relaxed\r\nARC-Message-Signature: i=1\r\n", both),
+            ("ARC-Message-Signature: c=relaxed/relaxed\r\n", relaxed),
+        ] {
+            assert_eq!(Forms::asked(section.as_bytes()), asked, "{section}");
+        }
+        assert_eq!(BodyDigests::new(none).finish(), BodyDigest::default());
     }
 
     proptest! {
@@ -292,8 +394,19 @@ mod tests {
         ) {
             let (simple, relaxed) = by_the_book(&body);
             let found = digests(&body, piece);
-            prop_assert_eq!(found.simple, sha(&simple));
-            prop_assert_eq!(found.relaxed, sha(&relaxed));
+            prop_assert_eq!(found.simple, Some(sha(&simple)));
+            prop_assert_eq!(found.relaxed, Some(sha(&relaxed)));
+        }
+
+        #[test]
+        fn lines_of_words_are_digested_by_the_book(
+            body in "([a-c]{1,3}( |  |\t| ?\r\n|\r\n\r\n|\r|\n)){0,40}",
+            piece in 1..200_usize,
+        ) {
+            let (simple, relaxed) = by_the_book(body.as_bytes());
+            let found = digests(body.as_bytes(), piece);
+            prop_assert_eq!(found.simple, Some(sha(&simple)));
+            prop_assert_eq!(found.relaxed, Some(sha(&relaxed)));
         }
     }
 }

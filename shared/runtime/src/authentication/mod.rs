@@ -207,16 +207,47 @@ fn pick(message: &mut AuthenticatedMessage<'_>) -> Vec<Dkim> {
 /// The parser saw no body: it is told of it.
 fn put_digests(message: &mut AuthenticatedMessage<'_>, body: BodyDigest) {
     for (form, algorithm, _, digest) in &mut message.body_hashes {
-        *digest = match (algorithm, form) {
-            (HashAlgorithm::Sha256, Canonicalization::Simple) => body.simple.to_vec(),
-            (HashAlgorithm::Sha256, Canonicalization::Relaxed) => body.relaxed.to_vec(),
-            // No digest of any body: what is signed by it does not verify.
-            (HashAlgorithm::Sha1, _) => Vec::new(),
+        let found = match (algorithm, form) {
+            (HashAlgorithm::Sha256, Canonicalization::Simple) => body.simple,
+            (HashAlgorithm::Sha256, Canonicalization::Relaxed) => body.relaxed,
+            (HashAlgorithm::Sha1, _) => None,
         };
+        // No digest of any body: what is signed by it does not verify.
+        *digest = found.map(Vec::from).unwrap_or_default();
     }
 }
 
 /// True if DMARC neither passed nor failed because something could not be asked.
 fn unsure(result: &DmarcResult) -> bool {
     matches!(result, DmarcResult::TempError(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use gatepost_protocol::mail::canonical::Forms;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Of two readers of a signature the one decides what is digested, the other what is verified.
+        #[test]
+        fn every_digest_that_is_verified_by_is_made(
+            tags in "((;| |\r\n |\t){0,2}(v=1|a=rsa-sha256|d=x\\.org|s=s|h=from|bh=YWJj|b=YWJjc=|b=Yw==|c|C|=|/| ?relaxed|simple ?|c=|c ?= ?Relaxed/|x=c=)){0,14}",
+            name in "(DKIM-Signature|dkim-signature|ARC-Message-Signature|DKIM-Signature ?)",
+        ) {
+            for prefix in ["", "v=1; i=1; a=rsa-sha256; d=x.org; s=s; h=from; bh=YWJj; b=YWJj; "] {
+                let section = format!("From: <a@x.org>\r\n{name}: {prefix}{tags}\r\n\r\n");
+                let asked = Forms::asked(section.as_bytes());
+                let Some(message) = AuthenticatedMessage::parse_with_opts(section.as_bytes(), None, true) else { continue };
+                for (form, ..) in &message.body_hashes {
+                    let is_made = match form {
+                        Canonicalization::Simple => asked.simple,
+                        Canonicalization::Relaxed => asked.relaxed,
+                    };
+                    prop_assert!(is_made, "{form:?} of {section:?}");
+                }
+            }
+        }
+    }
 }
