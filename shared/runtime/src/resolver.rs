@@ -285,6 +285,9 @@ impl Lazy {
         options.negative_max_ttl = Some(NEGATIVE_KEPT_MAX);
         TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             .with_options(options)
+            // Without one the library reads every certificate the system trusts, holds them all, and fails where there are
+            // none; and no server is ever asked by TLS.
+            .with_tls_config(no_tls().map_err(|error| error.to_string())?)
             .build()
             .map_err(|error| error.to_string())
     }
@@ -311,6 +314,15 @@ impl Source {
             }
         }
     }
+}
+
+/// Trusts nobody, and remembers nothing.
+fn no_tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
 }
 
 fn stamp_of(path: &std::path::Path) -> Option<Stamp> {
