@@ -158,6 +158,7 @@ impl Status {
             let words = "Sessions open now (told to an only home).";
             metrics.push(Metric::labelled(Kind::Gauge, "gatepost_edge_sessions", words, "door", sessions));
             metrics.extend(self.bans.metrics());
+            metrics.push(self.admission.metric());
         }
         if let Some(journal) = self.journals.of(home.name()) {
             metrics.extend(journal.counts().metrics());

@@ -242,6 +242,7 @@ fn sessions_that_break_the_protocol_are_strikes_and_metrics_name_no_address() {
         "gatepost_edge_strikes_total{edge=\"edge\",kind=\"abuse\"} 5\n",
         "gatepost_edge_bans_total{edge=\"edge\",kind=\"abuse\"} 1\n",
         "gatepost_edge_bans{edge=\"edge\"} 1\n",
+        "gatepost_edge_held_total{edge=\"edge\",by=\"ban\"} 1\n",
     ] {
         assert!(page.contains(line), "{line} in {page}");
     }

@@ -7,6 +7,7 @@ mod health;
 mod lists;
 mod rates;
 mod regulars;
+mod tally;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -20,6 +21,7 @@ use gatepost_protocol::network::Network;
 use gatepost_runtime::authentication::Authenticator;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::kept::Kept;
+use gatepost_runtime::metrics::Metric;
 use gatepost_runtime::resolver::Resolver;
 use gatepost_runtime::shutdown::Signal;
 use serde_json::Value;
@@ -31,6 +33,8 @@ use self::greylist::Greylist;
 use self::lists::Lists;
 use self::rates::Rate;
 use self::regulars::Regulars;
+pub use self::tally::Hold;
+use self::tally::Tally;
 use crate::config::admission::AdmissionSettings;
 use crate::config::{EdgeLimits, PerMinute};
 
@@ -60,6 +64,7 @@ struct Inner {
     messages: Mutex<Rate>,
     greylist: Mutex<Greylist>,
     lists: Lists,
+    tally: Tally,
     authenticator: Authenticator,
     clock: Clock,
     kept: Kept,
@@ -124,6 +129,7 @@ impl Admission {
             authenticator: Authenticator::new(resolver),
             settings: ArcSwap::from_pointee(settings),
             per_minute: ArcSwap::from_pointee(Rates::of(limits)),
+            tally: Tally::default(),
             connections: Mutex::default(),
             messages: Mutex::default(),
             greylist: Mutex::default(),
@@ -188,17 +194,18 @@ impl Admission {
         let delay = self.0.settings.load().greeting_delay;
         let wait = arrival.asking.as_ref().filter(|_| !delay.is_zero() && !self.is_regular(client));
         let wait = wait.map(|asking| (asking.since, asking.told.clone()));
-        let clock = self.0.clock.clone();
+        let inner = Arc::clone(&self.0);
         async move {
             let Some((since, mut told)) = wait else { return };
             let known = async {
                 let told = told.wait_for(|told| struck || told.is_suspect() || told.is_whole()).await;
                 told.is_ok_and(|told| told.is_suspect())
             };
-            let suspect = clock.timeout(GREETING_WAIT_MAX, known).await.unwrap_or(false);
+            let suspect = inner.clock.timeout(GREETING_WAIT_MAX, known).await.unwrap_or(false);
             if struck || suspect {
                 debug!(%client, struck, "greeted late");
-                clock.sleep_until(since + delay).await;
+                inner.tally.count(Hold::Greeting);
+                inner.clock.sleep_until(since + delay).await;
             }
         }
     }
@@ -206,13 +213,30 @@ impl Admission {
     /// Whether one more connection of this client may come; if so, it is counted.
     pub fn takes_connection(&self, client: IpAddr) -> bool {
         let most = self.0.per_minute.load().connections;
-        !self.is_stranger(client) || locked(&self.0.connections).take(self.0.clock.now(), client, most)
+        self.counted(!self.is_stranger(client) || locked(&self.0.connections).take(self.0.clock.now(), client, most))
     }
 
     /// Whether one more message of this client may come; if so, it is counted.
     pub fn takes_message(&self, client: IpAddr) -> bool {
         let most = self.0.per_minute.load().messages;
-        !self.is_stranger(client) || locked(&self.0.messages).take(self.0.clock.now(), client, most)
+        self.counted(!self.is_stranger(client) || locked(&self.0.messages).take(self.0.clock.now(), client, most))
+    }
+
+    fn counted(&self, taken: bool) -> bool {
+        if !taken {
+            self.held(Hold::Rate);
+        }
+        taken
+    }
+
+    /// A client was kept out by something that is not decided here.
+    pub fn held(&self, by: Hold) {
+        self.0.tally.count(by);
+    }
+
+    /// For the page of metrics.
+    pub fn metric(&self) -> Metric {
+        self.0.tally.metric()
     }
 
     /// For how long a message is put off, because this client is not known and has not come back yet.
@@ -222,14 +246,18 @@ impl Admission {
             return None;
         }
         let puts_off = locked(&self.0.greylist).puts_off(self.0.clock.now(), client, sender, recipient, delay);
-        puts_off.then_some(delay)
+        puts_off.then(|| {
+            self.held(Hold::Greylist);
+            delay
+        })
     }
 
     /// How long the reply waits to a client that has named so many recipients in a session who do not exist.
     pub fn tarpit(&self, client: IpAddr, unknown: u32) -> Duration {
         let first = self.0.settings.load().tarpit;
         match unknown.checked_sub(UNKNOWN_FREE) {
-            Some(doublings @ 1..) if self.is_stranger(client) => {
+            Some(doublings @ 1..) if !first.is_zero() && self.is_stranger(client) => {
+                self.held(Hold::Tarpit);
                 first * (1 << (doublings - 1).min(TARPIT_DOUBLINGS_MAX))
             }
             _ => Duration::ZERO,

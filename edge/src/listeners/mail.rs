@@ -95,6 +95,7 @@ pub async fn serve(
         let banned = desk.bans().is_banned(client);
         if banned {
             listen::turn_away(&admitted.stream, refusal_of_banned);
+            desk.note_banned();
             debug!(%client, door = name, "banned");
         }
         let entered = count.enter();

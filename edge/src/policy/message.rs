@@ -34,14 +34,7 @@ impl MessageScan {
     /// Results in the name of these (in lower case) are ours. Bodies are digested only where somebody is to be judged
     /// by it, and in the forms its signatures ask for.
     pub fn new(hosts: Vec<String>, digested: bool) -> Self {
-        Self {
-            scan: HeaderScan::default(),
-            section: Vec::new(),
-            ended: false,
-            digested,
-            digests: None,
-            hosts,
-        }
+        Self { scan: HeaderScan::default(), section: Vec::new(), ended: false, digested, digests: None, hosts }
     }
 
     /// Takes the next octets in. An error is the refusal of the whole message.

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use gatepost_protocol::mail::envelope::Recipient;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::mail::srs::Day;
+use gatepost_protocol::mail::verdict::Oddity;
 use gatepost_protocol::smtp::server::RcptTo;
 
 use super::Desk;
 use super::judging::Client;
 use super::transaction::Transaction;
-use crate::admission::Arrival;
+use crate::admission::{Arrival, Hold};
 use crate::policy::access::Allowed;
 use crate::policy::client::{self, Thresholds};
 use crate::policy::helo::{self, Ourselves};
@@ -53,7 +54,14 @@ pub async fn recipient(
         sender: transaction.sender(),
         today: Day::of(desk.clock.latest_s()),
     };
-    let taken = judge_inbound(&desk.homes, path, asked)?;
+    let taken = judge_inbound(&desk.homes, path, asked).inspect_err(|reply| {
+        let sender = transaction.sender().to_string();
+        if suspicion.refused.as_ref() == Some(reply) {
+            desk.admission.held(if oddity == Some(Oddity::OurName) { Hold::Name } else { Hold::List });
+        } else if [client.to_string(), sender].iter().any(|who| *reply == Reply::access_refused(who)) {
+            desk.admission.held(Hold::Access);
+        }
+    })?;
     if taken.allowed == Allowed::No && !taken.policy.monitor && !is_postmaster(&taken.address) {
         let (sender, recipient) = (transaction.sender().to_string(), taken.address.to_string());
         if let Some(delay) = desk.admission.greylisted(client, &sender, &recipient) {

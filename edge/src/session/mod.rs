@@ -27,7 +27,7 @@ use self::inbound::Visitor;
 use self::judging::Judging;
 use self::submission::Submitter;
 use self::transaction::{ClientFacts, Ended, Transaction};
-use crate::admission::{Admission, Arrival};
+use crate::admission::{Admission, Arrival, Hold};
 use crate::bans::{Bans, Kind};
 use crate::handover::credential::CheckGate;
 use crate::handover::{Cargo, Handover};
@@ -130,6 +130,11 @@ impl Desk {
     /// Who is banned, for who accepts connections.
     pub fn bans(&self) -> &Bans {
         &self.bans
+    }
+
+    /// One that is banned came, for who accepts connections.
+    pub fn note_banned(&self) {
+        self.admission.held(Hold::Ban);
     }
 
     /// Time, for who accepts connections.
@@ -327,7 +332,9 @@ impl Session<'_> {
         let desk = self.desk;
         let refused = match self.door {
             Door::Smtp if !desk.admission.takes_connection(self.client) => Some(Reply::connecting_too_often()),
-            Door::Smtp => access::client_refused(&desk.homes, self.client),
+            Door::Smtp => {
+                access::client_refused(&desk.homes, self.client).inspect(|_| desk.admission.held(Hold::Access))
+            }
             Door::Submissions => None,
         };
         if let Some(reply) = &refused {
@@ -380,6 +387,7 @@ impl Session<'_> {
         if self.door == Door::Smtp {
             let desk = self.desk;
             if let Some(reply) = access::sender_refused(&desk.homes, self.client, transaction.sender()) {
+                desk.admission.held(Hold::Access);
                 info!(trace = %transaction.trace(), client = %self.client, sender = %transaction.sender(), %reply, "sender refused");
                 return reply;
             }
