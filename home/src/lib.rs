@@ -22,6 +22,7 @@ pub mod pickup;
 pub mod policy;
 pub mod queue;
 pub mod records;
+pub mod reporting;
 pub mod router;
 pub mod run;
 pub mod signing;

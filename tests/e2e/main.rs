@@ -35,6 +35,7 @@ mod quota;
 mod records;
 mod relay;
 mod reload;
+mod reporting;
 mod reports;
 mod secrecy;
 mod signing;

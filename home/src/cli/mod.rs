@@ -99,7 +99,7 @@ enum Command {
     Dns(dns::DnsArgs),
     /// What is well and what is not, seen from both ends, and what to do about it.
     Doctor(doctor::DoctorArgs),
-    /// What those who get your mail tell about it.
+    /// What those who get your mail tell about it, and what you tell others of theirs.
     Report(report::ReportArgs),
     /// What waits to be sent.
     Queue(queue::QueueArgs),
@@ -367,6 +367,9 @@ mod tests {
             ("doctor --json --watch --server 9.9.9.10:53 --ca root.pem", true),
             ("doctor --server nine", false),
             ("queue list --json", true),
+            ("report outgoing --json", true),
+            ("report outgoing example.com", true),
+            ("report", false),
             ("spool list --json", true),
             ("spool fetch --json", true),
             ("spool drop vps1 00000000000000000000000000000000 --yes", true),

@@ -1,4 +1,6 @@
-//! `gatepost-home report`: what those who get our mail tell about it.
+//! `gatepost-home report`: what those who get our mail tell about it, and what we tell others of theirs.
+
+mod outgoing;
 
 use std::fmt::Write as _;
 
@@ -29,6 +31,8 @@ enum ReportCommand {
     Dmarc(Which),
     /// Single messages that failed, or that somebody complained about.
     Failures(Which),
+    /// What we tell other domains of mail in their name, if `reports.dmarc_aggregate` is set.
+    Outgoing(outgoing::OutgoingArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -48,6 +52,7 @@ pub(super) fn run(context: &Context<'_>, args: ReportArgs) -> Result<(), Failure
     let (of, which) = match args.command {
         ReportCommand::Dmarc(which) => (Kind::Dmarc, which),
         ReportCommand::Failures(which) => (Kind::Failures, which),
+        ReportCommand::Outgoing(args) => return outgoing::run(context, args),
     };
     let domain =
         which.domain.map(|name| Domain::parse(&name).map_err(|error| Failure::Usage(format!("{name}: {error}"))));

@@ -9,6 +9,7 @@ use crate::accounts::caps::Cap;
 use crate::edges::EdgeSettings;
 use crate::policy;
 use crate::queue;
+use crate::reporting;
 use crate::trace;
 
 /// The differences, in the order of the file. `new` shares the hostname of `old` wherever it was derived from it.
@@ -40,6 +41,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         queue,
         routes,
         trace,
+        reports,
         metrics,
         // Each look of the doctor reads the file anew.
         doctor: _,
@@ -88,6 +90,9 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     changes.unshown("route", routes, &new.routes);
     let trace::Rules { keep, octets_max } = trace;
     changes.setting("trace.keep", keep, &new.trace.keep);
+    // Its domains are those of the config.
+    let reporting::config::Settings { dmarc_aggregate, domains: _ } = reports;
+    changes.setting("reports.dmarc_aggregate", dmarc_aggregate, &new.reports.dmarc_aggregate);
     // Whoever asks there asks the machine it stands on: it is moved once in its life.
     changes.fixed("metrics.listen", metrics, &new.metrics);
     changes.setting("trace.size", &Octets(*octets_max), &Octets(new.trace.octets_max));

@@ -28,6 +28,7 @@ use crate::metrics;
 use crate::policy;
 use crate::queue;
 use crate::queue::next_hop::{Ourselves, RawRoute, Routes};
+use crate::reporting;
 use crate::submission::networks::Networks;
 use crate::trace;
 
@@ -82,6 +83,8 @@ pub struct Raw {
     metrics: metrics::RawMetrics,
     #[serde(default)]
     doctor: doctor::config::RawDoctor,
+    #[serde(default)]
+    reports: reporting::config::RawReports,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +193,8 @@ pub struct Config {
     pub routes: Routes,
     /// `[trace]`.
     pub trace: trace::Rules,
+    /// `[reports]`.
+    pub reports: reporting::config::Settings,
     /// Where Prometheus may ask; `None` if nobody may.
     pub metrics: Option<SocketAddr>,
     /// What is allowed and yet strange: told by `check` and at start.
@@ -322,6 +327,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
     let alarm = alarm::Settings::check(&raw.alarm, |address| domains.contains(address.domain()), source)?;
     Ok(Config {
         file,
+        reports: raw.reports.check(&domains),
         domains,
         postmaster,
         state: raw.state.unwrap_or_else(|| STATE.into()),

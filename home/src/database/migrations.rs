@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::DatabaseError;
 
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     // Accounts and their passwords; aliases (source `@domain` is a catch-all); the ledger of hand-overs. The
     // ledger's rows lie in the order of time as long as no clock is set back.
     "CREATE TABLE account (
@@ -137,6 +137,27 @@ const STEPS: [&str; 8] = [
         aligned     TEXT,
         incidents   INTEGER NOT NULL
     ) STRICT;",
+    // What domains are to be told of mail in their name: a report for each day, domain and policy; days since 1970.
+    "CREATE TABLE outgoing_report (
+        id          INTEGER PRIMARY KEY,
+        day         INTEGER NOT NULL,
+        domain      TEXT NOT NULL,
+        policy      TEXT NOT NULL,
+        due         INTEGER NOT NULL,
+        messages    INTEGER NOT NULL,
+        rows        INTEGER NOT NULL,
+        missed      INTEGER NOT NULL,
+        closed      INTEGER,
+        outcome     TEXT,
+        UNIQUE (day, domain, policy)
+    ) STRICT;
+    CREATE INDEX outgoing_due ON outgoing_report (due) WHERE closed IS NULL;
+    CREATE TABLE outgoing_row (
+        report      INTEGER NOT NULL REFERENCES outgoing_report (id) ON DELETE CASCADE,
+        row         TEXT NOT NULL,
+        count       INTEGER NOT NULL,
+        PRIMARY KEY (report, row)
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the tables up to this build's version; refuses a database of a newer one.

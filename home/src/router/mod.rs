@@ -20,6 +20,7 @@ mod signed;
 pub mod spool;
 pub mod streams;
 mod work;
+mod world;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -48,10 +49,11 @@ use crate::accounts::addresses::Leads;
 use crate::delivery::config::Keepers;
 use crate::delivery::lmtp::Servers;
 use crate::delivery::workers::Workers;
-use crate::feedback::{Feedback, Offer};
+use crate::feedback::Feedback;
 use crate::message::Message;
 use crate::queue::bounce::Reporter;
 use crate::queue::entry::About;
+use crate::reporting::Reporting;
 use crate::signing::Signing;
 
 /// A whole message, digest checked, and where it comes from.
@@ -161,6 +163,7 @@ struct Inner {
     servers: Servers,
     signing: Signing,
     feedback: Feedback,
+    reporting: Reporting,
     workers: Workers,
     flights: Flights,
     awaited: Awaited,
@@ -192,12 +195,23 @@ impl Router {
         promises: Arc<Promises>,
         servers: Servers,
         signing: Signing,
-        feedback: Feedback,
+        (feedback, reporting): (Feedback, Reporting),
         clock: Clock,
     ) -> Self {
         let (workers, flights, awaited) = (Workers::default(), Flights::default(), Awaited::default());
-        let inner =
-            Inner { hostname, accounts, promises, servers, signing, feedback, workers, flights, awaited, clock };
+        let inner = Inner {
+            hostname,
+            accounts,
+            promises,
+            servers,
+            signing,
+            feedback,
+            reporting,
+            workers,
+            flights,
+            awaited,
+            clock,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -209,16 +223,11 @@ impl Router {
     /// Delivers, queues or refuses. A positive reply means: durable.
     pub async fn accept(&self, arrival: Arrival) -> Reply {
         match arrival.origin.clone() {
-            Origin::World { edge, transfer, spooled, verdict, .. } => {
+            Origin::World { edge, transfer, spooled, client, verdict } => {
                 match self.inner.of_world(&arrival, spooled).await {
                     Ok(destinations) => {
-                        let offer = self.inner.offer(&arrival, &verdict);
-                        let kept = self.keep_once(HandOver::from_edge(edge, transfer), arrival, destinations).await;
-                        // What came before was read before.
-                        if let (Some(offer), (_, Some(_))) = (offer, &kept) {
-                            self.inner.feedback.offer(offer);
-                        }
-                        kept.0
+                        let hand_over = HandOver::from_edge(edge, transfer);
+                        self.keep_of_world(hand_over, (client.address, &verdict), arrival, destinations).await
                     }
                     Err(reply) => refused(&arrival, reply),
                 }
@@ -379,12 +388,6 @@ impl Router {
 }
 
 impl Inner {
-    /// The message, if it is for where reports about our domains go.
-    fn offer(&self, arrival: &Arrival, verdict: &Arc<Verdict>) -> Option<Offer> {
-        let settings = self.accounts.settings();
-        Offer::of(&arrival.envelope, (&arrival.message, arrival.trace), verdict, &settings.domains)
-    }
-
     /// What the world sent. Spooled: nobody can be refused any more.
     fn sort_from_world(&self, arrival: &Arrival, undone: Undone, spooled: bool) -> Result<Destinations, Reply> {
         let octets_max = self.accounts.settings().message_octets_max;

@@ -14,7 +14,7 @@ use gatepost_protocol::tunnel::transfer::TransferEnd;
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
 use gatepost_protocol::tunnel::verb::challenge::{Challenge, ChallengeAnswer};
-use gatepost_protocol::tunnel::verb::events::{BATCH_MAX, EventBatch, EventsOpen, EventsTaken};
+use gatepost_protocol::tunnel::verb::events::{BATCH_MAX, EventBatch, EventsOpen, EventsTaken, WireEvent, WireRefused};
 use gatepost_protocol::tunnel::verb::inbound::Handed;
 use gatepost_protocol::tunnel::wire::WireReply;
 use gatepost_runtime::acme::challenges::Challenges;
@@ -32,6 +32,7 @@ use crate::accounts::grant::LIFETIME;
 use crate::accounts::login::{Login, Place, Step};
 use crate::edges::Connected;
 use crate::queue::ConnectedEdge;
+use crate::reporting::Judged;
 use crate::trace::Traces;
 
 /// The longest an edge may let a message or a login stand still.
@@ -90,9 +91,9 @@ impl Server {
             let Some(incoming) = next else { return };
             if let Request::Events(open) = incoming.request {
                 // It lasts as long as the session, and holds up no drain.
-                let (traces, nudges, edge) = (self.traces.clone(), nudges.clone(), edge.name.clone());
+                let (server, nudges, edge) = (self.clone(), nudges.clone(), edge.name.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = take_events(&traces, &nudges, &edge, open, incoming.stream).await {
+                    if let Err(error) = take_events(&server, &nudges, &edge, open, incoming.stream).await {
                         tracing::debug!(edge, %error, "an edge stopped telling its events");
                     }
                 });
@@ -208,7 +209,7 @@ impl Server {
 
 /// `Events`: each batch is answered once it is durable here; an edge that can't be answered keeps it.
 async fn take_events(
-    traces: &Traces,
+    Server { traces, router, .. }: &Server,
     nudges: &Nudges,
     edge: &str,
     open: EventsOpen,
@@ -219,7 +220,7 @@ async fn take_events(
     loop {
         stream.send(&EventsTaken { last }).await?;
         stream.flush().await?;
-        let batch: EventBatch = match stream.record().await {
+        let mut batch: EventBatch = match stream.record().await {
             Err(StreamError::Ended) => return Ok(()),
             other => other?,
         };
@@ -227,11 +228,22 @@ async fn take_events(
             return Err(StreamError::Broken(format!("a batch of {} events", batch.events.len())));
         }
         let sealed = batch.events.iter().any(|event| event.what == SEALED);
+        let refused = refused_since(last, &mut batch.events);
         last = traces.keep_told(edge, open.journal, batch.events).await.ok_or_else(unkept)?;
+        for (at_unix_s, WireRefused { client, sender, findings }) in refused {
+            let verdict = findings.verdict(0);
+            router.reporting().note(Judged { client, sender: &sender, verdict: &verdict, refused: true, at_unix_s });
+        }
         if sealed {
             nudges.nudge(edge);
         }
     }
+}
+
+/// What was refused since the event of this number, and when.
+fn refused_since(last: u64, events: &mut [WireEvent]) -> Vec<(i64, WireRefused)> {
+    let new = events.iter_mut().filter(|event| event.number > last);
+    new.filter_map(|event| Some((event.at_unix_ms.div_euclid(1000), *event.refused.take()?))).collect()
 }
 
 async fn refuse(mut stream: Stream, reply: &Reply) -> Result<(), ExchangeError> {

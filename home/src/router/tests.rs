@@ -24,6 +24,7 @@ use crate::message::Body;
 use crate::queue::Queue;
 use crate::queue::command::{Command, Which};
 use crate::queue::tests as queued;
+use crate::reporting::Reporting;
 
 fn edge() -> NodeKey {
     NodeKey::from_bytes([5; 32])
@@ -49,6 +50,8 @@ impl House {
         let database = Database::open(state.path()).expect("opened");
         let (queue, _) = Queue::open(state.path(), database.clone(), settings, direct, clock.clone()).expect("opened");
         let feedback = Feedback::new(database.clone(), clock.clone());
+        let reports = crate::reporting::config::RawReports::default().check(&[]);
+        let reporting = Reporting::new(database.clone(), "home.example.org".into(), reports, clock.clone());
         let ledger = Ledger::new(database);
         let maildirs = Maildirs::new(state.path(), "home.example.org", clock.clone());
         let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), clock.clone()));
@@ -62,7 +65,7 @@ impl House {
                 promises,
                 servers,
                 signing,
-                feedback,
+                (feedback, reporting),
                 clock.clone(),
             )
         };

@@ -21,6 +21,7 @@ use crate::administration;
 use crate::counts::Counts;
 use crate::edges::Edges;
 use crate::pickup::Counter;
+use crate::reporting;
 use crate::router::Router;
 use crate::router::spool::Fetcher;
 use crate::signing::rotation;
@@ -64,6 +65,11 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
     if let Some(request) = request.get_mut(rotation::KEY) {
         let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
         return desk.dkim(request).await;
+    }
+    if let Some(request) = request.get_mut(reporting::KEY) {
+        let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;
+        let answered = tokio::task::spawn_blocking(move || desk.store.reporting.answer(&request));
+        return answered.await.map_err(|error| error.to_string())?;
     }
     if let Some(request) = request.get_mut(records::KEY) {
         let request = serde_json::from_value(request.take()).map_err(|error| error.to_string())?;

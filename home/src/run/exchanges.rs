@@ -1,13 +1,17 @@
-//! What comes from elsewhere, given to the part that serves it: sessions of edges, and bounces.
+//! What comes from elsewhere, given to the part that serves it: sessions of edges, bounces, and reports of ours.
 
+use bytes::Bytes;
 use gatepost_runtime::shutdown::Signal;
 use tokio::sync::mpsc;
 
+use super::Store;
 use crate::edges::Connected;
+use crate::message::{Body, Message};
 use crate::queue::{Bounce, Errand};
+use crate::reporting::Letter;
 use crate::router::spool::Fetcher;
 use crate::router::streams::Server;
-use crate::router::{Arrival, Origin, Router};
+use crate::router::{Arrival, Origin, Router, Trusted};
 
 /// Each new session gets its server, and its spool is fetched.
 pub(super) async fn serve_edges(mut sessions: mpsc::Receiver<Connected>, server: Server, fetcher: Fetcher) {
@@ -29,8 +33,16 @@ pub(super) async fn serve_edges(mut sessions: mpsc::Receiver<Connected>, server:
     }
 }
 
+/// What we send by ourselves goes the way of all mail: bounces, and what domains are told of mail in their name.
+pub(super) fn serve_ourselves(store: &Store, bounces: mpsc::Receiver<Bounce>, router: &Router, signal: &Signal) {
+    tokio::spawn(deliver_bounces(bounces, router.clone(), signal.clone()));
+    let (letters, written) = mpsc::channel(1);
+    tokio::spawn(store.reporting.clone().run(store.resolver.clone(), letters, signal.clone()));
+    tokio::spawn(send_reports(written, router.clone(), signal.clone()));
+}
+
 /// Bounces come out of the queue and go in again like any other message.
-pub(super) async fn deliver_bounces(mut bounces: mpsc::Receiver<Bounce>, router: Router, signal: Signal) {
+async fn deliver_bounces(mut bounces: mpsc::Receiver<Bounce>, router: Router, signal: Signal) {
     while let Some(bounce) = bounces.recv().await {
         let arrival = Arrival {
             origin: match bounce.errand {
@@ -45,6 +57,22 @@ pub(super) async fn deliver_bounces(mut bounces: mpsc::Receiver<Bounce>, router:
         };
         // Who asked may have stopped; the same bounce comes again then.
         let _ = bounce.accepted.send(router.accept(arrival).await);
+    }
+    drop(signal);
+}
+
+/// What domains are told of mail in their name goes out like mail of a program of this machine.
+async fn send_reports(mut letters: mpsc::Receiver<Letter>, router: Router, signal: Signal) {
+    while let Some(letter) = letters.recv().await {
+        let arrival = Arrival {
+            origin: Origin::Trusted { by: Trusted::Local, transfer: letter.id },
+            trace: letter.trace,
+            envelope: letter.envelope,
+            message: Message { front: Bytes::new(), body: Body::from(letter.message) },
+            received_unix_s: letter.made_unix_s,
+        };
+        // Who asked may have stopped; the same letter comes again then.
+        let _ = letter.accepted.send(router.accept(arrival).await);
     }
     drop(signal);
 }

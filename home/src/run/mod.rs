@@ -161,7 +161,7 @@ impl Home {
         let alarms = alarms::start(&config, &store, &edges, &clock, &work_signal);
         let (resolver, servers) = (store.resolver.clone(), store.servers.clone());
         tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, servers, work_signal.clone()));
-        tokio::spawn(exchanges::deliver_bounces(returning, router.clone(), work_signal.clone()));
+        exchanges::serve_ourselves(&store, returning, &router, &work_signal);
         chores::start(&store, &clock, &work_signal);
         tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), work_signal));
 
@@ -223,6 +223,7 @@ impl Home {
         if timeout(LINKS_MAX, self.links.idle()).await.is_err() {
             warn!("an edge did not let go of its session");
         }
+        self.reloader.store().reporting.write_down().await;
         self.talk.end();
         if let Ok(Err(error)) = self.control.await {
             error!(%error, "the control socket failed");

@@ -62,6 +62,11 @@ impl Reloader {
         self.force.lock().await.doors.open()
     }
 
+    /// What is stored.
+    pub(super) fn store(&self) -> &Store {
+        &self.parts.store
+    }
+
     /// The config in force.
     pub(super) async fn config(&self) -> Config {
         self.force.lock().await.config.clone()
@@ -128,6 +133,7 @@ impl Parts {
         self.traces.reload(new.trace);
         self.alarms.reload(new.alarm.clone());
         self.store.servers.reload(new.keepers.clone());
+        self.store.reporting.reload(new.reports.clone());
         self.store.queue.reload(new.queue.clone(), new.routes.clone());
         Ok(())
     }

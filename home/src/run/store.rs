@@ -17,6 +17,7 @@ use crate::delivery::lmtp::Servers;
 use crate::delivery::maildir::Maildirs;
 use crate::feedback::Feedback;
 use crate::queue::Queue;
+use crate::reporting::Reporting;
 use crate::router::Router;
 use crate::router::ledger::Ledger;
 use crate::router::promise::Promises;
@@ -40,6 +41,8 @@ pub struct Store {
     pub feedback: Feedback,
     /// What signs mail that leaves.
     pub signing: Signing,
+    /// What domains are told of mail in their name.
+    pub reporting: Reporting,
     /// What opens sealed mail.
     pub seal_key: Arc<SealKey>,
     database: Database,
@@ -78,6 +81,8 @@ impl Store {
         let resolver = Resolver::new(&config.dns_servers);
         let servers = Servers::new(&config.hostname, config.keepers.clone(), resolver.clone(), clock.clone());
         let maildirs = Maildirs::new(&config.state, &config.hostname, clock.clone());
+        let reporting =
+            Reporting::new(database.clone(), config.hostname.clone(), config.reports.clone(), clock.clone());
         let promises = Promises::new(maildirs, Ledger::new(database.clone()), queue.clone(), clock.clone());
         let (finished, forgotten) = promises.settle_all()?;
         if finished + forgotten > 0 {
@@ -91,6 +96,7 @@ impl Store {
             resolver,
             feedback,
             signing,
+            reporting,
             seal_key,
             database,
             _lock: lock,
@@ -101,7 +107,8 @@ impl Store {
     pub fn router(&self, hostname: &str, clock: &Clock) -> Router {
         let (accounts, promises) = (self.accounts.clone(), Arc::clone(&self.promises));
         let (servers, signing) = (self.servers.clone(), self.signing.clone());
-        Router::new(hostname.to_owned(), accounts, promises, servers, signing, self.feedback.clone(), clock.clone())
+        let told = (self.feedback.clone(), self.reporting.clone());
+        Router::new(hostname.to_owned(), accounts, promises, servers, signing, told, clock.clone())
     }
 
     /// Whether `home.db` can be read; an error is what it says. Blocking, briefly.

@@ -42,6 +42,9 @@ fn build(state: &std::path::Path) -> (Submission, Queue) {
     let (queue, _) = queued::open_with(state, queued::settings(), Routes::default(), clock.clone());
     let database = Database::open(state).expect("opened");
     let feedback = Feedback::new(database.clone(), clock.clone());
+    let reports = crate::reporting::config::RawReports::default().check(&[]);
+    let reporting =
+        crate::reporting::Reporting::new(database.clone(), "home.example.org".into(), reports, clock.clone());
     let ledger = Ledger::new(database);
     let maildirs = Maildirs::new(state, "home.example.org", clock.clone());
     let promises = Arc::new(Promises::new(maildirs, ledger, queue.clone(), clock.clone()));
@@ -52,7 +55,7 @@ fn build(state: &std::path::Path) -> (Submission, Queue) {
         promises,
         servers,
         crate::signing::Signing::open(state, &[], clock.clone()).expect("no keys"),
-        feedback,
+        (feedback, reporting),
         clock.clone(),
     );
     let incoming: Arc<Path> = state.join("incoming").into();

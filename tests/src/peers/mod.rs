@@ -11,6 +11,7 @@ pub mod milters;
 pub mod mutt;
 pub mod nsd;
 pub mod openssl;
+pub mod parsedmarc;
 pub mod pebble;
 pub mod postfix;
 pub mod receiver;

@@ -11,7 +11,7 @@ use mail_auth::common::parse::TxtRecordParser as _;
 use mail_auth::dmarc::{Dmarc, Psd};
 use mail_auth::{DnsError, Error, ResolverCache, Txt};
 
-use super::feedback::upwards;
+use super::reporting::upwards;
 use crate::resolver::{Answer, CouldNotTell, Resolver};
 
 /// What the library is told of these names: there is no record.

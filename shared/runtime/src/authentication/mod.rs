@@ -2,7 +2,7 @@
 //! library which does it, but for SPF, which is ours; its answers leave as our own nouns. A message's body is never held: its digests are handed in.
 
 mod doubled;
-pub mod feedback;
+pub mod reporting;
 mod spf;
 mod words;
 
