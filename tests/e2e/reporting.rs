@@ -10,7 +10,7 @@ use gatepost_tests::peers::{dkimpy, parsedmarc};
 use serde_json::{Value, json};
 
 use super::signing::publish;
-use super::{ALICE, fields, started, values};
+use super::{ALICE, fields, started, strangers, values};
 
 /// Domains that ask for reports, at home, elsewhere with consent, elsewhere without; and one that does not ask.
 const ZONE: &str = "\
@@ -160,4 +160,66 @@ fn each_domain_that_asks_hears_once_what_came_in_its_name() {
     }
     assert_eq!(outcomes.len(), expected.len(), "{outcomes:?}");
     assert_eq!(pair.sink.envelopes().expect("read").len(), 3, "each once, and none to who has not agreed");
+}
+
+#[test]
+fn nobody_hears_anything_unless_the_owner_wants_it() {
+    let mut pair = started(&Options { zone: ZONE.to_owned(), ..Options::story() });
+    assert_eq!((send(&pair, "bob@good.example"), send(&pair, "bob@strict.example")), (250, 550));
+    let trace = || pair.home.program.ask(&["trace", "bob@strict.example"]).unwrap_or_default();
+    observe::until("the edge's part of the story", trace, |story| story.contains("DMARC fail"));
+    assert!(listed(&pair).is_empty());
+    meanwhile(&mut pair, YESTERDAY);
+    let told = pair.home.program.ask(&["report", "outgoing"]).expect("told");
+    assert!(told.contains("reports.dmarc_aggregate is not set"), "{told}");
+    assert!(pair.sink.envelopes().expect("read").is_empty());
+}
+
+#[test]
+fn a_report_that_was_queued_but_not_noted_goes_out_once() {
+    let mut pair = started(&Options { zone: ZONE.to_owned(), ..Options::story() }.home_set(ON));
+    assert_eq!(send(&pair, "bob@good.example"), 250);
+    expect_counted(&pair, 1);
+    // What was known before it was noted that it is queued, kept aside: what a crash at that moment leaves.
+    meanwhile(&mut pair, &[YESTERDAY, "; CREATE TABLE before AS SELECT * FROM outgoing_row"].concat());
+    report_to(&pair, "dmarc@good.example");
+    expect_closed(&pair);
+    meanwhile(
+        &mut pair,
+        "INSERT INTO outgoing_row SELECT * FROM before; UPDATE outgoing_report SET closed = NULL, outcome = NULL",
+    );
+    expect_closed(&pair);
+    observe::until("an empty queue", || pair.queued().expect("asked"), |queued| *queued == 0);
+    assert_eq!(pair.sink.envelopes().expect("read").len(), 1, "the ledger knows it");
+    assert!(pair.home.program.said().contains("already here: the same hand-over again"));
+}
+
+#[test]
+fn what_waited_sealed_counts_when_it_is_fetched_and_a_list_is_named() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (key, record) = strangers::key(folder.path());
+    let zone = format!(
+        "{ZONE}lists.example. 60 IN TXT \"v=spf1 ip4:127.0.0.1 -all\"\nlists.example. 60 IN MX 10 sink.example.\n\
+         s1._domainkey.lists.example. 60 IN {record}\n"
+    );
+    let mut pair = started(&Options { zone, ..Options::story() }.home_set(ON));
+    pair.home.program.kill();
+    pair.wait_until_down();
+    let text = "List-Id: <dev.lists.example>\r\nFrom: <a@strict.example>\r\nTo: <dev@lists.example>\r\nSubject: x\r\n\r\nhello\r\n";
+    let signed = dkimpy::sign(text.as_bytes(), "lists.example", "s1", &key).expect("signed");
+    let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
+    assert_eq!(client.deliver("dev@lists.example", &[ALICE], &signed).expect("answered").code, 250);
+    assert_eq!(send(&pair, "bob@strict.example"), 550);
+    pair.home.program.start().expect("started");
+    pair.wait_until_up();
+    expect_counted(&pair, 2);
+    meanwhile(&mut pair, YESTERDAY);
+    let report = read(&report_to(&pair, "b@collector.example"));
+    let records = report["records"].as_array().expect("records");
+    let by_list = records.iter().find(|record| record["identifiers"]["envelope_from"] == "lists.example");
+    let by_list = by_list.unwrap_or_else(|| panic!("{report}"));
+    assert_eq!(by_list["policy_evaluated"]["disposition"], "quarantine", "{report}");
+    assert_eq!(by_list["policy_evaluated"]["policy_override_reasons"][0]["type"], "mailing_list", "{report}");
+    assert_eq!(by_list["auth_results"]["dkim"][0]["domain"], "lists.example", "{report}");
+    assert_eq!(records.len(), 2, "{report}");
 }
