@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 /// Every target by name.
 fn all() -> Vec<targets::Target> {
     let mut all = targets::TARGETS.to_vec();
-    all.extend::<[targets::Target; 6]>([
+    all.extend::<[targets::Target; 7]>([
         ("attempts_journal", programs::attempts_journal),
+        ("clients", programs::clients),
         ("drop_letter", programs::drop_letter),
         ("event_segment", programs::event_segment),
         ("metrics_page", programs::metrics_page),

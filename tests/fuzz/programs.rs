@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use gatepost_edge::admission::regulars::Regulars;
+use gatepost_edge::bans::record as bans;
 use gatepost_edge::journal::segment::{self, HEADER_OCTETS};
 use gatepost_edge::local::notice;
 use gatepost_edge::relay::attempts::record as attempts;
@@ -50,6 +52,24 @@ fn trailer_of(file: &[u8]) {
         let tail = again.last_chunk::<TAIL_OCTETS>().expect("it has an end");
         assert!(Trailer::read(again.len() as u64, tail).is_some());
     }
+}
+
+/// What an edge keeps about clients, its regulars and its bans: what was read is written so that it is read as the same.
+pub fn clients(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for now_ms in [0, 1_000_000_000_000] {
+        if let Ok((regulars, _)) = Regulars::read(&format!("gatepost regulars 1\n{text}"), now_ms) {
+            let written = regulars.write(now_ms);
+            let again = Regulars::read(&written, now_ms).map(|(again, damaged)| (again.write(now_ms), damaged));
+            assert_eq!(again, Ok((written, 0)));
+        }
+        if let Ok(read) = bans::read(&format!("gatepost bans 1\n{text}"), now_ms) {
+            let written = bans::write(&read.strikes, now_ms);
+            let again = bans::read(&written, now_ms).map(|again| (bans::write(&again.strikes, now_ms), again.damaged));
+            assert_eq!(again, Ok((written, 0)));
+        }
+    }
+    let _ = (Regulars::read(&text, 0), bans::read(&text, 0));
 }
 
 /// The journal of attempts at an edge: its frames as they are, and one record in a frame that fits.

@@ -6,7 +6,7 @@ mod greylist;
 mod health;
 mod lists;
 mod rates;
-mod regulars;
+pub mod regulars;
 mod tally;
 
 use std::net::IpAddr;

@@ -12,7 +12,7 @@ pub use aliases::{pattern, srs};
 pub use codecs::{address, container, frame, header, pairing, record, verb};
 pub use reports::report;
 pub use sendmail::{sendmail_arguments, sendmail_text};
-pub use signatures::{signature, spf};
+pub use signatures::{dns_list, signature, spf};
 pub use smtp::{body, command, line, reply_reader, sasl, sasl_client, smtp_client, smtp_server};
 
 /// What [`alarm`] fails on.
@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("body", body),
     ("command", command),
     ("container", container),
+    ("dns_list", dns_list),
     ("frame", frame),
     ("header", header),
     ("line", line),

@@ -1,10 +1,16 @@
-//! Signatures over header sections that strangers wrote, and their SPF records.
+//! Signatures over header sections that strangers wrote, their SPF records, and what DNS lists say of them.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::arc::NextSet;
+use gatepost_protocol::mail::canonical::Forms;
+use gatepost_protocol::mail::dns_list::{self, DnsList};
 use gatepost_protocol::mail::header::fields;
 use gatepost_protocol::mail::signature::{Algorithm, Seal, SignedHeader, dkim};
 use gatepost_protocol::mail::spf::{self, Mechanism, Record};
 use gatepost_protocol::mail::verdict::Found;
+use gatepost_protocol::network::Network;
 
 const BY: Seal<'_> = Seal { domain: "example.org", selector: "s", algorithm: Algorithm::RsaSha256, unix_s: 1 };
 
@@ -44,4 +50,27 @@ pub fn spf(data: &[u8]) {
         let name = target.expand(|_| &value);
         assert!(name.len() <= 253 || !name.contains('.'), "{name}");
     }
+}
+
+/// Whatever a list answers, only a code of its own is a hit, and its words fit into a reply.
+pub fn dns_list(data: &[u8]) {
+    let Some(([mask, a, b, c, d, bits], rest)) = data.split_first_chunk() else { return };
+    let code = Ipv4Addr::new(*a, *b, *c, *d);
+    let codes = format!("127.0.0.0/{}", bits % 33).parse::<Network>().into_iter().collect();
+    let zone = Domain::parse("list.example").expect("a domain");
+    for (mask, codes) in [(None, Vec::new()), (Some(*mask), codes)] {
+        let list = DnsList { zone: zone.clone(), name: "list".to_owned(), weight: 1, codes, mask };
+        assert!(!list.is_hit(code) || code.is_loopback() && [*a, *b, *c] != [127, 255, 255]);
+    }
+    let text = String::from_utf8_lossy(rest).into_owned();
+    if let Some(words) = dns_list::words(&[text.clone(), text]) {
+        assert!(words.len() <= 200 && words.bytes().all(|octet| (b' '..=b'~').contains(&octet)));
+    }
+    let address = match rest.first_chunk() {
+        Some(octets) => Ipv6Addr::from(*octets).into(),
+        None => code.into(),
+    };
+    assert!(Domain::parse(&dns_list::question(address, &zone)).is_ok());
+    // A section is read for what it asks whatever it holds.
+    let _ = Forms::asked(rest);
 }
