@@ -5,7 +5,9 @@ use std::io::{Cursor, Write as _};
 use base64::Engine as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use gatepost_protocol::mail::report::reading::{Report, read};
 use gatepost_runtime::clock::Clock;
+use gatepost_tests::bench::usage::memory;
 use gatepost_tests::client::Client;
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
@@ -35,6 +37,8 @@ watching.example. 60 IN TXT \"v=spf1 -all\"
 _dmarc.watching.example. 60 IN TXT \"v=DMARC1; p=none\"
 ";
 
+/// What the home may need at most, whatever it is sent to read: what one report may hold, beside what it needs anyway.
+const PEAK_KIB_MAX: u64 = 64 * 1024;
 /// Where our DMARC record sends them.
 const POSTMASTER: &str = "postmaster@example.org";
 
@@ -204,8 +208,110 @@ fn what_is_broken_or_a_bomb_is_delivered_like_any_mail() {
         said(&pair, "what looks like a report can't be read", nth + 1);
         assert_eq!(delivered(&pair), nth + 1);
     }
-    deliver(&pair, support, &attached(support, "application/gzip", "y.xml.gz", &gzip(&yahoo)));
-    told_of(&pair, 1);
+    // As much as one may hold, and then some.
+    let record = |n: u32| {
+        let [a, b, c, d] = (n.wrapping_mul(2_654_435_761)).to_be_bytes();
+        format!("<record><row><source_ip>{a}.{b}.{c}.{d}</source_ip><count>1</count></row></record>")
+    };
+    let many = String::from_utf8_lossy(&yahoo)
+        .replace("<record>", &((0..90_000).map(record).collect::<String>() + "<record>"));
+    deliver(&pair, support, &attached(support, "application/gzip", "y.xml.gz", &gzip(many.as_bytes())));
+    let shown = told_of(&pair, 1);
+    assert_eq!((&shown["messages"], &shown["reporters"][0]["rows_left_out"]), (&json!(5000), &json!(85_001)));
+    let peak_kib = memory(pair.home.program.pid().expect("it runs")).expect("told").peak_kib;
+    assert!(peak_kib < PEAK_KIB_MAX, "the home needed {peak_kib} KiB");
+}
+
+#[test]
+fn a_report_that_waited_at_the_edge_counts_once_the_home_is_back() {
+    let mut pair = pair();
+    pair.home.program.stop().expect("stopped");
+    let support = "dmarchelp@yahoo.example";
+    deliver(&pair, support, &attached(support, "application/gzip", "y.xml.gz", &gzip(&dated(YAHOO))));
+    pair.home.program.start().expect("started");
+    pair.wait_until_connected();
+    assert_eq!(told_of(&pair, 1)["messages"], 1);
+}
+
+/// A file of reports that others collected.
+fn collected(path: &std::path::Path) -> Vec<u8> {
+    let text = std::fs::read_to_string(path).expect("readable");
+    if path.extension().is_some_and(|extension| extension == "xml") {
+        return format!("Content-Type: text/xml\r\n\r\n{text}").into_bytes();
+    }
+    text.replace("\r\n", "\n").replace('\n', "\r\n").into_bytes()
+}
+
+/// Each of them, and what the library that carries them finds in it.
+fn each_collected(folder: &str) -> Vec<(String, Vec<u8>, Value)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("judging/mail-auth").join(folder);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension != "json") {
+            let json = std::fs::read_to_string(path.with_extension("json")).expect("what is in it");
+            found.push((path.display().to_string(), collected(&path), serde_json::from_str(&json).expect("JSON")));
+        }
+    }
+    found
+}
+
+#[test]
+fn aggregate_reports_that_others_collected_are_read_as_they_read_them() {
+    let all = each_collected("dmarc-feedback");
+    assert_eq!(all.len(), 10);
+    for (name, message, expected) in all {
+        let Ok(Some(Report::Aggregate { report, left_out: 0 })) = read(&message) else { panic!("{name} is not read") };
+        let (metadata, rows) = (&expected["report_metadata"], expected["record"].as_array().expect("records"));
+        assert_eq!(metadata["report_id"], report.metadata.id, "{name}");
+        assert_eq!(metadata["org_name"], report.metadata.organisation, "{name}");
+        assert_eq!(metadata["date_range"]["begin"], report.metadata.begin_unix_s, "{name}");
+        assert_eq!(metadata["date_range"]["end"], report.metadata.end_unix_s, "{name}");
+        assert_eq!(expected["policy_published"]["domain"], report.published.domain, "{name}");
+        assert_eq!(rows.len(), report.rows.len(), "{name}");
+        for (expected, row) in rows.iter().zip(&report.rows) {
+            let result = |passed: bool| if passed { "Pass" } else { "Fail" };
+            let evaluated = &expected["row"]["policy_evaluated"];
+            assert_eq!(expected["row"]["source_ip"], row.source.to_string(), "{name}");
+            assert_eq!(expected["row"]["count"], row.count, "{name}");
+            let disposition = evaluated["disposition"].as_str().expect("a word").to_lowercase();
+            assert_eq!(disposition, row.disposition.word(), "{name}");
+            assert_eq!(
+                (&evaluated["dkim"], &evaluated["spf"]),
+                (&json!(result(row.dkim)), &json!(result(row.spf))),
+                "{name}"
+            );
+            assert_eq!(evaluated["reason"].as_array().map(Vec::len), Some(row.reasons.len()), "{name}");
+            assert_eq!(expected["identifiers"]["header_from"], row.header_from, "{name}");
+            let found = &expected["auth_results"];
+            let words = |method: &str| -> Vec<(String, String)> {
+                let all = found[method].as_array().expect("results").iter();
+                let text = |one: &Value, name: &str| one[name].as_str().unwrap_or_default().to_lowercase();
+                all.map(|one| (text(one, "domain"), text(one, "result"))).collect()
+            };
+            let dkim = row.dkim_results.iter().map(|one| (one.domain.clone(), one.found.word().to_owned()));
+            assert_eq!(words("dkim"), dkim.collect::<Vec<_>>(), "{name}");
+            let spf = row.spf_results.iter().map(|one| (one.domain.clone(), one.found.word().to_owned()));
+            assert_eq!(words("spf"), spf.collect::<Vec<_>>(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn reports_of_single_messages_that_others_collected_are_read_as_they_read_them() {
+    let all = each_collected("arf");
+    assert_eq!(all.len(), 5);
+    for (name, message, expected) in all {
+        let Ok(Some(Report::Failure(failure))) = read(&message) else { panic!("{name} is not read") };
+        let word = |name: &str| expected[name].as_str().unwrap_or_default().to_lowercase();
+        assert_eq!(word("feedback_type"), failure.kind.replace('-', ""), "{name}");
+        let failed = failure.failed.unwrap_or_else(|| "unspecified".to_owned());
+        assert_eq!(word("auth_failure"), failed, "{name}");
+        assert_eq!(word("source_ip"), failure.source.map(|source| source.to_string()).unwrap_or_default(), "{name}");
+        let domain = expected["reported_domain"][0].as_str();
+        assert_eq!(domain, failure.domain.as_deref(), "{name}");
+        assert_eq!(expected["incidents"], failure.incidents, "{name}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::report::reading::{self, Report};
 use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_runtime::clock::Clock;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
@@ -62,14 +63,14 @@ impl Feedback {
         &self.inner.store
     }
 
-    /// Reads it when its turn comes. Never waits: what can't be read now is delivered all the same.
-    pub fn offer(&self, offer: Offer) {
+    /// Reads it on this runtime when its turn comes. Never waits: what can't be read now is delivered all the same.
+    pub fn offer(&self, offer: Offer, runtime: &Handle) {
         let Ok(place) = Arc::clone(&self.inner.waiting).try_acquire_owned() else {
             warn!(trace = %offer.trace, "too many reports at once: this one is not read");
             return;
         };
         let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             // Nobody closes it.
             let turn = inner.turn.acquire().await;
             let reader = Arc::clone(&inner);

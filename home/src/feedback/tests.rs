@@ -88,7 +88,7 @@ async fn no_more_wait_than_may_and_each_of_those_is_read() {
     let feedback = Feedback::new(Database::open(state.path()).expect("opened"), Clock::real());
     let turn = feedback.inner.turn.acquire().await.expect("open");
     for id in 0..WAITING_MAX + 10 {
-        feedback.offer(of_receiver(&xml(id)));
+        feedback.offer(of_receiver(&xml(id)), &Handle::current());
     }
     drop(turn);
     // All places are free again once all were read.

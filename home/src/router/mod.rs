@@ -34,6 +34,7 @@ use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::clock::Clock;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::awaited::Awaited;
@@ -351,6 +352,7 @@ impl Router {
         let turn = inner.flights.enter(hand_over).await;
         let message = arrival.message.clone();
         let (awaited, tokens) = (inner.awaited.clone(), inner.awaited.of(&arrival));
+        let offer = inner.offer(&arrival).map(|offer| (offer, inner.feedback.clone(), Handle::current()));
         let purpose = inner.purpose(&arrival, &destinations);
         let mut work = inner.work(hand_over, arrival, destinations, sender).await;
         let (sender, receiver) = oneshot::channel();
@@ -359,10 +361,14 @@ impl Router {
             let kept = signed::sign(&signing, &mut work, purpose.as_ref())
                 .and_then(|signer| promises.keep(work).map(|kept| (kept, signer)));
             drop(turn);
+            // Here, for who asked may be gone; and what came before was seen before.
             if let Ok((Kept::Now(_), _)) = &kept {
                 awaited.offer(&tokens, &message);
+                if let Some((offer, feedback, runtime)) = offer {
+                    feedback.offer(offer, &runtime);
+                }
             }
-            // Who asked may be gone; what was kept is kept, and a repeat will hear so.
+            // What was kept is kept, and a repeat will hear so.
             let _ = sender.send((kept, message.message_id()));
         });
         let took_ms = || inner.clock.now().saturating_duration_since(begun).as_millis();

@@ -50,7 +50,9 @@ pub(super) fn read(parts: &[Part<'_>]) -> Option<Failure> {
         } else if field.is("Reported-Domain") {
             failure.domain = Some(text.trim_end_matches('.').to_lowercase());
         } else if field.is("Source-IP") {
-            failure.source = text.parse().ok().map(|address: IpAddr| address.to_canonical());
+            // Some write its name behind it.
+            let address = text.split_whitespace().next().and_then(|address| address.parse().ok());
+            failure.source = address.map(|address: IpAddr| address.to_canonical());
         } else if field.is("Original-Mail-From") {
             failure.envelope_from = Some(text.trim_matches(['<', '>']).to_owned());
         } else if field.is("Delivery-Result") {
