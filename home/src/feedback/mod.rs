@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use self::proof::Proof;
 use self::store::{Kept, Store};
-use crate::database::Database;
+use crate::database::{Database, DatabaseError};
 use crate::message::Message;
 use crate::records::REPORTS_TO;
 
@@ -130,22 +130,30 @@ impl Inner {
             return info!(%trace, domain = about, reporter, why = "it is about a domain that is not ours", "a report does not count");
         }
         let now = (self.clock.unix_s(), self.clock.steady_s());
-        let kept = match &report {
-            Report::Aggregate { report, left_out } => self.store.keep_aggregate(&reporter, report, *left_out, now),
-            Report::Failure(failure) => self.store.keep_failure(&reporter, &about, failure, now),
-        };
-        match (kept, &report) {
-            (Ok(Kept::Now), Report::Aggregate { report, left_out }) => {
-                let messages: u64 = report.rows.iter().map(|row| row.count).sum();
-                info!(%trace, domain = about, reporter, messages, rows = report.rows.len(), left_out, "read a DMARC report");
-            }
-            (Ok(Kept::Now), Report::Failure(failure)) => {
-                info!(%trace, domain = about, reporter, kind = failure.kind, "read a report of a single message");
-            }
-            (Ok(Kept::Before), _) => {
+        let is_news = |kept: Result<Kept, DatabaseError>| match kept {
+            Ok(Kept::Now) => true,
+            Ok(Kept::Before) => {
                 info!(%trace, domain = about, reporter, why = "it came before", "a report does not count");
+                false
             }
-            (Err(error), _) => error!(%trace, domain = about, reporter, %error, "a report can't be kept"),
+            Err(error) => {
+                error!(%trace, domain = about, reporter, %error, "a report can't be kept");
+                false
+            }
+        };
+        match report {
+            Report::Aggregate { report, left_out } => {
+                let (rows, messages) = (report.rows.len(), report.rows.iter().map(|row| row.count).sum::<u64>());
+                if is_news(self.store.keep_aggregate(&reporter, *report, left_out, now)) {
+                    info!(%trace, domain = about, reporter, messages, rows, left_out, "read a DMARC report");
+                }
+            }
+            Report::Failure(failure) => {
+                let kind = failure.kind.clone();
+                if is_news(self.store.keep_failure(&reporter, &about, *failure, now)) {
+                    info!(%trace, domain = about, reporter, kind, "read a report of a single message");
+                }
+            }
         }
     }
 }

@@ -119,11 +119,11 @@ impl Store {
     pub fn keep_aggregate(
         &self,
         reporter: &str,
-        report: &Aggregate,
+        report: Aggregate,
         left_out: u64,
         now: (i64, i64),
     ) -> Result<Kept, DatabaseError> {
-        let (reporter, report) = (reporter.to_owned(), report.clone());
+        let reporter = reporter.to_owned();
         let kept =
             self.database.write(move |connection| insert(connection, &reporter, &report, left_out, now)).wait()?;
         self.prune(now.1)?;
@@ -135,10 +135,10 @@ impl Store {
         &self,
         reporter: &str,
         domain: &str,
-        failure: &Failure,
+        failure: Failure,
         (unix_s, steady_s): (i64, i64),
     ) -> Result<Kept, DatabaseError> {
-        let (reporter, domain, failure) = (reporter.to_owned(), domain.to_owned(), failure.clone());
+        let (reporter, domain) = (reporter.to_owned(), domain.to_owned());
         let kept = self.database.write_statement(move |connection| {
             let source = failure.source.map(|source| source.to_string());
             let Failure { kind, failed, envelope_from, header_from, delivery, aligned, incidents, .. } = failure;

@@ -62,7 +62,7 @@ fn reports(store: &Store) -> Vec<(String, u64)> {
 fn what_is_kept_is_there_once_and_as_it_was() {
     let (_state, store) = store();
     let keep = |reporter: &str, id: &str| {
-        store.keep_aggregate(reporter, &report(id, 1), 3, (10 * DAY, 10 * DAY)).expect("kept")
+        store.keep_aggregate(reporter, report(id, 1), 3, (10 * DAY, 10 * DAY)).expect("kept")
     };
     assert_eq!(keep("a.example", "1"), Kept::Now);
     assert_eq!(keep("a.example", "1"), Kept::Before);
@@ -100,9 +100,9 @@ fn a_report_from_the_future_is_of_today() {
     let mut late = report("1", 1);
     late.metadata.end_unix_s = i64::MAX;
     late.metadata.begin_unix_s = i64::MAX;
-    store.keep_aggregate("a.example", &late, 0, (5 * DAY, 5 * DAY)).expect("kept");
+    store.keep_aggregate("a.example", late.clone(), 0, (5 * DAY, 5 * DAY)).expect("kept");
     late.metadata = Metadata { id: "2".into(), end_unix_s: -1, ..Metadata::default() };
-    store.keep_aggregate("a.example", &late, 0, (5 * DAY, 5 * DAY)).expect("kept");
+    store.keep_aggregate("a.example", late.clone(), 0, (5 * DAY, 5 * DAY)).expect("kept");
     let reporter = &store.reporters(&all(), 1).expect("read")[0];
     assert_eq!((reporter.reports, reporter.end_unix_s), (2, 5 * DAY));
 }
@@ -112,8 +112,8 @@ fn what_is_old_goes_with_its_rows() {
     let (_state, store) = store();
     for n in 0..=PRUNED_MAX * 2 {
         let at = i64::try_from(n).expect("small");
-        store.keep_aggregate("a.example", &report(&n.to_string(), 2), 0, (10 * DAY, at)).expect("kept");
-        store.keep_failure("a.example", "example.org", &Failure::default(), (10 * DAY, at)).expect("kept");
+        store.keep_aggregate("a.example", report(&n.to_string(), 2), 0, (10 * DAY, at)).expect("kept");
+        store.keep_failure("a.example", "example.org", Failure::default(), (10 * DAY, at)).expect("kept");
     }
     let newest = i64::try_from(PRUNED_MAX * 2).expect("small");
     assert_eq!(store.prune(KEPT_S).expect("pruned"), 0);
@@ -127,12 +127,12 @@ fn a_flood_drives_out_itself_and_nobody_else() {
     let (_state, mut store) = store();
     store.bounds = Bounds { rows: 20, reports: 8, failures: 5 };
     let now = (10 * DAY, 10 * DAY);
-    store.keep_aggregate("honest.example", &report("1", 3), 0, now).expect("kept");
-    store.keep_failure("honest.example", "example.org", &Failure::default(), now).expect("kept");
+    store.keep_aggregate("honest.example", report("1", 3), 0, now).expect("kept");
+    store.keep_failure("honest.example", "example.org", Failure::default(), now).expect("kept");
     for n in 0..30 {
-        store.keep_aggregate("flood.example", &report(&n.to_string(), 5), 0, now).expect("kept");
-        store.keep_aggregate("empty.example", &report(&n.to_string(), 0), 0, now).expect("kept");
-        store.keep_failure("flood.example", "example.org", &Failure::default(), now).expect("kept");
+        store.keep_aggregate("flood.example", report(&n.to_string(), 5), 0, now).expect("kept");
+        store.keep_aggregate("empty.example", report(&n.to_string(), 0), 0, now).expect("kept");
+        store.keep_failure("flood.example", "example.org", Failure::default(), now).expect("kept");
     }
     let kept = reports(&store);
     assert!(kept.contains(&("honest.example".to_owned(), 1)), "{kept:?}");
@@ -157,7 +157,7 @@ fn a_report_of_a_single_message_is_kept_as_it_was() {
         aligned: None,
         incidents: u64::MAX,
     };
-    store.keep_failure("a.example", "example.org", &failure, (5, 6)).expect("kept");
+    store.keep_failure("a.example", "example.org", failure.clone(), (5, 6)).expect("kept");
     let kept = &store.failures(&all(), 10).expect("read")[0];
     assert_eq!((kept.reporter.as_str(), kept.domain.as_str(), kept.received_unix_s), ("a.example", "example.org", 5));
     assert_eq!(kept.failure, Failure { incidents: u64::try_from(i64::MAX).expect("positive"), ..failure });

@@ -44,7 +44,7 @@ pub fn row(source: IpAddr, sender: &str, evidence: &Evidence, done: Done, spared
         // What else spoke against it is nothing to its domain.
         Found::Pass => (Disposition::Pass, None),
         Found::Fail => (done.disposition(), reason(done, dmarc.asked, published.testing, spared)),
-        _ => (done.disposition(), because(ReasonKind::LocalPolicy, "the DNS could not tell")),
+        _ => (done.disposition(), Some(because(ReasonKind::LocalPolicy, "the DNS could not tell"))),
     };
     // Without a domain there is nothing to tell.
     let signatures = dkim.iter().filter(|one| !one.domain.is_empty()).map(|one| DkimResult {
@@ -86,20 +86,20 @@ pub fn published(published: &verdict::Published) -> Published {
 
 fn reason(done: Done, asked: Asked, testing: bool, spared: Option<Override>) -> Option<Reason> {
     if done.is_asked(asked) {
-        return if testing { because(ReasonKind::PolicyTestMode, "") } else { None };
+        return testing.then(|| because(ReasonKind::PolicyTestMode, ""));
     }
-    match spared {
+    Some(match spared {
         Some(Override::List) => because(ReasonKind::MailingList, ""),
         Some(Override::TrustedSealer) => because(ReasonKind::TrustedForwarder, ""),
         Some(why @ (Override::AccessList | Override::Settings | Override::Monitor)) => {
             because(ReasonKind::LocalPolicy, why.word())
         }
         None => because(ReasonKind::LocalPolicy, "other evidence"),
-    }
+    })
 }
 
-fn because(kind: ReasonKind, comment: &str) -> Option<Reason> {
-    Some(Reason { kind, comment: (!comment.is_empty()).then(|| comment.to_owned()) })
+fn because(kind: ReasonKind, comment: &str) -> Reason {
+    Reason { kind, comment: (!comment.is_empty()).then(|| comment.to_owned()) }
 }
 
 #[cfg(test)]
