@@ -4,6 +4,7 @@
 mod away;
 mod black_hole;
 mod broken_disk;
+mod certificates;
 mod corrupt;
 mod cut;
 mod full_disk;

@@ -174,6 +174,19 @@ impl Pebble {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// How many accounts it has.
+    pub fn accounts(&self) -> usize {
+        let said = self.said();
+        let last =
+            said.lines().rev().find_map(|line| line.split_once("There are now ")?.1.split_once(" accounts in memory"));
+        last.and_then(|(count, _)| count.parse().ok()).unwrap_or_default()
+    }
+
+    /// How often it looked for a proof.
+    pub fn validations(&self) -> usize {
+        self.said().matches("Pulled a task from the Tasks queue").count()
+    }
+
     /// How many certificates it has issued.
     pub fn issued(&self) -> usize {
         self.said().matches("Issued certificate serial").count()
