@@ -47,8 +47,10 @@ fn here(status: &Value, add: &mut impl FnMut(u8, String, &str)) {
         add(2, "there is no account yet".to_owned(), "make one: gatepost-home account add you@your.domain");
     }
     if status["certificate_self_signed"] == true {
-        add(5, "the certificate is self-signed: no mail program can verify it".to_owned(), "name yours in [tls]");
+        let remedy = self_signed_remedy(&status["acme"], "home.toml");
+        add(5, "the certificate is self-signed: no mail program can verify it".to_owned(), &remedy);
     }
+    authority("your home", &status["acme"], add);
     let waiting = list(&status["dkim_waiting"]).len();
     if waiting > 0 {
         add(
@@ -131,8 +133,10 @@ fn one_edge(edge: &Value, directory: &Value, add: &mut impl FnMut(u8, String, &s
         );
     }
     if report["self_signed_certificate"] == true {
-        add(5, format!("the certificate of edge {name} is self-signed"), "name a real one in [tls] of edge.toml");
+        let remedy = self_signed_remedy(&report["acme"], "edge.toml");
+        add(5, format!("the certificate of edge {name} is self-signed"), &remedy);
     }
+    authority(&format!("edge {name}"), &report["acme"], add);
     for list in list(&report["dns_lists"]) {
         if let Some(why) = list["fault"].as_str() {
             let list = list["list"].as_str().unwrap_or("?");
@@ -145,6 +149,23 @@ fn one_edge(edge: &Value, directory: &Value, add: &mut impl FnMut(u8, String, &s
         }
     }
     certificate(&format!("the certificate of edge {name}"), "edge", &report["certificate_ends"], add);
+}
+
+fn self_signed_remedy(acme: &Value, file: &str) -> String {
+    if acme.is_null() {
+        format!("have a CA issue one with acme = {{ email = … }} in {file}, or name files of yours in [tls]")
+    } else {
+        "the CA is asked for one; if it lasts, status says why".to_owned()
+    }
+}
+
+/// What a CA refuses, or why it can't be asked.
+fn authority(whose: &str, acme: &Value, add: &mut impl FnMut(u8, String, &str)) {
+    let Some(why) = acme["why"].as_str() else { return };
+    let again = acme["next_try"].as_str().unwrap_or("soon");
+    let rank = if acme["overdue"] == true { 2 } else { 5 };
+    let what = format!("{whose} gets no certificate: {why}");
+    add(rank, what, &format!("it is tried again at {again}; mend what the CA names until then"));
 }
 
 fn certificate(whose: &str, program: &str, ends: &Value, add: &mut impl FnMut(u8, String, &str)) {
@@ -191,12 +212,12 @@ mod tests {
         json!({
             "disk_free_octets": 50_000_000_000_u64, "database": "good", "trace": "good", "accounts": 1, "dkim_waiting": [],
             "certificate_ends": { "at": "2027-01-01T00:00:00Z", "days_left": 7 },
-            "certificate_self_signed": false, "directory_version": 5, "damaged": [],
+            "certificate_self_signed": false, "acme": null, "directory_version": 5, "damaged": [],
             "queue": { "held": 0, "damaged": [], "worst_destinations": [] },
             "edges": [{
                 "name": "vps1", "connected": true, "directory_held": 5, "session": { "heard_s_ago": 3.0 },
                 "report": {
-                    "draining": false, "self_signed_certificate": false,
+                    "draining": false, "self_signed_certificate": false, "acme": null,
                     "certificate_ends": { "at": "2027-01-01T00:00:00Z", "days_left": 90 },
                     "dns_lists": [{ "list": "list.example", "fault": null }],
                     "home": { "spool": { "octets": 0, "octets_max": 100, "damaged": 0 } },
@@ -221,6 +242,18 @@ mod tests {
             ("/accounts", json!(0), "no account", "account add"),
             ("/dkim_waiting", json!(["x._domainkey.example.org"]), "wait for their DNS records", "dkim list"),
             ("/certificate_self_signed", json!(true), "self-signed", "[tls]"),
+            (
+                "/acme",
+                json!({ "why": "the CA refused (rateLimited): too many", "next_try": "2027-01-01T00:00:00Z", "overdue": false }),
+                "your home gets no certificate: the CA refused (rateLimited): too many",
+                "tried again at 2027-01-01",
+            ),
+            (
+                "/edges/0/report/acme",
+                json!({ "why": "no", "next_try": "2027-01-01T00:00:00Z", "overdue": true }),
+                "edge vps1 gets no certificate: no",
+                "mend what the CA names",
+            ),
             ("/certificate_ends/days_left", json!(6), "the certificate ends on 2027", "gatepost-home reload"),
             ("/certificate_ends/days_left", json!(-1), "the certificate has ended on 2027", "gatepost-home reload"),
             ("/edges/0/report/certificate_ends/days_left", json!(-1), "of edge vps1 has ended", "gatepost-edge reload"),
