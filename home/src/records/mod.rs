@@ -1,6 +1,7 @@
 //! The DNS records that the domains of this home need, by what is known of its edges and keys. Pure. Nothing is made
 //! up: what is not known is said to be so, and stands in no record.
 
+pub mod issuance;
 pub mod written;
 
 use std::collections::BTreeSet;
@@ -9,6 +10,8 @@ use std::net::IpAddr;
 use gatepost_protocol::mail::address::{Domain, is_at_or_below};
 use gatepost_protocol::network::{is_public, reversed};
 use serde::{Deserialize, Serialize};
+
+use self::issuance::Issuance;
 
 /// Who gets reports about a domain's mail: this local part there, which every domain has (RFC 5321 §4.5.1).
 pub const REPORTS_TO: &str = "postmaster";
@@ -22,12 +25,23 @@ const NOT_OFFERED: [&str; 5] = ["_imaps", "_imap", "_pop3s", "_pop3", "_submissi
 pub struct Facts {
     /// The edges, in the order of the config.
     pub edges: Vec<EdgeFacts>,
+    /// This home.
+    pub home: HomeFacts,
     /// Keys that sign.
     pub keys: Vec<KeyFacts>,
     /// Some mail leaves by other hosts than the edges.
     pub leaves_elsewhere: bool,
     /// Mail has passed for a while: others may be told to refuse what fails.
     pub tested: bool,
+}
+
+/// What is known of the home itself.
+#[derive(Clone, Debug, Default)]
+pub struct HomeFacts {
+    /// The name in its certificate.
+    pub host: Option<Domain>,
+    /// Whom it asks for that.
+    pub issuance: Option<Issuance>,
 }
 
 /// What is known of one edge.
@@ -41,6 +55,8 @@ pub struct EdgeFacts {
     pub addresses: Vec<IpAddr>,
     /// Whether accounts may send by it.
     pub submissions: Option<bool>,
+    /// Whom it asks for its certificate.
+    pub issuance: Option<Issuance>,
 }
 
 /// What is known of one key.
@@ -116,6 +132,7 @@ struct Host<'a> {
     name: &'a Domain,
     addresses: Vec<IpAddr>,
     submissions: Option<bool>,
+    issuances: Vec<Issuance>,
 }
 
 struct Making {
@@ -172,6 +189,7 @@ pub fn of_domain(facts: &Facts, domain: &Domain) -> Vec<Record> {
         dmarc.note = Some("only watches; see --tested".to_owned());
     }
     services(&mut making, facts, name);
+    certificates(&mut making, facts, domain);
     later(&mut making, name);
     making.records
 }
@@ -198,8 +216,14 @@ fn known_hosts(facts: &Facts) -> Vec<Host<'_>> {
                 let new: Vec<_> = new.copied().collect();
                 host.addresses.extend(new);
                 host.submissions = host.submissions.or(edge.submissions);
+                host.issuances.extend(edge.issuance.clone());
             }
-            None => hosts.push(Host { name, addresses: edge.addresses.clone(), submissions: edge.submissions }),
+            None => hosts.push(Host {
+                name,
+                addresses: edge.addresses.clone(),
+                submissions: edge.submissions,
+                issuances: edge.issuance.iter().cloned().collect(),
+            }),
         }
     }
     hosts
@@ -249,6 +273,30 @@ fn hosts(making: &mut Making, facts: &Facts, domain: &Domain) {
     }
 }
 
+/// The home's own name leads to the edges, which carry the CA's questions to it; and who may issue for each host.
+fn certificates(making: &mut Making, facts: &Facts, domain: &Domain) {
+    let hosts = known_hosts(facts);
+    for host in &hosts {
+        if is_at_or_below(host.name.as_str(), domain.as_str()) {
+            issuance::caa(making, host.name.as_str(), &host.issuances);
+        }
+    }
+    let (Some(home), Some(issuance)) = (&facts.home.host, &facts.home.issuance) else { return };
+    let name = home.as_str();
+    if !is_at_or_below(name, domain.as_str()) || hosts.iter().any(|host| host.name == home) {
+        return;
+    }
+    let addresses: BTreeSet<IpAddr> = facts.edges.iter().flat_map(|edge| edge.addresses.iter().copied()).collect();
+    for address in &addresses {
+        let note = "of an edge, which carries what the CA asks to your home".to_owned();
+        making.add(name, address_type(*address), address.to_string()).note = Some(note);
+    }
+    if addresses.is_empty() {
+        making.unknown(name, "A", "no edge's address is known: connect one and ask again");
+    }
+    issuance::caa(making, name, std::slice::from_ref(issuance));
+}
+
 fn senders(making: &mut Making, facts: &Facts, domain: &str) {
     if let Some(why) = without(facts, |edge| edge.addresses.is_empty(), "the address") {
         return making.unknown(domain, "TXT (SPF)", &why);
@@ -292,7 +340,6 @@ fn services(making: &mut Making, facts: &Facts, domain: &str) {
 
 /// What people look for, and why it is not here.
 fn later(making: &mut Making, domain: &str) {
-    making.later(domain, "CAA", "its accounturi is not known: this version fetches no certificates by itself");
     making.later(&format!("_mta-sts.{domain}"), "TXT", "this version serves no MTA-STS policy");
     making.later(&format!("_smtp._tls.{domain}"), "TXT", "this version reads no TLS reports");
     making.later(&format!("_25._tcp of each mail host of {domain}"), "TLSA", "this version pins no certificate");

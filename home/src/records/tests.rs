@@ -10,6 +10,7 @@ fn edge(name: &str, host: Option<&str>, addresses: &[&str]) -> EdgeFacts {
         host: host.map(domain),
         addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
         submissions: host.map(|_| true),
+        issuance: None,
     }
 }
 
@@ -146,4 +147,36 @@ fn every_line_of_the_zone_is_a_record_or_a_comment() {
         assert_eq!(count, published(&records).len(), "{zone}");
         assert!(written::table(&records).lines().count() > count);
     }
+}
+
+#[test]
+fn only_our_own_accounts_may_get_certificates_for_our_hosts() {
+    let issuance = |number: u8| Issuance {
+        directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+        account: Some(format!("https://acme-v02.api.letsencrypt.org/acme/acct/{number}")),
+        proof: Some("http-01".to_owned()),
+    };
+    let mut facts = facts();
+    facts.edges[0].issuance = Some(issuance(1));
+    facts.home = HomeFacts { host: Some(domain("home.example.org")), issuance: Some(issuance(2)) };
+    let told = published(&of_domain(&facts, &domain("example.org")));
+    for expected in [
+        "mail.example.org CAA 0 issue \"letsencrypt.org; \
+         accounturi=https://acme-v02.api.letsencrypt.org/acme/acct/1; validationmethods=http-01\"",
+        "home.example.org A 203.0.113.1",
+        "home.example.org A 198.51.100.2",
+        "home.example.org AAAA 2001:db8::1",
+        "home.example.org CAA 0 issue \"letsencrypt.org; \
+         accounturi=https://acme-v02.api.letsencrypt.org/acme/acct/2; validationmethods=http-01\"",
+    ] {
+        assert!(told.iter().any(|record| record == expected), "{expected}\n{told:#?}");
+    }
+    assert!(!told.iter().any(|record| record.starts_with("example.org CAA")), "the web site is left alone: {told:#?}");
+    // Not yet known, or by no name: said so, and in no record.
+    facts.edges[0].issuance = Some(Issuance { account: None, ..issuance(1) });
+    facts.home.issuance = Some(Issuance { directory: "https://ca.lan/acme".to_owned(), ..issuance(2) });
+    let records = of_domain(&facts, &domain("example.org"));
+    let unknown: Vec<_> = records.iter().filter(|record| record.kind == "CAA").collect();
+    assert!(unknown.iter().all(|record| record.state == State::NotKnown && record.value.is_none()), "{unknown:#?}");
+    assert_eq!(unknown.len(), 2);
 }

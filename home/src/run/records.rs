@@ -10,7 +10,8 @@ use super::control::{DNS_WAIT_MAX, Desk};
 use crate::config::Config;
 use crate::edges::EdgeSettings;
 use crate::edges::ask::Answer;
-use crate::records::{self, EdgeFacts, Facts, KeyFacts, KeyPhase, Record};
+use crate::records::issuance::Issuance;
+use crate::records::{self, EdgeFacts, Facts, HomeFacts, KeyFacts, KeyPhase, Record};
 use crate::signing::schedule::Phase;
 
 /// The key under which a request travels.
@@ -45,7 +46,8 @@ impl Desk {
     pub(super) async fn records(&self, request: &Request, told: &[Answer]) -> Result<Known, String> {
         let config = self.reloader.config().await;
         let edges = self.edge_facts(&config, told).await;
-        list(&self.store, &config, edges, request)
+        let home = HomeFacts { host: host_name(&config.hostname), issuance: Issuance::of_status(&self.acme.json()) };
+        list(&self.store, &config, (home, edges), request)
     }
 
     /// What is known of the edges of the config, with what they told of themselves.
@@ -64,6 +66,7 @@ impl Desk {
                 host: host.and_then(host_name),
                 addresses: asked.await.ok().and_then(Result::ok).unwrap_or_default(),
                 submissions: status["submissions"].as_bool(),
+                issuance: Issuance::of_status(&status["acme"]),
             };
             if let Some(up) = up {
                 let address = up.session.facts().address.ip().to_canonical();
@@ -80,11 +83,17 @@ impl Desk {
 /// The records, by what is known while no home runs: nothing of the edges.
 pub fn alone(store: &Store, config: &Config, request: &Request) -> Result<Value, String> {
     let unknown = |edge: &EdgeSettings| EdgeFacts { name: edge.name.clone(), ..EdgeFacts::default() };
-    let known = list(store, config, config.edges.iter().map(unknown).collect(), request)?;
+    let edges = config.edges.iter().map(unknown).collect();
+    let known = list(store, config, (HomeFacts::default(), edges), request)?;
     Ok(json!({ "records": known.records }))
 }
 
-fn list(store: &Store, config: &Config, edges: Vec<EdgeFacts>, request: &Request) -> Result<Known, String> {
+fn list(
+    store: &Store,
+    config: &Config,
+    (home, edges): (HomeFacts, Vec<EdgeFacts>),
+    request: &Request,
+) -> Result<Known, String> {
     let domains = match &request.domain {
         None => config.domains.clone(),
         Some(wanted) => vec![one_of(config, wanted)?],
@@ -105,7 +114,7 @@ fn list(store: &Store, config: &Config, edges: Vec<EdgeFacts>, request: &Request
         }
     }
     let leaves_elsewhere = !config.routes.is_empty();
-    let facts = Facts { edges, keys, leaves_elsewhere, tested: request.tested };
+    let facts = Facts { edges, home, keys, leaves_elsewhere, tested: request.tested };
     let records = domains.iter().flat_map(|domain| records::of_domain(&facts, domain)).collect();
     Ok(Known { edges: facts.edges, keys: facts.keys, records })
 }

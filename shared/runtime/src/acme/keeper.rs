@@ -80,6 +80,7 @@ struct Stands {
     ca: String,
     names: Vec<String>,
     account: Option<String>,
+    proof: &'static str,
     renewal_unix_s: Option<i64>,
     failures: u32,
     next_unix_s: Option<i64>,
@@ -98,6 +99,7 @@ impl Standing {
             "ca": stands.ca,
             "names": stands.names,
             "account": stands.account,
+            "proof": stands.proof,
             "renewal": stands.renewal_unix_s.map(rfc3339),
             "failures": stands.failures,
             "next_try": stands.next_unix_s.map(rfc3339),
@@ -204,8 +206,12 @@ impl Keeper {
     async fn follow(&self, wanted: &Wanted) {
         let share = Share(u16::from_ne_bytes(random::bytes()));
         self.standing.change(|stands| {
-            *stands =
-                Stands { ca: wanted.settings.directory.clone(), names: wanted.names.clone(), ..Stands::default() };
+            *stands = Stands {
+                ca: wanted.settings.directory.clone(),
+                names: wanted.names.clone(),
+                proof: wanted.settings.proof.name(),
+                ..Stands::default()
+            };
         });
         let mut ca = None;
         loop {

@@ -36,7 +36,7 @@ pub enum AcmeError {
         /// The name.
         name: String,
         /// The challenge.
-        kind: String,
+        kind: &'static str,
     },
     /// The owner's program for the DNS failed.
     #[error("the program {hook} for the DNS failed: {why}")]

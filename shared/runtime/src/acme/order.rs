@@ -183,7 +183,7 @@ impl Ordering<'_> {
                 continue;
             }
             let Some(mut challenge) = authorization.challenge(kind.clone()) else {
-                return Err(AcmeError::NoChallenge { name, kind: format!("{kind:?}") });
+                return Err(AcmeError::NoChallenge { name, kind: self.settings.proof.name() });
             };
             if !is_token(&challenge.token) {
                 return Err(AcmeError::Useless("its token is no token".to_owned()));

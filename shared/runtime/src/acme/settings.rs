@@ -83,6 +83,17 @@ pub enum Proof {
     Dns(PathBuf),
 }
 
+impl Proof {
+    /// As RFC 8555 and RFC 8737 register it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Http => "http-01",
+            Self::TlsAlpn => "tls-alpn-01",
+            Self::Dns(_) => "dns-01",
+        }
+    }
+}
+
 /// RFC 8555 §7.3.4.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExternalAccount {
