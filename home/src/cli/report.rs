@@ -52,7 +52,7 @@ pub(super) fn run(context: &Context<'_>, args: ReportArgs) -> Result<(), Failure
     let (of, which) = match args.command {
         ReportCommand::Dmarc(which) => (Kind::Dmarc, which),
         ReportCommand::Failures(which) => (Kind::Failures, which),
-        ReportCommand::Outgoing(args) => return outgoing::run(context, args),
+        ReportCommand::Outgoing(args) => return outgoing::run(context, &args),
     };
     let domain =
         which.domain.map(|name| Domain::parse(&name).map_err(|error| Failure::Usage(format!("{name}: {error}"))));

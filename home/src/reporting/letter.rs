@@ -108,9 +108,9 @@ pub fn message(
     to: &[String],
     now_unix_s: i64,
 ) -> io::Result<Vec<u8>> {
-    let mut packer = GzEncoder::new(Vec::new(), Compression::default());
-    packer.write_all(reporting::xml(aggregate).as_bytes())?;
-    let packed = STANDARD.encode(packer.finish()?);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(reporting::xml(aggregate).as_bytes())?;
+    let packed = STANDARD.encode(gzip.finish()?);
     let (word, domain, ours) = (Name::of(report, reporter).word(), &report.published.domain, reporter.domain);
     let Metadata { id, begin_unix_s, end_unix_s, .. } = &aggregate.metadata;
     let boundary = format!("=_{word}");

@@ -19,13 +19,13 @@ pub(super) struct OutgoingArgs {
     json: bool,
 }
 
-pub(super) fn run(context: &Context<'_>, args: OutgoingArgs) -> Result<(), Failure> {
+pub(super) fn run(context: &Context<'_>, args: &OutgoingArgs) -> Result<(), Failure> {
     let request = match &args.domain {
         None => Request::List,
         Some(domain) => Request::Show { domain: domain.clone() },
     };
     let answer = ask(context, &request)?;
-    print(&match args.domain {
+    print(&match &args.domain {
         _ if args.json => pretty(&answer),
         None => for_people(&answer),
         Some(_) => list(&answer, "reports").iter().filter_map(Value::as_str).collect(),
