@@ -207,12 +207,13 @@ async fn a_host_that_is_silent_in_the_handshake_gets_the_mail_in_the_clear() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let clock = Clock::still(Duration::ZERO);
-    let (over, is_over) = tokio::sync::watch::channel(false);
+    let (silence, is_silent) = tokio::sync::watch::channel(false);
     let host = tokio::spawn(async move {
         let mut silent = script(&listener, &["220 mail", "250-mail\r\n250 STARTTLS", "220 go"]).await;
+        silence.send_replace(true);
         // Until the client gives it up.
         let _ = silent.read_to_end(&mut Vec::new()).await;
-        over.send_replace(true);
+        silence.send_replace(false);
         let clear =
             script(&listener, &["220 mail", "250 mail", "250 sender", "250 recipient", "354 go", "250 done"]).await;
         (silent, clear)
@@ -232,8 +233,8 @@ async fn a_host_that_is_silent_in_the_handshake_gets_the_mail_in_the_clear() {
     });
     while !sending.is_finished() {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        // Time passes while it is silent; then it answers as fast as this machine lets it.
-        if !*is_over.borrow() {
+        // Time passes while it is silent; before and after that it answers as fast as this machine lets it.
+        if *is_silent.borrow() {
             clock.turn(Duration::from_secs(10));
         }
     }
