@@ -9,7 +9,7 @@ use std::sync::Arc;
 use gatepost_tests::client::Client;
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
-use gatepost_tests::pair::options::Options;
+use gatepost_tests::pair::options::{Certificates, Options};
 use gatepost_tests::pair::program::Program;
 use gatepost_tests::peers::pebble::{Ca, Manner, Pebble, Proofs};
 use gatepost_tests::world::{authority, ports};
@@ -30,7 +30,7 @@ impl Scene {
     fn new(at_edge: Option<&str>, at_home: Option<&str>) -> Self {
         let ca = Ca::new().expect("a place for Pebble");
         let (http, https) = (ports::free(), ports::free());
-        let mut options = Options { certificate_files: false, ..Options::story() }
+        let mut options = Options { certificates: Certificates::AsSet, ..Options::story() }
             .edge_set(&format!("listen.http=\"{http}\""))
             .edge_set(&format!("listen.https=\"{https}\""));
         if let Some(more) = at_edge {

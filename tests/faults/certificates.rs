@@ -8,7 +8,7 @@ use gatepost_runtime::certificate::Loaded;
 use gatepost_runtime::clock::Clock;
 use gatepost_tests::client::Client;
 use gatepost_tests::observe;
-use gatepost_tests::pair::options::Options;
+use gatepost_tests::pair::options::{Certificates, Options};
 use gatepost_tests::peers::pebble::{Ca, Manner, Pebble, Proofs};
 use gatepost_tests::world::{authority, ports};
 
@@ -50,7 +50,7 @@ fn folder(state: &Path) -> Option<PathBuf> {
 fn an_edge_killed_at_each_step_of_an_order_has_its_account_and_a_pair_that_fits() {
     let ca = Ca::new().expect("a place for Pebble");
     let (http, https) = (ports::free(), ports::free());
-    let options = Options { certificate_files: false, ..Options::story() }
+    let options = Options { certificates: Certificates::AsSet, ..Options::story() }
         .edge_set(&format!("listen.http=\"{http}\""))
         .edge_set(&format!("listen.https=\"{https}\""))
         .edge_set(&format!("acme={{ {} }}", ca.settings()));

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::options::{Options, Outbound, Pairing, merge};
+use super::options::{Certificates, Options, Outbound, Pairing, merge};
 use super::tour::FRIEND;
 use crate::world::authority::Issued;
 
@@ -157,7 +157,7 @@ impl Node<'_> {
         dns.insert("servers".to_owned(), strings(&[self.dns.to_string()]));
         let mut table = Table::new();
         table.insert("hostname".to_owned(), self.hostname.into());
-        if options.certificate_files {
+        if options.certificates == Certificates::Files {
             table.insert("tls".to_owned(), tls.into());
         }
         table.insert("dns".to_owned(), dns.into());

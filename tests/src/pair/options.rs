@@ -30,8 +30,8 @@ pub struct Options {
     pub edge_set: Vec<String>,
     /// `KEY=VALUE` to merge into the home's config.
     pub home_set: Vec<String>,
-    /// Edges and home have certificates of the pair's own CA, as files.
-    pub certificate_files: bool,
+    /// Where edges and home have their certificates from.
+    pub certificates: Certificates,
     /// How the two sides know each other.
     pub pairing: Pairing,
     /// Put a proxy that can cut and swallow between home and edge.
@@ -81,6 +81,15 @@ pub enum Pairing {
     ByCode,
 }
 
+/// Where edges and home have their certificates from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certificates {
+    /// Files of the pair's own CA.
+    Files,
+    /// What the settings say; without any, they are self-signed.
+    AsSet,
+}
+
 /// Where outbound mail goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outbound {
@@ -106,7 +115,7 @@ impl Default for Options {
             more_edges: Vec::new(),
             edge_set: Vec::new(),
             home_set: Vec::new(),
-            certificate_files: true,
+            certificates: Certificates::Files,
             pairing: Pairing::ByHand,
             tunnel_proxy: false,
             edge_wrapper: Vec::new(),
