@@ -1,6 +1,6 @@
 //! Certificates by ACME (RFC 8555): ordered, proven, kept, renewed in time, and served without a session noticing.
 //!
-//! [`keeper`] decides when; [`order`] goes through one order, from wherever it stands; [`folder`] keeps what a crash
+//! [`keeper`] decides when; `order` goes through one order, from wherever it stands; [`folder`] keeps what a crash
 //! must not lose; [`challenges`] are answered by whoever owns the ports 80 and 443.
 
 mod account;
