@@ -12,6 +12,7 @@ use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient};
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, StartTls};
+use gatepost_runtime::acme::keeper::Standing;
 use gatepost_runtime::alarm::{Alarm, Alarms, Letter};
 use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
 use gatepost_runtime::clock::Clock;
@@ -108,12 +109,20 @@ fn full(seen: &Seen) -> Option<Verdict> {
 
 /// Looks at the homes until draining begins: first after a while, so that a home has the time to come back to an
 /// edge that was started again.
-pub async fn watch(homes: Homes, spool: Spool, alarms: Alarms, clock: Clock, mut signal: Signal) {
+pub async fn watch(
+    homes: Homes,
+    spool: Spool,
+    certificate: Standing,
+    alarms: Alarms,
+    clock: Clock,
+    mut signal: Signal,
+) {
     loop {
         tokio::select! {
             () = clock.sleep(LOOK_EVERY) => {}
             () = signal.draining() => return,
         }
+        alarms.hold("certificate-overdue", "certificate", certificate.overdue());
         let (held_octets_max, now) = (spool.octets_max(), clock.now());
         let seen: Vec<Seen> = homes
             .all()

@@ -11,11 +11,9 @@ use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::{Certificates, Options};
 use gatepost_tests::pair::program::Program;
-use gatepost_tests::peers::pebble::{Ca, Manner, Pebble, Proofs};
+use gatepost_tests::peers::pebble::{Ca, Manner, Pebble, Proofs, Provider};
 use gatepost_tests::world::{authority, ports};
 use serde_json::Value;
-
-use super::started;
 
 /// A pair without certificates, and a CA that is not there yet.
 struct Scene {
@@ -27,7 +25,7 @@ struct Scene {
 
 impl Scene {
     /// `at_edge` and `at_home` are more of their `acme`; without, they ask no CA.
-    fn new(at_edge: Option<&str>, at_home: Option<&str>) -> Self {
+    fn prepared(at_edge: Option<&str>, at_home: Option<&str>) -> Self {
         let ca = Ca::new().expect("a place for Pebble");
         let (http, https) = (ports::free(), ports::free());
         let mut options = Options { certificates: Certificates::AsSet, ..Options::story() }
@@ -39,7 +37,28 @@ impl Scene {
         if let Some(more) = at_home {
             options = options.home_set(&format!("acme={{ {}{more} }}", ca.settings()));
         }
-        Self { pair: started(&options), ca, http, https }
+        Self { pair: Pair::prepare(&options).expect("a pair"), ca, http, https }
+    }
+
+    /// The same, running, without a CA.
+    fn alone(at_edge: Option<&str>, at_home: Option<&str>) -> Self {
+        let mut scene = Self::prepared(at_edge, at_home);
+        scene.run();
+        scene
+    }
+
+    /// The same, and a CA that was there before.
+    fn new(at_edge: Option<&str>, at_home: Option<&str>, manner: &Manner) -> (Self, Pebble) {
+        let mut scene = Self::prepared(at_edge, at_home);
+        let pebble = scene.start(manner);
+        scene.run();
+        (scene, pebble)
+    }
+
+    fn run(&mut self) {
+        self.pair.edge_mut().program.start().expect("the edge starts");
+        self.pair.home.program.start().expect("the home starts");
+        self.pair.wait_until_up();
     }
 
     fn start(&self, manner: &Manner) -> Pebble {
@@ -78,7 +97,7 @@ fn kept(program: &Program) -> Vec<PathBuf> {
 
 #[test]
 fn an_edge_gets_its_certificate_by_http_once_the_ca_is_there() {
-    let scene = Scene::new(Some(""), None);
+    let scene = Scene::alone(Some(""), None);
     let edge = &scene.pair.edge().program;
     // The CA is down: said in its own words, and a self-signed one is served meanwhile.
     observe::until("the failure to be told", || status(edge), |status| status["acme"]["failures"].as_u64() > Some(0));
@@ -100,9 +119,10 @@ fn an_edge_gets_its_certificate_by_http_once_the_ca_is_there() {
 
 #[test]
 fn an_edge_gets_its_certificate_by_tls_alpn() {
-    let scene = Scene::new(Some(", challenge = \"tls-alpn-01\", names = [\"smtp.example.org\"]"), None);
+    let mut scene = Scene::prepared(Some(", challenge = \"tls-alpn-01\", names = [\"smtp.example.org\"]"), None);
     scene.pair.add_records("smtp.example.org. 60 IN A 127.0.0.1\n").expect("records");
     let pebble = scene.start(&Manner::default());
+    scene.run();
     expect_vouched_for(scene.pair.edge().doors.submissions, scene.edge_name(), &pebble);
     expect_vouched_for(scene.pair.edge().doors.submissions, "smtp.example.org", &pebble);
     assert_eq!(pebble.issued(), 1, "{}", pebble.said());
@@ -110,8 +130,7 @@ fn an_edge_gets_its_certificate_by_tls_alpn() {
 
 #[test]
 fn a_home_that_nobody_can_reach_gets_its_certificate_through_the_edge() {
-    let scene = Scene::new(None, Some(""));
-    let pebble = scene.start(&Manner::default());
+    let (scene, pebble) = Scene::new(None, Some(""), &Manner::default());
     expect_vouched_for(scene.pair.home.submissions, &scene.pair.home_hostname, &pebble);
     let told = status(&scene.pair.home.program);
     assert_eq!(told["certificate_self_signed"], false, "{told:#}");
@@ -121,8 +140,7 @@ fn a_home_that_nobody_can_reach_gets_its_certificate_through_the_edge() {
 
 #[test]
 fn a_certificate_outlives_a_restart_and_is_not_ordered_again() {
-    let mut scene = Scene::new(Some(""), None);
-    let pebble = scene.start(&Manner::default());
+    let (mut scene, pebble) = Scene::new(Some(""), None, &Manner::default());
     let door = scene.pair.edge().doors.submissions;
     expect_vouched_for(door, scene.edge_name(), &pebble);
     scene.pair.edge_mut().program.kill();
@@ -138,9 +156,8 @@ fn a_certificate_outlives_a_restart_and_is_not_ordered_again() {
 #[test]
 fn a_renewal_under_load_costs_no_handshake() {
     // Renewed after some ten seconds.
-    let scene = Scene::new(Some(", profile = \"minutes\""), None);
     let manner = Manner { profiles: vec![("default", 7_776_000), ("minutes", 15)], ..Manner::default() };
-    let pebble = scene.start(&manner);
+    let (scene, pebble) = Scene::new(Some(", profile = \"minutes\""), None, &manner);
     let door = scene.pair.edge().doors.submissions;
     expect_vouched_for(door, scene.edge_name(), &pebble);
     let tls: Arc<_> = authority::client_config(pebble.root()).expect("a root");
@@ -160,8 +177,7 @@ fn a_renewal_under_load_costs_no_handshake() {
 
 #[test]
 fn a_revoked_certificate_is_replaced_at_once() {
-    let mut scene = Scene::new(Some(""), None);
-    let pebble = scene.start(&Manner::default());
+    let (mut scene, pebble) = Scene::new(Some(""), None, &Manner::default());
     let door = scene.pair.edge().doors.submissions;
     expect_vouched_for(door, scene.edge_name(), &pebble);
     let certificate = kept(&scene.pair.edge().program).remove(0);
@@ -194,14 +210,30 @@ fn a_revoked_certificate_is_replaced_at_once() {
 #[test]
 fn a_ca_that_knows_its_customers_gets_to_know_us() {
     let key = "aGVsbG8gcGViYmxlLCB0aGlzIGlzIGEgbG9uZyBrZXk";
-    let scene = Scene::new(Some(&format!(", external_account = {{ id = \"kid-1\", secret = \"{key}\" }}")), None);
-    let pebble = scene.start(&Manner { external_account: Some(("kid-1", key)), ..Manner::default() });
+    let manner = Manner { external_account: Some(("kid-1", key)), ..Manner::default() };
+    let (scene, pebble) =
+        Scene::new(Some(&format!(", external_account = {{ id = \"kid-1\", secret = \"{key}\" }}")), None, &manner);
     expect_vouched_for(scene.pair.edge().doors.submissions, scene.edge_name(), &pebble);
 }
 
 #[test]
+fn a_home_proves_its_name_by_its_owners_dns_where_no_port_is_open() {
+    let provider = Provider::start().expect("a provider");
+    let hook = format!(", challenge = \"dns-01\", dns_hook = \"{}\"", provider.hook.display());
+    let mut scene = Scene::prepared(None, Some(&hook));
+    let nowhere = ports::free().port();
+    let proofs = Proofs { dns: provider.dns, http: nowhere, tls: nowhere };
+    let pebble = scene.ca.start(proofs, &Manner::default()).expect("Pebble starts");
+    scene.run();
+    expect_vouched_for(scene.pair.home.submissions, &scene.pair.home_hostname, &pebble);
+    let name = format!("_acme-challenge.{}", scene.pair.home_hostname);
+    let calls = provider.calls();
+    assert!(calls.contains(&format!("add {name}\n")) && calls.ends_with(&format!("remove {name}\n")), "{calls}");
+}
+
+#[test]
 fn nothing_but_a_challenge_that_is_waited_for_is_found() {
-    let scene = Scene::new(None, None);
+    let scene = Scene::alone(None, None);
     for (path, status) in [
         ("/.well-known/acme-challenge/LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0", "404"),
         ("/.well-known/acme-challenge/../../etc/passwd", "404"),

@@ -138,7 +138,7 @@ impl Edge {
         let sender = parts.sender.clone();
         sender.own_doors(open.smtp, open.submissions);
 
-        parts.watch(draining.clone());
+        parts.watch(acme.clone(), draining.clone());
         tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), draining.clone()));
         let status = Arc::new(Status {
             hostname: config.hostname.clone(),

@@ -9,6 +9,7 @@ use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient};
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::tunnel::hello;
+use gatepost_runtime::acme::keeper::Standing;
 use gatepost_runtime::alarm::{Alarm, Alarms, Letter};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::random;
@@ -31,11 +32,19 @@ const AWAY: Duration = Duration::from_hours(1);
 const LOOK_EVERY: Duration = Duration::from_mins(1);
 
 /// Starts all that raises alarms and all that tells them.
-pub(super) fn start(config: &Config, store: &Store, edges: &Edges, clock: &Clock, signal: &Signal) -> Alarms {
+pub(super) fn start(
+    config: &Config,
+    store: &Store,
+    edges: &Edges,
+    certificate: Standing,
+    clock: &Clock,
+    signal: &Signal,
+) -> Alarms {
     let (alarms, letters) = Alarms::new("gatepost-home", &config.hostname, config.alarm.clone(), clock.clone());
     tokio::spawn(send_letters(letters, store.queue.clone(), config.postmaster.domain().to_string(), clock.clone()));
     tokio::spawn(watch_caps(store.accounts.caps().hits(), alarms.clone()));
     tokio::spawn(watch_queue(store.queue.given_up(), alarms.clone()));
+    tokio::spawn(watch_certificate(certificate, alarms.clone(), clock.clone(), signal.clone()));
     tokio::spawn(watch_edges(edges.clone(), alarms.clone(), clock.clone(), signal.clone()));
     alarms
 }
@@ -95,6 +104,17 @@ fn expired(one: &GivenUp) -> Option<Alarm> {
             one.trace
         ),
     })
+}
+
+/// Raises an alarm for a certificate that should long have been renewed.
+async fn watch_certificate(certificate: Standing, alarms: Alarms, clock: Clock, mut signal: Signal) {
+    loop {
+        alarms.hold("certificate-overdue", "certificate", certificate.overdue());
+        tokio::select! {
+            () = clock.sleep(LOOK_EVERY) => {}
+            () = signal.draining() => return,
+        }
+    }
 }
 
 /// Raises an alarm for each edge that stays away.

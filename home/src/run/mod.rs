@@ -158,7 +158,7 @@ impl Home {
         tokio::spawn(exchanges::serve_edges(sessions, exchanges, fetcher.clone()));
 
         let (bounces, returning) = mpsc::channel(BOUNCES_WAITING_MAX);
-        let alarms = alarms::start(&config, &store, &edges, &clock, &work_signal);
+        let alarms = alarms::start(&config, &store, &edges, acme.clone(), &clock, &work_signal);
         let (resolver, servers) = (store.resolver.clone(), store.servers.clone());
         tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, servers, work_signal.clone()));
         exchanges::serve_ourselves(&store, returning, &router, &work_signal);

@@ -193,6 +193,58 @@ impl Pebble {
     }
 }
 
+/// The name server that comes with Pebble, which takes TXT records by HTTP, as a provider's would. Runs until dropped.
+pub struct Provider {
+    /// Where it answers.
+    pub dns: SocketAddr,
+    /// A program that puts a TXT record into it and takes it off, to be called with a verb, a name and a value.
+    pub hook: PathBuf,
+    base: tempfile::TempDir,
+    daemon: Child,
+}
+
+impl Provider {
+    /// Starts it.
+    pub fn start() -> anyhow::Result<Self> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = tempfile::Builder::new().prefix("gatepost-provider-").tempdir()?;
+        let (dns, management) = (ports::free(), ports::free());
+        let hook = base.path().join("hook");
+        let script = format!(
+            "#!/bin/sh\nset -eu\necho \"$1 $2\" >>{b}/calls\ncase $1 in\n  add) verb=set-txt value=\", \\\"value\\\": \\\"$3\\\"\" ;;\n  \
+             remove) verb=clear-txt value= ;;\nesac\nexec {curl} -sSf --max-time 10 -d \"{{\\\"host\\\": \\\"$2.\\\"$value}}\" \
+             \"http://{management}/$verb\"\n",
+            b = base.path().display(),
+            curl = program("curl").display(),
+        );
+        fs::write(&hook, script)?;
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755))?;
+        let daemon = Command::new(program("pebble-challtestsrv"))
+            .args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "", "-defaultIPv6", ""])
+            .args(["-dnsserver", &dns.to_string(), "-management", &management.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("can't start pebble-challtestsrv")?;
+        let provider = Self { dns, hook, base, daemon };
+        observe::until_ok("the provider to listen", || Ok(std::net::TcpStream::connect(management).map(drop)?));
+        Ok(provider)
+    }
+
+    /// How the hook was called, a line each.
+    pub fn calls(&self) -> String {
+        fs::read_to_string(self.base.path().join("calls")).unwrap_or_default()
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
 impl Drop for Pebble {
     fn drop(&mut self) {
         let _ = self.daemon.kill();

@@ -108,6 +108,17 @@ impl Standing {
         })
     }
 
+    /// What there is to say once less than a third of a certificate's life is left and it is not renewed.
+    pub fn overdue(&self) -> Option<String> {
+        let stands = self.0.load();
+        let why = stands.why.as_deref().filter(|_| stands.alarming)?;
+        Some(format!(
+            "The certificate for {} should long have been renewed, and was not: {why}. Once it has ended mail programs refuse it. \
+             It is tried again by itself; what the CA names has to be mended until then.",
+            stands.names.join(", ")
+        ))
+    }
+
     fn change(&self, change: impl FnOnce(&mut Stands)) {
         let mut stands = Stands::clone(&self.0.load());
         change(&mut stands);
@@ -275,6 +286,17 @@ impl Keeper {
         share: Share,
     ) -> i64 {
         let retry_s = wanted.settings.retry.as_secs().cast_signed();
+        // Kept before the CA hears of it: neither a crash in here nor a disk that takes nothing asks it again and again.
+        let now = self.clock.unix_s();
+        let begun = KeptTries { not_before: now.saturating_add(retry_s), at: now, ..tries.clone() };
+        let keeping = folder.clone();
+        if let Err(error) = blocking(move || keeping.keep_tries(&begun)).await {
+            let why = AcmeError::to_string(&error);
+            warn!(names = wanted.names.join(" "), next_try_s = retry_s, %error, "no certificate");
+            self.standing
+                .change(|stands| (stands.failures, stands.why) = (stands.failures.saturating_add(1), Some(why)));
+            return retry_s;
+        }
         let obtained = match self.obtain(wanted, folder, ca, kept).await {
             Ok(loaded) => self.accepted(loaded),
             Err(error) => Err(error),

@@ -179,6 +179,14 @@ impl Alarms {
         }
     }
 
+    /// Tells it while it lasts: `text` is what there is to say, `None` that it is over.
+    pub fn hold(&self, kind: &'static str, about: &str, text: Option<String>) {
+        match text {
+            Some(text) => self.raise(&Alarm { kind, about: about.to_owned(), text }),
+            None => self.clear(kind, about),
+        }
+    }
+
     /// It is over: the next one of this name is news.
     pub fn clear(&self, kind: &'static str, about: &str) {
         self.0.told().remove(&(kind, about.to_owned()));
