@@ -231,15 +231,7 @@ impl Config {
                 "the name the world knows this host by, such as \"mail.example.org\"",
             )
         })?;
-        if let (Some(acme), Some(_)) = (&raw.acme, &raw.tls) {
-            let remedy = "take out either of them";
-            return Err(source.error(
-                acme,
-                "certificates come from a CA or from the files in [tls], not from both",
-                remedy,
-            ));
-        }
-        let acme = raw.acme.as_ref().map(|raw| acme::Settings::check(raw.get_ref(), true, &source)).transpose()?;
+        let acme = acme::Settings::check(raw.acme.as_ref(), raw.tls.as_ref(), true, &source)?;
         // Whoever has files may have a web server of their own as well.
         let web = |standard| if acme.is_some() { standard } else { "off" };
         let doors = Doors {

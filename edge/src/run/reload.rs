@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use gatepost_runtime::acme::keeper::{Want, Wanted};
-use gatepost_runtime::certificate::{Loaded, Served};
+use gatepost_runtime::acme::keeper::Want;
+use gatepost_runtime::certificate::Served;
 use gatepost_runtime::config::{self, ConfigError, changes::Change};
 use thiserror::Error;
 use tokio::sync::Mutex;
@@ -75,7 +75,7 @@ impl Reloader {
             // What needs a restart stays as it is for everything that looks at the config in force.
             new.hostname.clone_from(&old.hostname);
             new.state.clone_from(&old.state);
-            let certificate = certificate(&served, &new)?;
+            let certificate = new.certificate().read(&served).map_err(|error| new.file.certificate_error(&error))?;
             if certificate.is_some() && old.certificate == new.certificate {
                 changes.push(Change { what: "tls: another certificate".to_owned(), needs_restart: false });
             }
@@ -91,7 +91,7 @@ impl Reloader {
             self.certificate.serve(certificate);
         }
         self.show(force.doors.carry_out(plan, &new.limits));
-        self.want.set(Wanted::of(new.acme.as_ref(), new.hostname.as_str()));
+        self.want.set(new.certificate());
         for warning in &new.warnings {
             warn!("{warning}");
         }
@@ -104,15 +104,4 @@ impl Reloader {
         self.parts.sender.own_doors(open.smtp, open.submissions);
         self.status.set_doors(open);
     }
-}
-
-/// The certificate a config wants, if it is not served already.
-fn certificate(served: &Served, config: &Config) -> Result<Option<Loaded>, ConfigError> {
-    if config.acme.is_some() {
-        // What is served stays until the CA has issued another one.
-        return Ok(None);
-    }
-    served
-        .read(config.certificate.as_ref(), config.hostname.as_str())
-        .map_err(|error| config.file.certificate_error(&error))
 }

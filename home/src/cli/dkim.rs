@@ -1,13 +1,9 @@
 //! `gatepost-home dkim`: the keys that sign mail, and new ones in their place.
 
 use clap::{Args, Subcommand};
-use gatepost_runtime::clock::Clock;
-use gatepost_runtime::control::{self, ControlError};
-use gatepost_runtime::steady;
 use serde_json::{Value, json};
 
 use super::{Context, Failure, list, pretty, print, table, text};
-use crate::run::Store;
 use crate::signing::rotation::{KEY, Request};
 
 /// Keys that sign mail.
@@ -42,7 +38,11 @@ pub(super) fn run(context: &Context<'_>, args: DkimArgs) -> Result<(), Failure> 
         DkimCommand::List { domain, json } => (Request::List { domain }, json),
         DkimCommand::Rotate { domain, json } => (Request::Rotate { domain }, json),
     };
-    let answer = ask(context, &request)?;
+    // Alone it asks no DNS.
+    let answer = context.perform(&json!({ KEY: request }), |store, _, _| {
+        store.signing.begin(&request)?;
+        store.signing.list(&request)
+    })?;
     if json {
         return print(&pretty(&answer));
     }
@@ -53,20 +53,6 @@ pub(super) fn run(context: &Context<'_>, args: DkimArgs) -> Result<(), Failure> 
         );
     }
     print(&for_people(&answer))
-}
-
-/// Asks the running program; while none runs, does it here, alone on the state directory, and asks no DNS.
-fn ask(context: &Context<'_>, request: &Request) -> Result<Value, Failure> {
-    let config = context.load()?;
-    match control::ask(&config.state, &json!({ KEY: request })) {
-        Ok(answer) => Ok(answer),
-        Err(ControlError::NotRunning(_)) => {
-            let store = Store::open(&config, &steady::resume(&config.state, &Clock::real()))?;
-            store.signing.begin(request).map_err(anyhow::Error::msg)?;
-            Ok(store.signing.list(request).map_err(anyhow::Error::msg)?)
-        }
-        Err(error) => Err(anyhow::Error::from(error).into()),
-    }
 }
 
 fn for_people(answer: &Value) -> String {

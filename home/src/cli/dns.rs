@@ -2,14 +2,10 @@
 
 use clap::Args;
 use gatepost_protocol::mail::address::Domain;
-use gatepost_runtime::clock::Clock;
-use gatepost_runtime::control::{self, ControlError};
-use gatepost_runtime::steady;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Context, Failure, pretty, print};
 use crate::records::{self, Record, written};
-use crate::run::Store;
 use crate::run::records::{KEY, Request, alone};
 
 /// DNS records.
@@ -42,7 +38,11 @@ pub(super) fn run(context: &Context<'_>, args: DnsArgs) -> Result<(), Failure> {
             records::of_parked(&domain)
         }
         _ => {
-            let mut answer = ask(context, &Request { domain: args.domain, tested: args.tested })?;
+            let request = Request { domain: args.domain, tested: args.tested };
+            let mut answer = context.perform(&json!({ KEY: request }), |store, config, _| {
+                eprintln!("note: the home does not run, so nothing is known of its edges");
+                alone(store, config, &request)
+            })?;
             serde_json::from_value(answer["records"].take()).map_err(anyhow::Error::from)?
         }
     };
@@ -50,18 +50,4 @@ pub(super) fn run(context: &Context<'_>, args: DnsArgs) -> Result<(), Failure> {
         return print(&pretty(&json!({ "records": records })));
     }
     print(&if args.zone { written::zone(&records) } else { written::table(&records) })
-}
-
-/// Asks the running program; while none runs, tells what can be known here.
-fn ask(context: &Context<'_>, request: &Request) -> Result<Value, Failure> {
-    let config = context.load()?;
-    match control::ask(&config.state, &json!({ KEY: request })) {
-        Ok(answer) => Ok(answer),
-        Err(ControlError::NotRunning(_)) => {
-            eprintln!("note: the home does not run, so nothing is known of its edges");
-            let store = Store::open(&config, &steady::resume(&config.state, &Clock::real()))?;
-            Ok(alone(&store, &config, request).map_err(anyhow::Error::msg)?)
-        }
-        Err(error) => Err(anyhow::Error::from(error).into()),
-    }
 }

@@ -21,6 +21,7 @@ pub mod status;
 pub mod trace;
 
 use std::ffi::OsStr;
+use std::fmt::{Debug, Display};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -229,13 +230,23 @@ impl Context<'_> {
 
     /// Asks the running program; while none runs, does it here, alone on the state directory.
     fn administer(&self, request: Request) -> Result<Value, Failure> {
-        let config = self.load()?;
         let wire = json!({ administration::KEY: request });
-        match control::ask(&config.state, &wire) {
+        self.perform(&wire, |store, _, _| store.administer(request))
+    }
+
+    /// Asks the running program; while none runs, it is done by `alone`, which has the state directory to itself.
+    fn perform<E: Display + Debug + Send + Sync + 'static>(
+        &self,
+        wire: &Value,
+        alone: impl FnOnce(&Store, &Config, &Clock) -> Result<Value, E>,
+    ) -> Result<Value, Failure> {
+        let config = self.load()?;
+        match control::ask(&config.state, wire) {
             Ok(answer) => Ok(answer),
             Err(ControlError::NotRunning(_)) => {
-                let store = Store::open(&config, &steady::resume(&config.state, &Clock::real()))?;
-                store.administer(request).map_err(|error| anyhow::Error::msg(error).into())
+                let clock = steady::resume(&config.state, &Clock::real());
+                let store = Store::open(&config, &clock)?;
+                Ok(alone(&store, &config, &clock).map_err(anyhow::Error::msg)?)
             }
             Err(error) => Err(anyhow::Error::from(error).into()),
         }

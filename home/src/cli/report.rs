@@ -6,13 +6,9 @@ use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 use gatepost_protocol::mail::address::Domain;
-use gatepost_runtime::clock::Clock;
-use gatepost_runtime::control::{self, ControlError};
-use gatepost_runtime::steady;
 use serde_json::{Value, json};
 
 use super::{Context, Failure, list, pretty, print, table, text};
-use crate::run::Store;
 use crate::run::reports::{KEY, Kind, Request, alone};
 
 /// Longest time that can be asked about, in days: what is older is forgotten.
@@ -58,29 +54,17 @@ pub(super) fn run(context: &Context<'_>, args: ReportArgs) -> Result<(), Failure
         which.domain.map(|name| Domain::parse(&name).map_err(|error| Failure::Usage(format!("{name}: {error}"))));
     let request =
         Request { of, days: which.days, domain: domain.transpose()?.map(|domain| domain.as_str().to_owned()) };
-    let answer = ask(context, &request)?;
+    let answer = context.perform(&json!({ KEY: request }), |store, _, clock| {
+        if request.of == Kind::Dmarc {
+            eprintln!("note: the home does not run, so its edges' addresses are not known: they show as others");
+        }
+        alone(store, Vec::new(), &request, clock.unix_s())
+    })?;
     print(&match (which.json, of) {
         (true, _) => pretty(&answer),
         (false, Kind::Dmarc) => dmarc(&answer, which.days),
         (false, Kind::Failures) => failures(&answer),
     })
-}
-
-/// Asks the running program; while none runs, tells what is known here.
-fn ask(context: &Context<'_>, request: &Request) -> Result<Value, Failure> {
-    let config = context.load()?;
-    match control::ask(&config.state, &json!({ KEY: request })) {
-        Ok(answer) => Ok(answer),
-        Err(ControlError::NotRunning(_)) => {
-            if request.of == Kind::Dmarc {
-                eprintln!("note: the home does not run, so its edges' addresses are not known: they show as others");
-            }
-            let clock = steady::resume(&config.state, &Clock::real());
-            let store = Store::open(&config, &clock)?;
-            Ok(alone(&store, Vec::new(), request, clock.unix_s()).map_err(anyhow::Error::msg)?)
-        }
-        Err(error) => Err(anyhow::Error::from(error).into()),
-    }
 }
 
 fn dmarc(answer: &Value, days: u32) -> String {

@@ -292,15 +292,7 @@ impl Config {
 }
 
 fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigError> {
-    if let (Some(acme), Some(_)) = (&raw.acme, &raw.tls) {
-        let remedy = "take out either of them";
-        return Err(source.error(
-            acme,
-            "certificates come from a CA or from the files in [tls], not from both",
-            remedy,
-        ));
-    }
-    let acme = raw.acme.as_ref().map(|raw| acme::Settings::check(raw.get_ref(), false, source)).transpose()?;
+    let acme = acme::Settings::check(raw.acme.as_ref(), raw.tls.as_ref(), false, source)?;
     let mut warnings = Vec::new();
     let hostname = host_name(&raw.hostname, source)?;
     let domains = domains(&raw.domains, source)?;

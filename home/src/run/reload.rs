@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use gatepost_runtime::acme::keeper::{Want, Wanted};
+use gatepost_runtime::acme::keeper::Want;
 use gatepost_runtime::alarm::Alarms;
-use gatepost_runtime::certificate::{Loaded, Served};
+use gatepost_runtime::certificate::Served;
 use gatepost_runtime::config::{self, ConfigError, changes::Change};
 use gatepost_runtime::resolver::Resolver;
 use thiserror::Error;
@@ -89,7 +89,8 @@ impl Reloader {
             new.hostname.clone_from(&old.hostname);
             new.queue.hostname.clone_from(&old.queue.hostname);
             new.state.clone_from(&old.state);
-            let certificate = certificate(&parts.served, &new)?;
+            let certificate =
+                new.certificate().read(&parts.served).map_err(|error| new.file.certificate_error(&error))?;
             if certificate.is_some() && old.tls == new.tls {
                 changes.push(Change { what: "tls: another certificate".to_owned(), needs_restart: false });
             }
@@ -104,7 +105,7 @@ impl Reloader {
         if let Some(certificate) = certificate {
             self.parts.served.serve(certificate);
         }
-        self.parts.want.set(Wanted::of(new.acme.as_ref(), &new.hostname));
+        self.parts.want.set(new.certificate());
         self.parts.edges.set(&new.edges);
         force.doors.carry_out(plan, &new);
         for warning in &new.warnings {
@@ -137,13 +138,4 @@ impl Parts {
         self.store.queue.reload(new.queue.clone(), new.routes.clone());
         Ok(())
     }
-}
-
-/// The certificate a config wants, if it is not served already.
-fn certificate(served: &Served, config: &Config) -> Result<Option<Loaded>, ConfigError> {
-    if config.acme.is_some() {
-        // What is served stays until the CA has issued another one.
-        return Ok(None);
-    }
-    served.read(config.tls.as_ref(), &config.hostname).map_err(|error| config.file.certificate_error(&error))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -114,7 +114,7 @@ impl Fetcher {
         let failed = |source| FetchError::Connect { host: format!("{host}:{port}"), source };
         let stream = self.connect(&host, port).await?;
         let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await.map_err(failed)?;
-        exchange(stream, request, octets_max).await
+        exchange(stream, request, async |answer| whole(answer, octets_max).await).await
     }
 
     /// To the first of its addresses that answers.
@@ -145,20 +145,28 @@ fn place(uri: &Uri) -> Option<(String, u16)> {
     (!host.is_empty()).then(|| (host.to_owned(), uri.port_u16().unwrap_or(443)))
 }
 
-async fn exchange<IO, B>(io: IO, request: Request<B>, octets_max: usize) -> Result<Response<Bytes>, FetchError>
+async fn whole(answer: Response<Incoming>, octets_max: usize) -> Result<Response<Bytes>, FetchError> {
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, octets_max).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() { FetchError::TooLong(octets_max) } else { FetchError::Body(error) }
+    })?;
+    Ok(Response::from_parts(head, body.to_bytes()))
+}
+
+/// One request over a connection, and what `read` makes of the answer while the connection lasts.
+pub(crate) async fn exchange<IO, B, T, E>(
+    io: IO,
+    request: Request<B>,
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, E>,
+) -> Result<T, E>
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: From<hyper::Error>,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
-    let asked = async {
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, octets_max).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() { FetchError::TooLong(octets_max) } else { FetchError::Body(error) }
-        })?;
-        Ok(Response::from_parts(head, body.to_bytes()))
-    };
+    let asked = async { read(sender.send_request(request).await?).await };
     let driven = async {
         // It ends when all was said, or with why it broke; then the question ends with the same.
         let _ = connection.await;

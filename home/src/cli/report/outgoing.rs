@@ -1,14 +1,10 @@
 //! `gatepost-home report outgoing`: what we tell other domains of mail in their name.
 
 use clap::Args;
-use gatepost_runtime::clock::Clock;
-use gatepost_runtime::control::{self, ControlError};
-use gatepost_runtime::steady;
 use serde_json::{Value, json};
 
 use super::super::{Context, Failure, list, pretty, print, table, text};
 use crate::reporting::{KEY, Request};
-use crate::run::Store;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct OutgoingArgs {
@@ -24,25 +20,12 @@ pub(super) fn run(context: &Context<'_>, args: &OutgoingArgs) -> Result<(), Fail
         None => Request::List,
         Some(domain) => Request::Show { domain: domain.clone() },
     };
-    let answer = ask(context, &request)?;
+    let answer = context.perform(&json!({ KEY: request }), |store, _, _| store.reporting.answer(&request))?;
     print(&match &args.domain {
         _ if args.json => pretty(&answer),
         None => for_people(&answer),
         Some(_) => list(&answer, "reports").iter().filter_map(Value::as_str).collect(),
     })
-}
-
-/// Asks the running program; while none runs, reads what is kept here.
-fn ask(context: &Context<'_>, request: &Request) -> Result<Value, Failure> {
-    let config = context.load()?;
-    match control::ask(&config.state, &json!({ KEY: request })) {
-        Ok(answer) => Ok(answer),
-        Err(ControlError::NotRunning(_)) => {
-            let store = Store::open(&config, &steady::resume(&config.state, &Clock::real()))?;
-            Ok(store.reporting.answer(request).map_err(anyhow::Error::msg)?)
-        }
-        Err(error) => Err(anyhow::Error::from(error).into()),
-    }
 }
 
 fn for_people(answer: &Value) -> String {

@@ -76,7 +76,7 @@ async fn create_known(
     let new = NewAccount { contact: &[contact], terms_of_service_agreed: true, only_return_existing: false };
     let external = ExternalAccountKey::new(external.id.clone(), external.key.expose());
     let (account, credentials) = builder.create(&new, settings.directory.clone(), Some(&external)).await?;
-    let pem = keys::pem(credentials.private_key().secret_pkcs8_der());
+    let pem = keys::pem(credentials.private_key())?;
     let folder = folder.clone();
     super::blocking(move || folder.keep_account_key(&pem)).await?;
     Ok(account)

@@ -34,16 +34,16 @@ const NOT_BEFORE_MAX_S: i64 = 8 * 24 * 3600;
 
 /// What is wanted: a certificate for these names, the host's own first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+struct Wanted {
     /// From whom, and how.
-    pub settings: Settings,
+    settings: Settings,
     /// For what; lower case, at least one.
-    pub names: Vec<String>,
+    names: Vec<String>,
 }
 
 impl Wanted {
     /// For a host's own name and those its owner adds; nothing where no CA is asked.
-    pub fn of(settings: Option<&Settings>, hostname: &str) -> Option<Arc<Self>> {
+    fn of(settings: Option<&Settings>, hostname: &str) -> Option<Arc<Self>> {
         let settings = settings?.clone();
         let mut names = vec![hostname.to_ascii_lowercase()];
         for name in &settings.names {
@@ -62,7 +62,8 @@ pub struct Want(watch::Sender<Option<Arc<Wanted>>>);
 
 impl Want {
     /// This from now on. What was begun for it goes on if nothing has changed.
-    pub fn set(&self, wanted: Option<Arc<Wanted>>) {
+    pub fn set(&self, origin: Origin<'_>) {
+        let wanted = Wanted::of(origin.acme, origin.hostname);
         self.0.send_if_modified(|before| {
             let changed = *before != wanted;
             *before = wanted;
@@ -137,6 +138,14 @@ pub struct Origin<'a> {
     pub hostname: &'a str,
     /// The program's state directory.
     pub state: &'a Path,
+}
+
+impl Origin<'_> {
+    /// What a changed config wants to be served at once instead of what is; nothing where a CA is asked, for what is
+    /// served stays until that has issued another one. Blocking.
+    pub fn read(&self, served: &Served) -> Result<Option<Loaded>, CertificateError> {
+        if self.acme.is_some() { Ok(None) } else { served.read(self.files, self.hostname) }
+    }
 }
 
 /// A program's certificate, and what goes with it.

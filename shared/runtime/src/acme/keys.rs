@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
@@ -13,9 +11,6 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::AcmeError;
-
-/// Characters of a line of PEM (RFC 7468 §2).
-const PEM_LINE: usize = 64;
 
 /// A new ECDSA P-256 key, PEM.
 pub(super) fn make() -> Result<Zeroizing<String>, AcmeError> {
@@ -26,27 +21,14 @@ pub(super) fn make() -> Result<Zeroizing<String>, AcmeError> {
 /// The key alone, of a PEM text that holds more.
 pub(super) fn of_pem(text: &str) -> Result<Zeroizing<String>, AcmeError> {
     let mut key = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).map_err(|error| wrong(&error))?;
-    let written = pem(key.secret_pkcs8_der());
+    let written = pem(&key);
     key.zeroize();
-    Ok(written)
+    written
 }
 
 /// PKCS#8 as PEM.
-pub(super) fn pem(pkcs8: &[u8]) -> Zeroizing<String> {
-    let body = Zeroizing::new(STANDARD.encode(pkcs8));
-    let mut pem = Zeroizing::new(String::with_capacity(body.len() + body.len() / PEM_LINE + 64));
-    pem.push_str("-----BEGIN PRIVATE KEY-----\n");
-    for (at, character) in body.chars().enumerate() {
-        pem.push(character);
-        if (at + 1).is_multiple_of(PEM_LINE) {
-            pem.push('\n');
-        }
-    }
-    if !body.len().is_multiple_of(PEM_LINE) {
-        pem.push('\n');
-    }
-    pem.push_str("-----END PRIVATE KEY-----\n");
-    pem
+pub(super) fn pem(pkcs8: &PrivatePkcs8KeyDer<'_>) -> Result<Zeroizing<String>, AcmeError> {
+    Ok(Zeroizing::new(KeyPair::try_from(pkcs8).map_err(|error| wrong(&error))?.serialize_pem()))
 }
 
 /// A request for a certificate for these names with this key, DER.
@@ -79,11 +61,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pem_is_read_back() {
-        for length in [1, 47, 48, 49, 138] {
-            let key = vec![7; length];
-            let read = PrivatePkcs8KeyDer::from_pem_slice(pem(&key).as_bytes()).unwrap();
-            assert_eq!(read.secret_pkcs8_der(), key);
+    fn a_key_is_found_among_certificates_and_stays_as_it_was() {
+        let key = make().unwrap();
+        let chain = rcgen::generate_simple_self_signed(vec!["mail.example.org".to_owned()]).unwrap().cert.pem();
+        for whole in [format!("{}{chain}", *key), format!("{chain}{}", *key)] {
+            assert_eq!(of_pem(&whole).unwrap(), key);
         }
+        let pkcs8 = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        assert_eq!(pem(&pkcs8).unwrap(), key);
+        assert!(of_pem(&chain).is_err());
     }
 }

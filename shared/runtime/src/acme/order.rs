@@ -66,7 +66,7 @@ impl Ordering<'_> {
             OrderStatus::Valid => order.certificate().await?.ok_or(Error::Str("no certificate"))?,
             _ => order.poll_certificate(&POLL).await?,
         };
-        let pem = Zeroizing::new(format!("{}{}{chain}", *kept.key, if kept.key.ends_with('\n') { "" } else { "\n" }));
+        let pem = Zeroizing::new(format!("{}{chain}", *kept.key));
         let loaded = Loaded::of_pem(&pem, "the CA's certificate").map_err(|error| AcmeError::Useless(error.why))?;
         if !loaded.covers(self.names) {
             return Err(AcmeError::Useless(format!("it is not for {}", self.names.join(", "))));

@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 
+use crate::certificate::CertificateFiles;
 use crate::config::{ConfigError, Placed, Source, Span};
 
 /// The CA that is asked if none is named.
@@ -110,8 +111,26 @@ impl fmt::Debug for ExternalAccount {
 }
 
 impl Settings {
-    /// Checks the table. Reads the file of roots. `alpn` is whether whoever asks has a port 443.
-    pub fn check(raw: &RawAcme, alpn: bool, source: &Source) -> Result<Self, ConfigError> {
+    /// Checks the table, if there is one. Reads the file of roots. `files` are those of `[tls]`, which exclude it;
+    /// `alpn` is whether whoever asks has a port 443.
+    pub fn check(
+        raw: Option<&Placed<RawAcme>>,
+        files: Option<&CertificateFiles>,
+        alpn: bool,
+        source: &Source,
+    ) -> Result<Option<Self>, ConfigError> {
+        match (raw, files) {
+            (None, _) => Ok(None),
+            (Some(raw), None) => Self::checked(raw.get_ref(), alpn, source).map(Some),
+            (Some(raw), Some(_)) => Err(source.error(
+                raw,
+                "certificates come from a CA or from the files in [tls], not from both",
+                "take out either of them",
+            )),
+        }
+    }
+
+    fn checked(raw: &RawAcme, alpn: bool, source: &Source) -> Result<Self, ConfigError> {
         let email = Address::parse(raw.email.get_ref())
             .map_err(|error| source.error(&raw.email, &error.to_string(), "an address the CA may write to"))?;
         let directory = match &raw.directory {

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Method, Request, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, Uri};
 use rustls_pki_types::ServerName;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::attempt::trust;
 use crate::clock::Clock;
+use crate::fetch::exchange;
 
 /// Connecting, asking and the answer's head together.
 const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -78,17 +78,19 @@ impl Webhook {
     }
 
     async fn ask(&self, json: String, roots: &[Vec<u8>]) -> Result<u16, WebhookError> {
+        // Nobody reads the body.
+        let status = async |answer: Response<Incoming>| Ok(answer.status().as_u16());
         let secure = self.0.scheme_str() == Some("https");
         let host = self.0.host().unwrap_or_default();
         let bare = host.trim_matches(['[', ']']);
         let port = self.0.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let stream = TcpStream::connect((bare, port)).await?;
         if !secure {
-            return exchange(stream, self.request(json)).await;
+            return exchange(stream, self.request(json), status).await;
         }
         let name = ServerName::try_from(bare.to_owned()).map_err(|_| std::io::Error::other("no name for TLS"))?;
         let stream = TlsConnector::from(trust::vouched_for(roots)?).connect(name, stream).await?;
-        exchange(stream, self.request(json)).await
+        exchange(stream, self.request(json), status).await
     }
 
     fn request(&self, json: String) -> Request<Full<Bytes>> {
@@ -102,24 +104,6 @@ impl Webhook {
             .header(USER_AGENT, concat!("gatepost/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(Bytes::from(json)))
             .expect("host and path came out of a checked address")
-    }
-}
-
-async fn exchange<IO>(io: IO, request: Request<Full<Bytes>>) -> Result<u16, WebhookError>
-where
-    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
-    let asked = async {
-        let status = sender.send_request(request).await?.status().as_u16();
-        // The connection would wait for the body nobody reads.
-        drop(sender);
-        Ok(status)
-    };
-    tokio::select! {
-        answered = asked => answered,
-        // Only a connection that broke ends before its answer.
-        Err(error) = connection => Err(error.into()),
     }
 }
 
