@@ -225,8 +225,12 @@ fn print_status(status: &Value) {
         Some(ends) => println!("certificate  good until {ends}"),
         None => println!("certificate  self-signed"),
     }
-    for door in ["smtp", "submissions", "tunnel"] {
-        println!("{door:12} {}", text(&status["listen"][door]));
+    for door in ["smtp", "submissions", "tunnel", "http", "https"] {
+        let waits = status["listen"]["waiting"][door].as_str();
+        println!("{door:12} {}", waits.map_or_else(|| text(&status["listen"][door]), |why| format!("shut: {why}")));
+    }
+    for named in status["names"].as_array().into_iter().flatten() {
+        println!("{:12} {}: {}", "name", text(&named["name"]), standing_of(named));
     }
     println!(
         "sessions     {} smtp, {} submissions",
@@ -262,6 +266,16 @@ fn print_status(status: &Value) {
         ]);
     }
     println!("{table}");
+}
+
+/// How it stands with the certificate of a further name.
+fn standing_of(named: &Value) -> String {
+    match (named["ends"].as_str(), named["why"].as_str()) {
+        (_, Some(why)) => format!("{why}; tried again at {}", text(&named["next_try"])),
+        (Some(ends), None) => format!("certificate good until {ends}"),
+        (None, None) if named["leads_here"] == false => "does not lead here (yet), so no certificate is ordered".into(),
+        (None, None) => "its certificate is being ordered".into(),
+    }
 }
 
 fn print_changes(answer: &Value) {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::pairing::NodeKey;
 use gatepost_runtime::acme::keeper::Standing;
+use gatepost_runtime::acme::names::NameStandings;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::{Clock, rfc3339};
 use gatepost_runtime::metrics::{Kind, Metric};
@@ -18,9 +19,10 @@ use crate::homes::{Home, Homes};
 use crate::journal::Journals;
 use crate::listeners::mail::SessionCount;
 use crate::spool::Spool;
+use crate::web::names::is_of;
 
 /// Where the doors really are.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Doors {
     /// Mail from the world.
     pub smtp: Option<SocketAddr>,
@@ -32,6 +34,19 @@ pub struct Doors {
     pub http: Option<SocketAddr>,
     /// The web.
     pub https: Option<SocketAddr>,
+    /// Why the first of these can't be opened now, though it should be.
+    pub http_waits: Option<String>,
+    /// The same of the other.
+    pub https_waits: Option<String>,
+}
+
+impl Doors {
+    /// What can't be opened, by name and why: for `status`.
+    fn waiting(&self) -> Value {
+        let waits = [("http", &self.http_waits), ("https", &self.https_waits)];
+        let waits = waits.into_iter().filter_map(|(name, why)| Some((name.to_owned(), why.clone()?.into())));
+        Value::Object(waits.collect())
+    }
 }
 
 /// What there is to show.
@@ -45,6 +60,8 @@ pub struct Status {
     pub certificate: Served,
     /// How it stands with the CA.
     pub acme: Standing,
+    /// How it stands with further names.
+    pub names: NameStandings,
     /// Where the doors are.
     pub doors: Mutex<Doors>,
     /// The homes.
@@ -72,7 +89,7 @@ pub struct Status {
 impl Status {
     /// Where the doors are now.
     pub fn doors(&self) -> Doors {
-        *self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// They have moved.
@@ -93,12 +110,14 @@ impl Status {
             "self_signed_certificate": self.certificate.is_self_signed(),
             "certificate_ends": self.certificate.end_json(self.clock.unix_s()),
             "acme": self.acme.json(),
+            "names": self.names.json(self.clock.unix_s(), |_| true),
             "listen": {
                 "smtp": door(doors.smtp),
                 "submissions": door(doors.submissions),
                 "tunnel": door(doors.tunnel),
                 "http": door(doors.http),
                 "https": door(doors.https),
+                "waiting": doors.waiting(),
             },
             "sessions": { "smtp": self.smtp.now(), "submissions": self.submissions.now() },
             "dns_lists": self.admission.json(),
@@ -117,6 +136,7 @@ impl Status {
             told.remove("session");
             told.remove("connected");
         }
+        let doors = self.doors();
         json!({
             "software": env!("CARGO_PKG_VERSION"),
             "hostname": self.hostname.as_str(),
@@ -125,8 +145,11 @@ impl Status {
             "self_signed_certificate": self.certificate.is_self_signed(),
             "certificate_ends": self.certificate.end_json(self.clock.unix_s()),
             "acme": self.acme.json(),
+            "names": self.names.json(self.clock.unix_s(), |name| home.domains().iter().any(|domain| is_of(name, domain))),
             "sessions": sessions,
-            "submissions": self.doors().submissions.is_some(),
+            "submissions": doors.submissions.is_some(),
+            "submissions_port": doors.submissions.map(|door| door.port()),
+            "doors_waiting": doors.waiting(),
             "dns_lists": self.is_only(home).then(|| self.admission.json()),
             "home": told,
         })

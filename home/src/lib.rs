@@ -20,6 +20,7 @@ pub mod message;
 pub mod metrics;
 pub mod pickup;
 pub mod policy;
+pub mod publishing;
 pub mod queue;
 pub mod records;
 pub mod reporting;

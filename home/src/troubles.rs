@@ -137,6 +137,7 @@ fn one_edge(edge: &Value, directory: &Value, add: &mut impl FnMut(u8, String, &s
         add(5, format!("the certificate of edge {name} is self-signed"), &remedy);
     }
     authority(&format!("edge {name}"), &report["acme"], add);
+    web(name, report, add);
     for list in list(&report["dns_lists"]) {
         if let Some(why) = list["fault"].as_str() {
             let list = list["list"].as_str().unwrap_or("?");
@@ -149,6 +150,17 @@ fn one_edge(edge: &Value, directory: &Value, add: &mut impl FnMut(u8, String, &s
         }
     }
     certificate(&format!("the certificate of edge {name}"), "edge", &report["certificate_ends"], add);
+}
+
+/// What it can't open for the web, and which further names get no certificate.
+fn web(edge: &str, report: &Value, add: &mut impl FnMut(u8, String, &str)) {
+    for (door, why) in report["doors_waiting"].as_object().into_iter().flatten() {
+        let what = format!("edge {edge} can't open its door {door}: {}", why.as_str().unwrap_or("?"));
+        add(3, what, "mail is not affected, but certificates may not be renewed; it is tried again every half minute");
+    }
+    for named in list(&report["names"]) {
+        authority(&format!("{} at edge {edge}", named["name"].as_str().unwrap_or("?")), named, add);
+    }
 }
 
 fn self_signed_remedy(acme: &Value, file: &str) -> String {
@@ -219,7 +231,8 @@ mod tests {
                 "report": {
                     "draining": false, "self_signed_certificate": false, "acme": null,
                     "certificate_ends": { "at": "2027-01-01T00:00:00Z", "days_left": 90 },
-                    "dns_lists": [{ "list": "list.example", "fault": null }],
+                    "dns_lists": [{ "list": "list.example", "fault": null }], "doors_waiting": {},
+                    "names": [{ "name": "autoconfig.example.org", "leads_here": false, "why": null }],
                     "home": { "spool": { "octets": 0, "octets_max": 100, "damaged": 0 } },
                 },
             }],
@@ -257,6 +270,18 @@ mod tests {
             ("/certificate_ends/days_left", json!(6), "the certificate ends on 2027", "gatepost-home reload"),
             ("/certificate_ends/days_left", json!(-1), "the certificate has ended on 2027", "gatepost-home reload"),
             ("/edges/0/report/certificate_ends/days_left", json!(-1), "of edge vps1 has ended", "gatepost-edge reload"),
+            (
+                "/edges/0/report/doors_waiting",
+                json!({ "http": "can't listen on [::]:80: port 80 is taken" }),
+                "vps1 can't open its door http: can't listen on [::]:80",
+                "every half minute",
+            ),
+            (
+                "/edges/0/report/names",
+                json!([{ "name": "mta-sts.example.org", "leads_here": true, "why": "no", "next_try": "2027-01-01T00:00:00Z" }]),
+                "mta-sts.example.org at edge vps1 gets no certificate: no",
+                "mend what the CA names",
+            ),
             ("/damaged", json!(["x"]), "set aside", "damaged/"),
             ("/queue/held", json!(2), "2 message(s) are held", "queue list"),
             ("/edges/0/connected", json!(false), "vps1 is not connected", "10025"),

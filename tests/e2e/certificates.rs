@@ -16,16 +16,16 @@ use gatepost_tests::world::{authority, ports};
 use serde_json::Value;
 
 /// A pair without certificates, and a CA that is not there yet.
-struct Scene {
-    ca: Ca,
-    pair: Pair,
-    http: SocketAddr,
-    https: SocketAddr,
+pub(crate) struct Scene {
+    pub(crate) ca: Ca,
+    pub(crate) pair: Pair,
+    pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
 }
 
 impl Scene {
     /// `at_edge` and `at_home` are more of their `acme`; without, they ask no CA.
-    fn prepared(at_edge: Option<&str>, at_home: Option<&str>) -> Self {
+    pub(crate) fn prepared(at_edge: Option<&str>, at_home: Option<&str>) -> Self {
         let ca = Ca::new().expect("a place for Pebble");
         let (http, https) = (ports::free(), ports::free());
         let mut options = Options { certificates: Certificates::AsSet, ..Options::story() }
@@ -55,23 +55,30 @@ impl Scene {
         (scene, pebble)
     }
 
-    fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         self.pair.edge_mut().program.start().expect("the edge starts");
         self.pair.home.program.start().expect("the home starts");
         self.pair.wait_until_up();
     }
 
-    fn start(&self, manner: &Manner) -> Pebble {
+    pub(crate) fn start(&self, manner: &Manner) -> Pebble {
         let proofs = Proofs { dns: self.pair.dns.address(), http: self.http.port(), tls: self.https.port() };
         self.ca.start(proofs, manner).expect("Pebble starts")
     }
 
-    fn edge_name(&self) -> &str {
+    /// Adds a table to the home's config.
+    pub(crate) fn set_home(&self, table: &str, settings: &str) {
+        let path = &self.pair.home.program.config;
+        let config = fs::read_to_string(path).expect("readable");
+        fs::write(path, format!("{config}\n[{table}]\n{settings}\n")).expect("writable");
+    }
+
+    pub(crate) fn edge_name(&self) -> &str {
         &self.pair.edge_hostname
     }
 }
 
-fn status(program: &Program) -> Value {
+pub(crate) fn status(program: &Program) -> Value {
     program.ask_json(&["status", "--json"]).unwrap_or_default()
 }
 

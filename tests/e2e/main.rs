@@ -49,6 +49,7 @@ mod submission;
 mod trace;
 mod trusted_networks;
 mod vectors;
+mod web;
 
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;

@@ -173,6 +173,8 @@ mod tests {
             access: AccessList::default(),
             policies: Policies::default(),
             hosts: Vec::new(),
+            mta_sts: None,
+            services: gatepost_protocol::mail::services::Services::default(),
         })
     }
 

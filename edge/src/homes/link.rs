@@ -155,7 +155,7 @@ impl Link {
                 }
             }
             *newest = version;
-            self.homes.0.learned.notify_one();
+            self.homes.note_learned();
             info!(home = self.home.name(), version, "directory stored");
         }
         drop(newest);

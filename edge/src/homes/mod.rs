@@ -23,7 +23,7 @@ use gatepost_protocol::tunnel::verb::spool::SpoolRequest;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable::DurableError;
 use gatepost_runtime::tunnel::{Session, Stream, TunnelError};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::directory::Shelf;
@@ -92,8 +92,8 @@ struct Inner {
     book: ArcSwap<Book>,
     /// Held while the book is changed.
     changing: Mutex<()>,
-    /// Rings when a home's directory has come.
-    learned: Notify,
+    /// Changes when a home's directory has come, or homes have.
+    learned: watch::Sender<u64>,
 }
 
 /// Who is who, at one moment.
@@ -112,7 +112,7 @@ impl Homes {
             clock,
             book: ArcSwap::from_pointee(Book::default()),
             changing: Mutex::default(),
-            learned: Notify::new(),
+            learned: watch::Sender::new(0),
         };
         let homes = Self(Arc::new(inner));
         homes.set(configs)?;
@@ -155,6 +155,7 @@ impl Homes {
         for home in old.homes.iter().chain(&book.homes) {
             home.cut_off_unless_in(&book);
         }
+        self.note_learned();
         Ok(())
     }
 
@@ -188,10 +189,13 @@ impl Homes {
         self.0.book.load().homes.clone()
     }
 
-    /// Waits until a home has told its directory anew. One who was not waiting then hears of the last time. For one
-    /// listener. Cancel-safe.
-    pub async fn learned(&self) {
-        self.0.learned.notified().await;
+    /// Changes whenever a home has told its directory anew, and when homes come, change or go.
+    pub fn learned(&self) -> watch::Receiver<u64> {
+        self.0.learned.subscribe()
+    }
+
+    fn note_learned(&self) {
+        self.0.learned.send_modify(|times| *times = times.wrapping_add(1));
     }
 
     /// Whose mail this domain's is.

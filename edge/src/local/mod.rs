@@ -89,6 +89,7 @@ impl Local {
         inner.drop.prepare(inner.clock.unix()).map_err(|error| io::Error::other(error.to_string()))?;
         inner.hang_notice();
         let mut rounds = Rounds::new(inner.drop.clone(), inner.clock.clone(), signal);
+        let mut learned = inner.homes.learned();
         tokio::spawn(async move {
             loop {
                 let names = tokio::select! {
@@ -97,7 +98,7 @@ impl Local {
                         None => return,
                     },
                     // There may be a key to tell of now.
-                    () = inner.homes.learned() => Vec::new(),
+                    Ok(()) = learned.changed() => Vec::new(),
                 };
                 let inner = Arc::clone(&inner);
                 let round = spawn_blocking(move || {

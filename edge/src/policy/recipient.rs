@@ -201,6 +201,8 @@ mod tests {
                 ..Policies::default()
             },
             hosts: Vec::new(),
+            mta_sts: None,
+            services: gatepost_protocol::mail::services::Services::default(),
         };
         for name in ["cottage", "cabin"] {
             let mut directory = directory.clone();

@@ -1,5 +1,7 @@
-//! The doors of the config: opened, shut and moved together, or not at all.
+//! The doors of the config: opened, shut and moved together, or not at all. Those of the web wait where another program
+//! has their port, and hold up no mail.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gatepost_runtime::certificate::Served;
@@ -7,7 +9,7 @@ use gatepost_runtime::listen::door::{self, Door as Listener};
 use gatepost_runtime::listen::{BindError, DoorLimits, Places};
 use gatepost_runtime::shutdown::Shutdown;
 use gatepost_runtime::tunnel::Acceptor;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::config::{self, EdgeLimits};
 use crate::listeners::mail::{Desks, SessionCount};
@@ -21,13 +23,20 @@ pub(super) struct Doors {
     smtp: Listener,
     submissions: Listener,
     tunnel: Listener,
-    http: Listener,
-    https: Listener,
+    http: WebDoor,
+    https: WebDoor,
     smtp_places: Places,
     submissions_places: Places,
     tunnel_places: Places,
-    web_places: Places,
     behind: Behind,
+}
+
+/// A door of the web.
+struct WebDoor {
+    listener: Listener,
+    places: Places,
+    /// Where it is to be opened as soon as it can be, and why it can't be now.
+    waits: Option<(SocketAddr, String)>,
 }
 
 /// What connections are handed to.
@@ -46,8 +55,13 @@ pub(super) struct Plan {
     smtp: door::Plan,
     submissions: door::Plan,
     tunnel: door::Plan,
-    http: door::Plan,
-    https: door::Plan,
+    http: WebPlan,
+    https: WebPlan,
+}
+
+struct WebPlan {
+    door: door::Plan,
+    waits: Option<(SocketAddr, String)>,
 }
 
 impl Doors {
@@ -57,24 +71,23 @@ impl Doors {
             smtp: Listener::default(),
             submissions: Listener::default(),
             tunnel: Listener::default(),
-            http: Listener::default(),
-            https: Listener::default(),
+            http: WebDoor::default(),
+            https: WebDoor::default(),
             smtp_places: Places::new(places(limits)),
             submissions_places: Places::new(places(limits)),
             tunnel_places: Places::new(tunnel::LIMITS),
-            web_places: Places::new(web::LIMITS),
             behind,
         }
     }
 
     /// Opens what will be needed.
-    pub(super) fn plan(&self, config: &config::Doors) -> Result<Plan, BindError> {
+    pub(super) fn plan(&self, config: &config::Doors, when: When) -> Result<Plan, BindError> {
         Ok(Plan {
             smtp: self.smtp.plan(config.smtp)?,
             submissions: self.submissions.plan(config.submissions)?,
             tunnel: self.tunnel.plan(config.tunnel)?,
-            http: self.http.plan(config.http)?,
-            https: self.https.plan(config.https)?,
+            http: self.http.plan(config.http, when)?,
+            https: self.https.plan(config.https, when)?,
         })
     }
 
@@ -82,7 +95,7 @@ impl Doors {
     pub(super) fn carry_out(&mut self, plan: Plan, limits: &EdgeLimits) -> status::Doors {
         self.smtp_places.set_limits(places(limits));
         self.submissions_places.set_limits(places(limits));
-        let Behind { desks, certificate, acceptor, site, smtp_count, submissions_count, work } = &self.behind;
+        let Behind { desks, certificate, acceptor, smtp_count, submissions_count, work, .. } = &self.behind;
         for (door, listener, plan, places, count) in [
             (Door::Smtp, &mut self.smtp, plan.smtp, &self.smtp_places, smtp_count),
             (Door::Submissions, &mut self.submissions, plan.submissions, &self.submissions_places, submissions_count),
@@ -94,23 +107,85 @@ impl Doors {
         }
         let (acceptor, places, signal) = (acceptor.clone(), self.tunnel_places.clone(), work.signal());
         self.tunnel.carry_out(plan.tunnel, |listening| tunnel::serve(listening, places, acceptor, signal));
-        for (listener, plan, certificate) in
-            [(&mut self.http, plan.http, None), (&mut self.https, plan.https, Some(certificate))]
+        self.carry_out_web(plan.http, plan.https);
+        let open = self.open();
+        let status::Doors { smtp, submissions, tunnel, http, https, .. } = &open;
+        info!(?smtp, ?submissions, ?tunnel, ?http, ?https, "listening");
+        open
+    }
+
+    fn carry_out_web(&mut self, http: WebPlan, https: WebPlan) {
+        let Behind { certificate, site, work, .. } = &self.behind;
+        for (name, door, plan, certificate) in
+            [("http", &mut self.http, http, None), ("https", &mut self.https, https, Some(certificate.clone()))]
         {
-            let (site, places, signal) = (site.clone(), self.web_places.clone(), work.signal());
-            let certificate = certificate.cloned();
-            listener.carry_out(plan, |listening| web::serve(listening, places, site, certificate, signal));
+            if let Some((address, why)) = plan.waits.as_ref().filter(|_| door.waits.is_none()) {
+                error!(door = name, %address, why, "this door of the web stays shut for now; mail is not affected, certificates may not be renewed");
+            }
+            door.waits = plan.waits;
+            let (site, places, signal) = (site.clone(), door.places.clone(), work.signal());
+            door.listener.carry_out(plan.door, |listening| web::serve(listening, places, site, certificate, signal));
         }
-        let open = status::Doors {
+    }
+
+    /// Tries again to open what waits. Gives where the doors are, if one more is open now.
+    pub(super) fn retry(&mut self, config: &config::Doors) -> Option<status::Doors> {
+        let is_waiting = |door: &WebDoor| door.waits.is_some();
+        let waiting = [&self.http, &self.https].into_iter().filter(|door| is_waiting(door)).count();
+        if waiting == 0 {
+            return None;
+        }
+        let plan = |door: &WebDoor, address| door.plan(address, When::AtStart).ok();
+        let (http, https) = (plan(&self.http, config.http)?, plan(&self.https, config.https)?);
+        self.carry_out_web(http, https);
+        if [&self.http, &self.https].into_iter().filter(|door| is_waiting(door)).count() == waiting {
+            return None;
+        }
+        let open = self.open();
+        info!(http = ?open.http, https = ?open.https, "a door of the web that had to wait is open");
+        Some(open)
+    }
+
+    fn open(&self) -> status::Doors {
+        let why = |door: &WebDoor| door.waits.as_ref().map(|(_, why)| why.clone());
+        status::Doors {
             smtp: self.smtp.address(),
             submissions: self.submissions.address(),
             tunnel: self.tunnel.address(),
-            http: self.http.address(),
-            https: self.https.address(),
-        };
-        let status::Doors { smtp, submissions, tunnel, http, https } = open;
-        info!(?smtp, ?submissions, ?tunnel, ?http, ?https, "listening");
-        open
+            http: self.http.listener.address(),
+            https: self.https.listener.address(),
+            http_waits: why(&self.http),
+            https_waits: why(&self.https),
+        }
+    }
+}
+
+/// Whether somebody waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// Nobody: a door of the web that can't be opened waits.
+    AtStart,
+    /// Its owner, who hears at once what can't be; but what waited before goes on waiting.
+    AtReload,
+}
+
+impl Default for WebDoor {
+    fn default() -> Self {
+        Self { listener: Listener::default(), places: Places::new(web::LIMITS), waits: None }
+    }
+}
+
+impl WebDoor {
+    fn plan(&self, configured: Option<SocketAddr>, when: When) -> Result<WebPlan, BindError> {
+        let waited = self.waits.as_ref().map(|(address, _)| *address);
+        match self.listener.plan(configured) {
+            Ok(door) => Ok(WebPlan { door, waits: None }),
+            Err(error) if when == When::AtStart || waited == configured => {
+                let waits = Some((error.address, error.to_string()));
+                Ok(WebPlan { door: self.listener.plan(None)?, waits })
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

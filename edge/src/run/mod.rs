@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use self::doors::{Behind, Doors};
+use self::doors::{Behind, Doors, When};
 use self::parts::Parts;
 pub use self::reload::ReloadError;
 use self::reload::Reloader;
@@ -39,7 +39,7 @@ use crate::journal;
 use crate::listeners::mail::SessionCount;
 use crate::relay::Sender;
 use crate::status::Status;
-use crate::web::Site;
+use crate::web::{self, Site};
 
 /// Name of the key file in the state directory.
 pub const IDENTITY: &str = "identity.pem";
@@ -119,10 +119,10 @@ impl Edge {
         let acceptor = acceptor.with_pairing(Arc::new(move |visitor| visit.serve(visitor)));
         let gate = tokio::spawn(gate);
 
-        let Kept { served: certificate, challenges, standing: acme, want } =
+        let Kept { served: certificate, challenges, standing: acme, want, names } =
             keeper::start(config.certificate(), parts.resolver.clone(), clock.clone(), draining.clone())?;
         let behind = Behind {
-            site: Site::new(challenges, parts.homes.clone(), clock.clone()),
+            site: Site::new(challenges.clone(), parts.homes.clone(), clock.clone()),
             desks: parts.desks.clone(),
             certificate: certificate.clone(),
             acceptor: Arc::new(acceptor),
@@ -132,19 +132,22 @@ impl Edge {
         };
         let (smtp, submissions) = (behind.smtp_count.clone(), behind.submissions_count.clone());
         let mut doors = Doors::new(&config.limits, behind);
-        let plan = doors.plan(&config.doors)?;
+        let plan = doors.plan(&config.doors, When::AtStart)?;
         let open = doors.carry_out(plan, &config.limits);
         parts.local.start(work.signal()).context("the drop for local programs")?;
         let sender = parts.sender.clone();
         sender.own_doors(open.smtp, open.submissions);
 
         parts.watch(acme.clone(), draining.clone());
+        let names_stand = names.standings().clone();
+        tokio::spawn(web::names::follow(parts.homes.clone(), names));
         tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), draining.clone()));
         let status = Arc::new(Status {
             hostname: config.hostname.clone(),
             key: identity.key(),
             certificate: certificate.clone(),
             acme,
+            names: names_stand,
             doors: Mutex::new(open),
             homes: parts.homes.clone(),
             spool: parts.spool.clone(),
@@ -159,10 +162,12 @@ impl Edge {
         });
         let (spool, relaying) = (parts.spool.clone(), parts.sender.clone());
         let examiner = Examiner::new(status.clone(), parts.resolver.clone());
-        tokio::spawn(requests::serve_homes(requests, spool, relaying, status.clone(), examiner, draining));
+        let desk = requests::Desk { status: status.clone(), examiner, challenges };
+        tokio::spawn(requests::serve_homes(requests, spool, relaying, desk, draining));
         let state = config.state.clone();
         let reloader =
             Arc::new(Reloader::new(parts, pairing.clone(), (certificate, want), status.clone(), config, doors));
+        tokio::spawn(reloader.clone().open_doors(clock.clone(), work.signal()));
         // Answers while the rest drains.
         let (talk, control_signal) = Shutdown::new();
         let desk = Arc::new(control::Desk { status: status.clone(), pairing, reloader: reloader.clone() });

@@ -2,20 +2,26 @@
 //! first, and only then put in force. One reload at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use gatepost_runtime::acme::keeper::Want;
 use gatepost_runtime::certificate::Served;
+use gatepost_runtime::clock::Clock;
 use gatepost_runtime::config::{self, ConfigError, changes::Change};
+use gatepost_runtime::shutdown::Signal;
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tracing::warn;
 
-use super::doors::Doors;
+use super::doors::{Doors, When};
 use super::parts::Parts;
 use crate::config::{Config, Origin, changes};
 use crate::pairing::Pairing;
 use crate::status::{self, Status};
+
+/// A door that could not be opened is tried again so often.
+const DOORS_EVERY: Duration = Duration::from_secs(30);
 
 /// Why a config is not taken; the one before it stays in force.
 #[derive(Debug, Error)]
@@ -82,7 +88,7 @@ impl Reloader {
             Ok::<_, ConfigError>((old, new, changes, certificate))
         });
         let (old, new, changes, certificate) = read.await.context("reading the config failed inside")??;
-        let plan = force.doors.plan(&new.doors).map_err(anyhow::Error::from)?;
+        let plan = force.doors.plan(&new.doors, When::AtReload).map_err(anyhow::Error::from)?;
         let (parts, pairing) = (self.parts.clone(), self.pairing.clone());
         let taken = tokio::task::spawn_blocking(move || parts.reload(&pairing, &old, &new).map(|()| new));
         let new = taken.await.context("taking the config failed inside; start the program again")??;
@@ -97,6 +103,21 @@ impl Reloader {
         }
         force.config = new;
         Ok(changes)
+    }
+
+    /// Tries again and again to open what could not be opened, until draining begins.
+    pub(super) async fn open_doors(self: Arc<Self>, clock: Clock, mut signal: Signal) {
+        loop {
+            tokio::select! {
+                () = clock.sleep(DOORS_EVERY) => {}
+                () = signal.draining() => return,
+            }
+            let mut force = self.force.lock().await;
+            let Force { config, doors } = &mut *force;
+            if let Some(open) = doors.retry(&config.doors) {
+                self.show(open);
+            }
+        }
     }
 
     /// Where the doors are is known to who asks, and to who sends between neighbours.

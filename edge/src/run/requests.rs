@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
+use gatepost_runtime::acme::challenges::Challenges;
 use gatepost_runtime::shutdown::Signal;
 use gatepost_runtime::tunnel::Stream;
 use tokio::sync::mpsc;
@@ -16,14 +17,21 @@ use crate::relay::Sender;
 use crate::spool::{self, Spool};
 use crate::status::Status;
 
+/// What questions are answered from.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) status: Arc<Status>,
+    pub(super) examiner: Examiner,
+    pub(super) challenges: Challenges,
+}
+
 /// Gives each request of a home to the part that serves it. The tasks hold the signal, so that a
 /// drain waits for mail that is on its way out. While it drains, only questions are answered.
 pub(super) async fn serve_homes(
     mut requests: mpsc::Receiver<Asked>,
     spool: Spool,
     sender: Sender,
-    status: Arc<Status>,
-    examiner: Examiner,
+    desk: Desk,
     mut signal: Signal,
 ) {
     loop {
@@ -32,14 +40,13 @@ pub(super) async fn serve_homes(
             () = signal.draining() => break,
         };
         let Some(Asked { home, what, version, stream }) = asked else { return };
-        let (spool, sender, status, held) = (spool.clone(), sender.clone(), status.clone(), signal.clone());
-        let examiner = examiner.clone();
+        let (spool, sender, desk, held) = (spool.clone(), sender.clone(), desk.clone(), signal.clone());
         tokio::spawn(async move {
             match what {
                 Ask::Relay(relay) => sender.relay(home, *relay, version, stream).await,
                 Ask::Attempt(request) => sender.attempt(home, request, version, stream).await,
                 Ask::Spool(request) => spool::serve::serve(spool, home.name().to_owned(), request, stream).await,
-                Ask::Admin(request) => administer(&status, &examiner, &home, request, stream).await,
+                Ask::Admin(request) => desk.administer(&home, request, stream).await,
             }
             drop(held);
         });
@@ -48,30 +55,37 @@ pub(super) async fn serve_homes(
     drop((signal, spool, sender));
     while let Some(Asked { home, what, stream, .. }) = requests.recv().await {
         if let Ask::Admin(request) = what {
-            administer(&status, &examiner, &home, request, stream).await;
+            desk.administer(&home, request, stream).await;
         }
     }
 }
 
-/// What a home hears is about itself, and about the edge only what every home may know.
-async fn administer(status: &Status, examiner: &Examiner, home: &Home, request: AdminRequest, mut stream: Stream) {
-    let answer = match request {
-        AdminRequest::Status => AdminAnswer::Answer(status.told_to(home).to_string()),
-        AdminRequest::Metrics => match serde_json::to_string(&status.metrics_of(home)) {
-            Ok(page) => AdminAnswer::Answer(page),
-            Err(error) => AdminAnswer::Refused(error.to_string()),
-        },
-        AdminRequest::BansList => bans(status, home, Ok(Order::List)).await,
-        AdminRequest::BansAdd { network, for_s } => {
-            let order = control::named(&network).map(|network| Order::Add(network, for_s.map(Duration::from_secs)));
-            bans(status, home, order).await
+impl Desk {
+    /// What a home hears is about itself, and about the edge only what every home may know.
+    async fn administer(&self, home: &Home, request: AdminRequest, mut stream: Stream) {
+        let status = &*self.status;
+        let answer = match request {
+            AdminRequest::Status => AdminAnswer::Answer(status.told_to(home).to_string()),
+            AdminRequest::Metrics => match serde_json::to_string(&status.metrics_of(home)) {
+                Ok(page) => AdminAnswer::Answer(page),
+                Err(error) => AdminAnswer::Refused(error.to_string()),
+            },
+            AdminRequest::BansList => bans(status, home, Ok(Order::List)).await,
+            AdminRequest::BansAdd { network, for_s } => {
+                let order = control::named(&network).map(|network| Order::Add(network, for_s.map(Duration::from_secs)));
+                bans(status, home, order).await
+            }
+            AdminRequest::BansLift { network } => bans(status, home, control::named(&network).map(Order::Lift)).await,
+            AdminRequest::Examine(asked) => self.examiner.examine(home, &asked).await,
+            AdminRequest::Echo { back, .. } => Examiner::echo(back),
+            AdminRequest::Challenge { token } => match self.challenges.file(&token) {
+                Some(authorization) => AdminAnswer::Answer(authorization),
+                None => AdminAnswer::Refused("no order of this edge waits for that".to_owned()),
+            },
+        };
+        if stream.send(&answer).await.is_ok() {
+            stream.finish().await;
         }
-        AdminRequest::BansLift { network } => bans(status, home, control::named(&network).map(Order::Lift)).await,
-        AdminRequest::Examine(asked) => examiner.examine(home, &asked).await,
-        AdminRequest::Echo { back, .. } => Examiner::echo(back),
-    };
-    if stream.send(&answer).await.is_ok() {
-        stream.finish().await;
     }
 }
 

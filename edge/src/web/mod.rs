@@ -1,5 +1,8 @@
-//! What the edge says on 80 and 443: answers to the challenges of CAs, its own and its homes'. Everything else is not
-//! found. It keeps nothing of who asks.
+//! What the edge says on 80 and 443: answers to the challenges of CAs, its own and its homes', and what homes have it tell
+//! other mail hosts and mail programs. Everything else is not found. It keeps nothing of who asks.
+
+mod documents;
+pub mod names;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,8 +55,19 @@ impl Site {
     pub async fn answer(&self, asked: Asked) -> Page {
         match asked.path.strip_prefix(CHALLENGE) {
             Some(token) if !asked.post && is_token(token) => self.challenge(token, &asked.host).await,
-            _ => Page::not_found(),
+            Some(_) => Page::not_found(),
+            None => self.document(&asked).unwrap_or_else(Page::not_found),
         }
+    }
+
+    /// What the home of the domain says that the host is of.
+    fn document(&self, asked: &Asked) -> Option<Page> {
+        documents::sites(&asked.host).find_map(|(domain, site)| {
+            let directory = self.homes.of_domain(&domain)?.directory()?;
+            // A home that no longer serves a domain says nothing of it.
+            directory.domains.contains_key(&domain).then_some(())?;
+            documents::answer(asked, &domain, site, &directory)
+        })
     }
 
     async fn challenge(&self, token: &str, host: &str) -> Page {

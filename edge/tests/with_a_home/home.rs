@@ -93,6 +93,8 @@ impl Home {
             access: gatepost_protocol::mail::access::AccessList::default(),
             policies: gatepost_protocol::mail::policy::Policies::default(),
             hosts: Vec::new(),
+            mta_sts: None,
+            services: gatepost_protocol::mail::services::Services::default(),
         };
         let request = Request::Directory(Box::new(WireDirectory::from(&directory)));
         let held: DirectoryHeld = self.ask(&request).await.expect("answered");

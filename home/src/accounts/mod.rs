@@ -11,18 +11,19 @@ pub mod caps;
 pub mod credential;
 pub mod grant;
 pub mod login;
+pub mod neighbours;
 pub mod password;
 pub mod return_paths;
 pub mod snapshot;
 pub mod trust;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::mail::directory::Room;
-use gatepost_protocol::mail::policy::{HOSTS_MAX, Policies};
+use gatepost_protocol::mail::policy::Policies;
 use gatepost_protocol::tunnel::verb::directory::WireDirectory2;
 use gatepost_runtime::clock::Clock;
 use rusqlite::OptionalExtension;
@@ -32,8 +33,11 @@ use self::addresses::Leads;
 use self::book::{Book, Quota};
 use self::caps::{Cap, Caps};
 use self::grant::Grants;
+use self::neighbours::{Listed, Neighbours};
 use self::return_paths::Keys;
+use self::snapshot::Published;
 use crate::database::{Database, DatabaseError};
+use crate::publishing;
 
 /// Password checks that run at once.
 const DERIVATIONS_MAX: usize = 2;
@@ -65,6 +69,10 @@ pub struct Settings {
     pub policies: Policies,
     /// Names under which we and our edges write what was found about mail, in lower case.
     pub hosts: Vec<String>,
+    /// The edges of the config.
+    pub edges: Vec<Listed>,
+    /// What other hosts, and mail programs, are told.
+    pub publishing: publishing::Settings,
     /// Public key that edges seal mail to.
     pub seal_key: Vec<u8>,
 }
@@ -84,8 +92,8 @@ struct Inner {
     return_paths: Keys,
     // Mailboxes with little room, as was last seen.
     tight: RwLock<Arc<HashMap<String, Room>>>,
-    // What edges call themselves, by their names in the config; an edge may be dialled by another name, or by none.
-    met: RwLock<BTreeMap<String, String>>,
+    // What edges call themselves; an edge may be dialled by another name, or by none.
+    met: RwLock<Neighbours>,
     // Held while aliases are changed: each change is checked against all of them.
     changing: Mutex<()>,
     // Held while the book is read anew, so that an older reading never replaces a newer one.
@@ -114,8 +122,9 @@ impl Accounts {
         let return_paths = Keys::open(&database, clock.steady_s())?;
         let version = next_version(&database, &clock)?;
         let verifier = return_paths.verifier(clock.steady_s());
+        let met = Neighbours::read(&database)?;
         let directory =
-            WireDirectory2::from(&snapshot::directory(&book, &settings, version, verifier, &HashMap::new(), &[]));
+            WireDirectory2::from(&snapshot::directory(&book, &settings, version, verifier, &HashMap::new(), &met));
         Ok(Self {
             inner: Arc::new(Inner {
                 database,
@@ -125,7 +134,7 @@ impl Accounts {
                 directory: watch::Sender::new(Arc::new(directory)),
                 return_paths,
                 tight: RwLock::default(),
-                met: RwLock::default(),
+                met: RwLock::new(met),
                 changing: Mutex::default(),
                 reading: Mutex::default(),
                 derivations: Semaphore::new(DERIVATIONS_MAX),
@@ -207,15 +216,30 @@ impl Accounts {
     /// An edge has told what it calls itself: results in that name are ours, whichever edge they come by. Blocking.
     pub fn met(&self, edge: &str, host: &str) -> Result<(), DatabaseError> {
         let Ok(host) = Domain::parse(host) else { return Ok(()) };
-        {
+        self.learn(|met| met.named(edge, &host))
+    }
+
+    /// An edge has told where it takes submissions, if it does. Blocking.
+    pub fn takes_submissions(&self, edge: &str, port: Option<u16>) -> Result<(), DatabaseError> {
+        self.learn(|met| met.takes_submissions(edge, port))
+    }
+
+    fn learn(&self, learn: impl FnOnce(&mut Neighbours) -> bool) -> Result<(), DatabaseError> {
+        let known = {
             let mut met = self.inner.met.write().unwrap_or_else(PoisonError::into_inner);
-            let is_full = met.len() >= HOSTS_MAX && !met.contains_key(edge);
-            if is_full || met.get(edge).is_some_and(|known| known == host.as_str()) {
+            if !learn(&mut met) {
                 return Ok(());
             }
-            met.insert(edge.to_owned(), host.to_string());
-        }
+            met.clone()
+        };
+        known.keep(&self.inner.database)?;
         self.refresh(None)
+    }
+
+    /// What the edges are told that other hosts and mail programs may know.
+    pub fn published(&self) -> Published {
+        let met = self.inner.met.read().unwrap_or_else(PoisonError::into_inner);
+        snapshot::published(&self.settings(), &met)
     }
 
     /// Takes changed settings or data into account, and tells the edges if they see a difference. Blocking.
@@ -227,7 +251,7 @@ impl Accounts {
         let held = inner.directory.borrow().version();
         let verifier = inner.return_paths.verifier(inner.clock.steady_s());
         let tight = self.tight();
-        let met: Vec<String> = inner.met.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let met = inner.met.read().unwrap_or_else(PoisonError::into_inner).clone();
         let seen = WireDirectory2::from(&snapshot::directory(&book, &settings, held, verifier, &tight, &met));
         let changed = seen != **inner.directory.borrow();
         let directory =

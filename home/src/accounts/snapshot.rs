@@ -5,14 +5,17 @@ use std::collections::HashMap;
 
 use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::directory::{Directory, DomainPolicy, Room, SrsVerifier};
+use gatepost_protocol::mail::mta_sts::StsPolicy;
 use gatepost_protocol::mail::policy::HOSTS_MAX;
+use gatepost_protocol::mail::services::Services;
 
 use super::Settings;
 use super::addresses::{Addresses, Leads};
 use super::book::Book;
+use super::neighbours::Neighbours;
 use super::password::Scope;
 
-/// Builds it. `tight` are the mailboxes with little room, `met` what edges call themselves.
+/// Builds it. `tight` are the mailboxes with little room, `met` what edges told of themselves.
 #[expect(clippy::implicit_hasher, reason = "there is one kind of set here")]
 pub fn directory(
     book: &Book,
@@ -20,8 +23,9 @@ pub fn directory(
     version: u64,
     srs: SrsVerifier,
     tight: &HashMap<String, Room>,
-    met: &[String],
+    met: &Neighbours,
 ) -> Directory {
+    let Published { mta_sts, services } = published(settings, met);
     let addresses = &book.addresses;
     let domains = settings.domains.iter().map(|domain| {
         // A catch-all that leads nowhere catches nothing.
@@ -47,12 +51,33 @@ pub fn directory(
         access: book.access.clone(),
         policies: settings.policies.clone(),
         hosts: hosts(settings, met),
+        mta_sts,
+        services,
+    }
+}
+
+/// What other hosts, and mail programs, are told.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// How mail is to be brought.
+    pub mta_sts: Option<StsPolicy>,
+    /// Where accounts read and send theirs.
+    pub services: Services,
+}
+
+/// As far as the edges are known.
+pub fn published(settings: &Settings, met: &Neighbours) -> Published {
+    let told = &settings.publishing;
+    let max_age_s = u32::try_from(told.max_age.as_secs()).unwrap_or(u32::MAX);
+    Published {
+        mta_sts: StsPolicy::new(told.mode, max_age_s, met.mail_hosts(&settings.edges)),
+        services: Services { imaps: told.imaps.clone(), submissions: met.submissions(&settings.edges) },
     }
 }
 
 /// Each name once, as many as there may be.
-fn hosts(settings: &Settings, met: &[String]) -> Vec<String> {
-    let mut hosts: Vec<String> = settings.hosts.iter().chain(met).cloned().collect();
+fn hosts(settings: &Settings, met: &Neighbours) -> Vec<String> {
+    let mut hosts: Vec<String> = settings.hosts.iter().cloned().chain(met.hosts(&settings.edges)).collect();
     hosts.sort();
     hosts.dedup();
     hosts.truncate(HOSTS_MAX);

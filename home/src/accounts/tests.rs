@@ -39,6 +39,8 @@ pub fn settings() -> Settings {
         trusted_senders: vec![Domain::parse("nas.lan").expect("valid")],
         policies: Policies::default(),
         hosts: vec!["home.example.org".to_owned()],
+        edges: vec![("vps1".to_owned(), None)],
+        publishing: crate::publishing::Settings::default(),
         cap: Cap { hourly: 500, daily: 2000 },
         seal_key: vec![7; 32],
     }

@@ -8,6 +8,7 @@ use super::{Config, RelaySettings};
 use crate::accounts::caps::Cap;
 use crate::edges::EdgeSettings;
 use crate::policy;
+use crate::publishing;
 use crate::queue;
 use crate::reporting;
 use crate::trace;
@@ -38,6 +39,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         dns_servers,
         keepers,
         policies,
+        publishing: published,
         queue,
         routes,
         trace,
@@ -85,6 +87,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     changes.setting("dns.servers", dns_servers, &new.dns_servers);
     changes.unshown("delivery", keepers, &new.keepers);
     policy::changes(&mut changes, policies, &new.policies);
+    publishing::changes(&mut changes, published, &new.publishing);
     queue_changes(&mut changes, queue, &new.queue);
     // They may hold passwords.
     changes.unshown("route", routes, &new.routes);

@@ -26,6 +26,7 @@ use crate::doctor;
 use crate::edges::EdgeSettings;
 use crate::metrics;
 use crate::policy;
+use crate::publishing;
 use crate::queue;
 use crate::queue::next_hop::{Ourselves, RawRoute, Routes};
 use crate::reporting;
@@ -85,6 +86,10 @@ pub struct Raw {
     doctor: doctor::config::RawDoctor,
     #[serde(default)]
     reports: reporting::config::RawReports,
+    #[serde(default)]
+    mta_sts: publishing::RawMtaSts,
+    #[serde(default)]
+    autoconfig: publishing::RawAutoconfig,
 }
 
 #[derive(Deserialize)]
@@ -187,6 +192,8 @@ pub struct Config {
     pub keepers: Keepers,
     /// `[policy]`.
     pub policies: Policies,
+    /// `[mta_sts]` and `[autoconfig]`.
+    pub publishing: publishing::Settings,
     /// `[queue]`.
     pub queue: queue::config::Settings,
     /// `[[route]]`.
@@ -265,6 +272,8 @@ impl Config {
             trusted_senders: self.trusted_senders.clone(),
             policies: self.policies.clone(),
             hosts: self.own_hosts(),
+            edges: self.edges.iter().map(|edge| (edge.name.clone(), dialled_host(edge))).collect(),
+            publishing: self.publishing.clone(),
             seal_key,
         }
     }
@@ -278,9 +287,8 @@ impl Config {
 
     /// Names under which we and our edges write what was found about mail, as far as the config tells.
     fn own_hosts(&self) -> Vec<String> {
-        let dialled = self.edges.iter().filter_map(|edge| edge.address.rsplit_once(':')).map(|(host, _)| host);
-        let names = dialled.filter(|host| Domain::parse(host).is_ok_and(|domain| domain.literal().is_none()));
-        names.chain([self.hostname.as_str()]).map(str::to_lowercase).collect()
+        let dialled = self.edges.iter().filter_map(dialled_host);
+        dialled.map(|host| host.to_string()).chain([self.hostname.to_lowercase()]).collect()
     }
 
     /// What this machine is called: an address there is a local name.
@@ -289,6 +297,14 @@ impl Config {
         let names = ["localhost", "localhost.localdomain", self.hostname.as_str(), system.as_str()];
         names.into_iter().filter_map(|name| Domain::parse(name).ok()).collect()
     }
+}
+
+/// The name an edge is dialled by, if that is a name.
+fn dialled_host(edge: &EdgeSettings) -> Option<Domain> {
+    let (host, _) = edge.address.rsplit_once(':')?;
+    // An IPv4 address would pass for one.
+    let is_name = host.parse::<std::net::IpAddr>().is_err();
+    Domain::parse(host).ok().filter(|host| is_name && host.literal().is_none())
 }
 
 fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigError> {
@@ -350,6 +366,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
         dns_servers: raw.dns.servers.iter().map(|server| dns_server(server, source)).collect::<Result<_, _>>()?,
         keepers,
         policies,
+        publishing: publishing::check(&raw.mta_sts, &raw.autoconfig, source)?,
         alarm,
         queue,
         routes,

@@ -16,6 +16,7 @@ pub(super) fn look(all: &mut Findings, facts: &Facts, answers: &Answers) {
         looking.senders(all);
         looking.keys(all);
         looking.policy(all);
+        looking.mta_sts(all);
         looking.own_mail(all);
         looking.submissions(all);
         for record in of.iter().filter(|record| record.state == State::NotKnown) {
@@ -159,6 +160,32 @@ impl Looking<'_> {
             _ => {
                 let found = format!("it has {} DMARC records, which counts as none", records.len());
                 all.bad(self.domain, "dmarc", found, format!("take all away but one; {remedy}"));
+            }
+        }
+    }
+
+    /// The policy is announced as it is served: others that know an older one ask only when this is another.
+    fn mta_sts(&self, all: &mut Findings) {
+        let name = format!("_mta-sts.{}", self.domain);
+        let wanted = self.wanted("TXT", &name);
+        let Some(id) = wanted.first().and_then(|record| tag(record.value.as_deref()?, "id")) else { return };
+        let Some(told) = self.told(all, "mta-sts", &name, "TXT") else { return };
+        let records: Vec<&String> = told.iter().filter(|text| text.starts_with("v=STSv1")).collect();
+        match records[..] {
+            // Nobody has to have one.
+            [] => {}
+            [one] if tag(one, "id") == Some(id) => {
+                all.good(self.domain, "mta-sts", "its policy is announced as served")
+            }
+            [_] => all.bad(
+                self.domain,
+                "mta-sts",
+                "its MTA-STS policy has changed, and others are not told",
+                publish(&wanted),
+            ),
+            _ => {
+                let found = format!("it has {} MTA-STS records, which counts as none", records.len());
+                all.bad(self.domain, "mta-sts", found, format!("take all away but one; {}", publish(&wanted)));
             }
         }
     }

@@ -11,7 +11,7 @@ use super::Edges;
 use crate::queue::ConnectedEdge;
 
 /// An edge that takes longer is shown without.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+pub const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// An edge by its name, and its answer or why there is none.
 pub type Answer = (String, Result<String, String>);
@@ -31,14 +31,23 @@ impl Edges {
 
     /// Asks every connected edge; by name, its answer or why there is none.
     pub async fn ask(&self, request: AdminRequest, clock: &Clock) -> Vec<Answer> {
-        self.ask_of(request, None, clock).await
+        self.ask_those(request, |_| true, clock).await
     }
 
     /// The same, of the edge of this name only, if one is given.
     pub async fn ask_of(&self, request: AdminRequest, only: Option<&str>, clock: &Clock) -> Vec<Answer> {
+        self.ask_those(request, |name| only.is_none_or(|only| name == only), clock).await
+    }
+
+    /// The same, of every edge but the one of this name.
+    pub async fn ask_but(&self, request: AdminRequest, but: &str, clock: &Clock) -> Vec<Answer> {
+        self.ask_those(request, |name| name != but, clock).await
+    }
+
+    async fn ask_those(&self, request: AdminRequest, is_asked: impl Fn(&str) -> bool, clock: &Clock) -> Vec<Answer> {
         let connected = self.connected().borrow().clone();
         let mut running = Vec::new();
-        for edge in connected.into_iter().filter(|edge| only.is_none_or(|only| edge.name == only)) {
+        for edge in connected.into_iter().filter(|edge| is_asked(&edge.name)) {
             let (name, request, clock) = (edge.name.clone(), request.clone(), clock.clone());
             running.push((name, tokio::spawn(async move { ask_one(&edge, request, ANSWER_MAX, &clock).await })));
         }
@@ -51,7 +60,8 @@ impl Edges {
     }
 }
 
-async fn ask_one(
+/// Asks this one, which may take so long.
+pub async fn ask_one(
     edge: &ConnectedEdge,
     request: AdminRequest,
     wait_max: Duration,

@@ -2,12 +2,15 @@
 //! up: what is not known is said to be so, and stands in no record.
 
 pub mod issuance;
+mod web;
 pub mod written;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use gatepost_protocol::mail::address::{Domain, is_at_or_below};
+use gatepost_protocol::mail::mta_sts::StsPolicy;
+use gatepost_protocol::mail::services::Services;
 use gatepost_protocol::network::{is_public, reversed};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +21,7 @@ pub const REPORTS_TO: &str = "postmaster";
 /// Between the preferences of two mail hosts there is room for another.
 const PREFERENCE_STEP: usize = 10;
 /// Services of mail that nobody offers here (RFC 6186 §3.4).
-const NOT_OFFERED: [&str; 5] = ["_imaps", "_imap", "_pop3s", "_pop3", "_submission"];
+const NOT_OFFERED: [&str; 4] = ["_imap", "_pop3s", "_pop3", "_submission"];
 
 /// What is known.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,10 @@ pub struct Facts {
     pub leaves_elsewhere: bool,
     /// Mail has passed for a while: others may be told to refuse what fails.
     pub tested: bool,
+    /// The policy that the edges serve.
+    pub mta_sts: Option<StsPolicy>,
+    /// Where mail programs find their servers.
+    pub services: Services,
 }
 
 /// What is known of the home itself.
@@ -189,6 +196,7 @@ pub fn of_domain(facts: &Facts, domain: &Domain) -> Vec<Record> {
         dmarc.note = Some("only watches; see --tested".to_owned());
     }
     services(&mut making, facts, name);
+    web::records(&mut making, facts, name);
     certificates(&mut making, facts, domain);
     later(&mut making, name);
     making.records
@@ -333,6 +341,11 @@ fn services(making: &mut Making, facts: &Facts, domain: &str) {
             _ => making.add(&name, "SRV", "0 0 0 .").note = Some("not offered".to_owned()),
         }
     }
+    let imaps = format!("_imaps._tcp.{domain}");
+    match &facts.services.imaps {
+        Some(service) => drop(making.add(&imaps, "SRV", format!("0 1 {} {}.", service.port, service.host))),
+        None => making.add(&imaps, "SRV", "0 0 0 .").note = Some("not offered".to_owned()),
+    }
     for service in NOT_OFFERED {
         making.add(&format!("{service}._tcp.{domain}"), "SRV", "0 0 0 .").note = Some("not offered".to_owned());
     }
@@ -340,10 +353,8 @@ fn services(making: &mut Making, facts: &Facts, domain: &str) {
 
 /// What people look for, and why it is not here.
 fn later(making: &mut Making, domain: &str) {
-    making.later(&format!("_mta-sts.{domain}"), "TXT", "this version serves no MTA-STS policy");
     making.later(&format!("_smtp._tls.{domain}"), "TXT", "this version reads no TLS reports");
     making.later(&format!("_25._tcp of each mail host of {domain}"), "TLSA", "this version pins no certificate");
-    making.later(&format!("autoconfig.{domain}"), "CNAME", "this version serves no settings for mail programs");
 }
 
 /// The type of the record an address stands in.

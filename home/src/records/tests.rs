@@ -1,3 +1,6 @@
+use gatepost_protocol::mail::mta_sts::Mode;
+use gatepost_protocol::mail::services::Service;
+
 use super::*;
 
 fn domain(text: &str) -> Domain {
@@ -18,12 +21,18 @@ fn key(name: &str, text: &str) -> KeyFacts {
     KeyFacts { domain: domain("example.org"), name: name.to_owned(), text: text.to_owned(), phase: KeyPhase::Signs }
 }
 
+fn policy() -> StsPolicy {
+    let hosts = ["mail.example.org", "mx2.example.net"].map(domain);
+    StsPolicy::new(Mode::Testing, 86_400, hosts.to_vec()).expect("good")
+}
+
 fn facts() -> Facts {
     Facts {
         edges: vec![
             edge("vps1", Some("mail.example.org"), &["203.0.113.1", "2001:db8::1"]),
             edge("vps2", Some("mx2.example.net"), &["198.51.100.2"]),
         ],
+        mta_sts: Some(policy()),
         keys: vec![key("s1._domainkey.example.org", &format!("v=DKIM1; k=rsa; p={}", "A".repeat(392)))],
         ..Facts::default()
     }
@@ -56,6 +65,10 @@ fn a_domain_with_two_edges_gets_all_it_needs() {
         "_pop3s._tcp.example.org SRV 0 0 0 .",
         "_pop3._tcp.example.org SRV 0 0 0 .",
         "_submission._tcp.example.org SRV 0 0 0 .",
+        &format!("_mta-sts.example.org TXT {}", policy().record()),
+        "mta-sts.example.org A 198.51.100.2",
+        "mta-sts.example.org A 203.0.113.1",
+        "mta-sts.example.org AAAA 2001:db8::1",
     ];
     assert_eq!(told, expected);
 }
@@ -85,7 +98,7 @@ fn what_is_not_known_is_in_no_record() {
     assert!(told.contains(&"example.org MX 10 mail.example.org.".to_owned()));
     assert!(!told.iter().any(|record| record.contains("v=spf1 ip")), "half a list would refuse our own mail: {told:?}");
     let unknown: Vec<_> = records.iter().filter(|record| record.state == State::NotKnown).collect();
-    assert_eq!(unknown.iter().map(|record| record.kind.as_str()).collect::<Vec<_>>(), ["MX", "TXT (SPF)"]);
+    assert_eq!(unknown.iter().map(|record| record.kind.as_str()).collect::<Vec<_>>(), ["MX", "TXT (SPF)", "A"]);
     assert!(
         unknown
             .iter()
@@ -179,4 +192,24 @@ fn only_our_own_accounts_may_get_certificates_for_our_hosts() {
     let unknown: Vec<_> = records.iter().filter(|record| record.kind == "CAA").collect();
     assert!(unknown.iter().all(|record| record.state == State::NotKnown && record.value.is_none()), "{unknown:#?}");
     assert_eq!(unknown.len(), 2);
+}
+
+#[test]
+fn what_is_served_to_the_world_has_its_names() {
+    let service = |host: &str, port| Service { host: domain(host), port };
+    let mut facts = facts();
+    let told = published(&of_domain(&facts, &domain("example.org")));
+    assert!(!told.iter().any(|record| record.starts_with("auto")), "nothing is told to mail programs: {told:#?}");
+    facts.services =
+        Services { imaps: Some(service("home.example.org", 993)), submissions: vec![service("mail.example.org", 465)] };
+    facts.edges.truncate(1);
+    let told = published(&of_domain(&facts, &domain("example.org")));
+    for expected in [
+        "mta-sts.example.org CNAME mail.example.org.",
+        "autoconfig.example.org CNAME mail.example.org.",
+        "autodiscover.example.org CNAME mail.example.org.",
+        "_imaps._tcp.example.org SRV 0 1 993 home.example.org.",
+    ] {
+        assert!(told.iter().any(|record| record == expected), "{expected}\n{told:#?}");
+    }
 }

@@ -12,6 +12,7 @@ use gatepost_protocol::smtp::sasl::Mechanism;
 use gatepost_protocol::tunnel::frame::Frame;
 use gatepost_protocol::tunnel::transfer::TransferEnd;
 use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::admin::AdminRequest;
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
 use gatepost_protocol::tunnel::verb::challenge::{Challenge, ChallengeAnswer};
 use gatepost_protocol::tunnel::verb::events::{BATCH_MAX, EventBatch, EventsOpen, EventsTaken, WireEvent, WireRefused};
@@ -30,7 +31,7 @@ use super::spool::rounds::Nudges;
 use crate::accounts::Accounts;
 use crate::accounts::grant::LIFETIME;
 use crate::accounts::login::{Login, Place, Step};
-use crate::edges::Connected;
+use crate::edges::{Connected, Edges};
 use crate::queue::ConnectedEdge;
 use crate::reporting::Judged;
 use crate::trace::Traces;
@@ -70,6 +71,8 @@ pub struct Server {
     pub incoming: Arc<Path>,
     /// What CAs are answered.
     pub challenges: Challenges,
+    /// The other edges.
+    pub edges: Edges,
     /// Where edges' events are kept.
     pub traces: Traces,
     /// Time.
@@ -115,7 +118,7 @@ impl Server {
     async fn exchange(&self, edge: &ConnectedEdge, incoming: Incoming) -> Result<(), ExchangeError> {
         let Incoming { request, stream, .. } = incoming;
         match request {
-            Request::Challenge(challenge) => self.challenge(&challenge, stream).await,
+            Request::Challenge(challenge) => self.challenge(edge, challenge, stream).await,
             Request::Authenticate(authenticate) => self.authenticate(edge, authenticate, stream).await,
             request @ (Request::Inbound(_) | Request::Submission(_)) => self.message(edge, request, stream).await,
             Request::Heartbeat
@@ -129,9 +132,22 @@ impl Server {
         }
     }
 
-    /// A CA asks an edge for the proof of a name of ours.
-    async fn challenge(&self, challenge: &Challenge, mut stream: Stream) -> Result<(), ExchangeError> {
-        stream.send(&ChallengeAnswer { authorization: self.challenges.file(&challenge.token) }).await?;
+    /// A CA asks an edge for the proof of a name of ours; or of another edge's, where one name leads to several.
+    async fn challenge(
+        &self,
+        edge: &ConnectedEdge,
+        challenge: Challenge,
+        mut stream: Stream,
+    ) -> Result<(), ExchangeError> {
+        let authorization = match self.challenges.file(&challenge.token) {
+            Some(authorization) => Some(authorization),
+            None => {
+                let asked = AdminRequest::Challenge { token: challenge.token };
+                let told = self.edges.ask_but(asked, &edge.name, &self.clock).await;
+                told.into_iter().find_map(|(_, told)| told.ok())
+            }
+        };
+        stream.send(&ChallengeAnswer { authorization }).await?;
         stream.finish().await;
         Ok(())
     }

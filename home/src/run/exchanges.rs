@@ -1,13 +1,19 @@
 //! What comes from elsewhere, given to the part that serves it: sessions of edges, bounces, and reports of ours.
 
 use bytes::Bytes;
+use gatepost_protocol::tunnel::verb::admin::AdminRequest;
+use gatepost_runtime::clock::Clock;
 use gatepost_runtime::shutdown::Signal;
+use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 
 use super::Store;
-use crate::edges::Connected;
+use crate::accounts::Accounts;
+use crate::database::DatabaseError;
+use crate::edges::{Connected, ask};
 use crate::message::{Body, Message};
-use crate::queue::{Bounce, Errand};
+use crate::queue::{Bounce, ConnectedEdge, Errand};
 use crate::reporting::Letter;
 use crate::router::spool::Fetcher;
 use crate::router::streams::Server;
@@ -22,15 +28,28 @@ pub(super) async fn serve_edges(mut sessions: mpsc::Receiver<Connected>, server:
             () = signal.draining() => return,
         };
         let Some(connected) = connected else { return };
-        let (accounts, edge) = (server.accounts.clone(), connected.edge.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = accounts.met(&edge.name, &edge.session.facts().node) {
-                tracing::error!(edge = edge.name, %error, "the directory can't be made anew");
-            }
-        });
+        tokio::spawn(learn(server.accounts.clone(), connected.edge.clone(), server.clock.clone()));
         tokio::spawn(fetcher.clone().run(connected.edge.clone()));
         tokio::spawn(server.clone().serve(connected, fetcher.nudges.clone()));
     }
+}
+
+/// What an edge calls itself, and where it takes submissions: what mail programs and other hosts are told follows from it.
+async fn learn(accounts: Accounts, edge: ConnectedEdge, clock: Clock) {
+    let told = |result: Result<Result<(), DatabaseError>, JoinError>, edge: &str| {
+        if let Ok(Err(error)) = result {
+            tracing::error!(edge, %error, "the directory can't be made anew");
+        }
+    };
+    let (learning, met) = (accounts.clone(), edge.clone());
+    let named = tokio::task::spawn_blocking(move || learning.met(&met.name, &met.session.facts().node));
+    told(named.await, &edge.name);
+    let Ok(status) = ask::ask_one(&edge, AdminRequest::Status, ask::ANSWER_MAX, &clock).await else { return };
+    let Ok(status) = serde_json::from_str::<Value>(&status) else { return };
+    let port = status["submissions_port"].as_u64().and_then(|port| u16::try_from(port).ok());
+    let name = edge.name.clone();
+    let taken = tokio::task::spawn_blocking(move || accounts.takes_submissions(&name, port));
+    told(taken.await, &edge.name);
 }
 
 /// What we send by ourselves goes the way of all mail: bounces, and what domains are told of mail in their name.

@@ -112,7 +112,8 @@ impl Home {
         let (work, work_signal) = Shutdown::new();
         let (links, _) = Shutdown::new();
         let (work, links) = (Arc::new(work), Arc::new(links));
-        let Kept { served, challenges, standing: acme, want } =
+        // A home has no further names: what it serves is asked for by its own.
+        let Kept { served, challenges, standing: acme, want, names: _ } =
             keeper::start(config.certificate(), store.resolver.clone(), clock.clone(), work_signal.clone())?;
         let router = store.router(&config.hostname, &clock);
         let submission = Submission {
@@ -137,6 +138,7 @@ impl Home {
         let (edges, sessions) = Edges::start(&config.edges, dialling);
         let exchanges = Server {
             challenges,
+            edges: edges.clone(),
             router: router.clone(),
             accounts: store.accounts.clone(),
             incoming: Arc::clone(&incoming),

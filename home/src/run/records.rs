@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Store;
 use super::control::{DNS_WAIT_MAX, Desk};
+use crate::accounts::snapshot::Published;
 use crate::config::Config;
 use crate::edges::EdgeSettings;
 use crate::edges::ask::Answer;
@@ -114,7 +115,8 @@ fn list(
         }
     }
     let leaves_elsewhere = !config.routes.is_empty();
-    let facts = Facts { edges, home, keys, leaves_elsewhere, tested: request.tested };
+    let Published { mta_sts, services } = store.accounts.published();
+    let facts = Facts { edges, home, keys, leaves_elsewhere, tested: request.tested, mta_sts, services };
     let records = domains.iter().flat_map(|domain| records::of_domain(&facts, domain)).collect();
     Ok(Known { edges: facts.edges, keys: facts.keys, records })
 }

@@ -11,8 +11,10 @@
 //! * [`seal`]: mail sealed to the home's public key. Sealing only: opening lives in the home.
 //! * [`pairing`]: the `gp1…` form of a node's key.
 //! * [`renewal`]: when a certificate is renewed, and when to try again.
+//! * [`autoconfig`]: the settings of mail programs.
 //! * [`network`]: networks of IP addresses, and what counts as one client.
 
+pub mod autoconfig;
 pub mod machine;
 pub mod mail;
 pub mod network;

@@ -18,10 +18,12 @@ use gatepost_protocol::mail::access::{Access, AccessList, Rule};
 use gatepost_protocol::mail::address::{Address, Domain, ReversePath};
 use gatepost_protocol::mail::directory::{Directory, DomainPolicy, LoginVerifier, Room, ScramKeys, SrsVerifier};
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
+use gatepost_protocol::mail::mta_sts::{Mode, StsPolicy};
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::pattern::{DomainPattern, LocalPattern};
 use gatepost_protocol::mail::policy::{Limit, Policies, Policy};
 use gatepost_protocol::mail::reply::{Enhanced, Reply};
+use gatepost_protocol::mail::services::{Service, Services};
 use gatepost_protocol::mail::srs::SrsKey;
 use gatepost_protocol::mail::verdict::{
     self, Asked, Dkim, Dmarc, Evidence, Found, Listed, Oddity, Override, Published, Reverse, SenderDomain, Spf, Verdict,
@@ -326,6 +328,8 @@ fn logins(golden: &mut Golden) {
         access: AccessList::default(),
         policies: Policies::default(),
         hosts: Vec::new(),
+        mta_sts: None,
+        services: Services::default(),
     };
     golden.record("request-directory", &Request::Directory(Box::new((&directory).into())));
     let fuller = Directory {
@@ -362,6 +366,11 @@ fn logins(golden: &mut Golden) {
             .into(),
         },
         hosts: vec!["mail.example.org".into()],
+        mta_sts: StsPolicy::new(Mode::Testing, 86_400, vec![Domain::parse("mail.example.org").expect("valid")]),
+        services: Services {
+            imaps: Some(service("home.example.org", 993)),
+            submissions: vec![service("mail.example.org", 465)],
+        },
         ..directory
     };
     golden.record("request-directory2", &Request::Directory2(Box::new((&fuller).into())));
@@ -379,6 +388,10 @@ fn logins(golden: &mut Golden) {
     golden.record("auth-step-granted", &granted);
     golden.record("auth-step-refused", &AuthStep::Refused(reply(535, Enhanced(5, 7, 8))));
     golden.record("auth-response", &AuthResponse(b"c=biws".to_vec()));
+}
+
+fn service(host: &str, port: u16) -> Service {
+    Service { host: Domain::parse(host).expect("valid"), port }
 }
 
 fn relays(golden: &mut Golden) {
@@ -463,6 +476,8 @@ fn owners(golden: &mut Golden) {
     golden.record("request-admin-examine", &Request::Admin(AdminRequest::Examine(Box::new(examination))));
     let echo = AdminRequest::Echo { there: b"===".to_vec(), back: 300 };
     golden.record("request-admin-echo", &Request::Admin(echo));
+    let challenge = AdminRequest::Challenge { token: "tok_en-1".into() };
+    golden.record("request-admin-challenge", &Request::Admin(challenge));
     golden.record("admin-answer", &AdminAnswer::Answer("{}".into()));
     golden.record("admin-refused", &AdminAnswer::Refused("no".into()));
 }

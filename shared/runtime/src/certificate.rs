@@ -1,6 +1,7 @@
 //! The certificate a node serves on 25, 465 and 993: from files, by ACME, or self-signed and loud about it.
 //! Swapped without dropping a session; files are read at start and on reload, not watched.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ pub struct CertificateError {
     pub why: String,
 }
 
-/// The certificate now served. Cheap to clone.
+/// The certificate now served, and those of further names. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Served {
     current: Arc<Current>,
@@ -55,7 +56,11 @@ pub struct Served {
 
 /// What every handshake asks.
 #[derive(Debug)]
-struct Current(ArcSwap<Loaded>);
+struct Current {
+    host: ArcSwap<Loaded>,
+    /// By name in lower case; for who asks for it by SNI.
+    names: ArcSwap<BTreeMap<String, Loaded>>,
+}
 
 /// A certificate that was read and can be served. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -121,7 +126,7 @@ impl Served {
     ) -> Result<Self, CertificateError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let first = kept.map_or_else(|| load(files, hostname, &provider), Ok)?;
-        let current = Arc::new(Current(ArcSwap::from_pointee(first)));
+        let current = Arc::new(Current { host: ArcSwap::from_pointee(first), names: ArcSwap::default() });
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
             .expect("the provider has suites for both versions")
@@ -136,17 +141,17 @@ impl Served {
 
     /// True while a self-signed one is served.
     pub fn is_self_signed(&self) -> bool {
-        self.current.0.load().self_signed
+        self.current.host.load().self_signed
     }
 
     /// True if this is what is served.
     pub fn is_serving(&self, loaded: &Loaded) -> bool {
-        self.current.0.load().certified.cert == loaded.certified.cert
+        self.current.host.load().certified.cert == loaded.certified.cert
     }
 
     /// Until when the one from files or of a CA is good, seconds since 1970; `None` while a self-signed one is served.
     pub fn ends_unix_s(&self) -> Option<i64> {
-        self.current.0.load().life.map(|life| life.ends)
+        self.current.host.load().life.map(|life| life.ends)
     }
 
     /// The same for `status`: when, and in how many whole days from `now_unix_s`; below zero once it has ended.
@@ -160,7 +165,7 @@ impl Served {
     /// Reads files without serving them yet; `None` if what they hold is served already, or would be self-signed as
     /// what is served is.
     pub fn read(&self, files: Option<&CertificateFiles>, hostname: &str) -> Result<Option<Loaded>, CertificateError> {
-        let current = self.current.0.load();
+        let current = self.current.host.load();
         if files.is_none() && current.self_signed {
             return Ok(None);
         }
@@ -171,7 +176,37 @@ impl Served {
 
     /// Serves this from the next handshake on; sessions that are open go on.
     pub fn serve(&self, loaded: Loaded) {
-        self.current.0.store(Arc::new(loaded));
+        self.current.host.store(Arc::new(loaded));
+    }
+
+    /// Serves this from now on to who asks for this name.
+    pub fn serve_name(&self, name: &str, loaded: Loaded) {
+        let name = name.to_ascii_lowercase();
+        self.current.names.rcu(|names| {
+            let mut names = BTreeMap::clone(names);
+            names.insert(name.clone(), loaded.clone());
+            names
+        });
+    }
+
+    /// Who asks for this name gets the host's own again.
+    pub fn forget(&self, name: &str) {
+        let name = name.to_ascii_lowercase();
+        self.current.names.rcu(|names| {
+            let mut names = BTreeMap::clone(names);
+            names.remove(&name);
+            names
+        });
+    }
+
+    /// True if this is what is served to who asks for this name.
+    pub fn is_serving_name(&self, name: &str, loaded: &Loaded) -> bool {
+        self.current.names.load().get(name).is_some_and(|served| served.certified.cert == loaded.certified.cert)
+    }
+
+    /// Until when the certificate of this name is good, seconds since 1970; `None` if it has none of its own.
+    pub fn ends_of(&self, name: &str) -> Option<i64> {
+        self.current.names.load().get(name)?.life.map(|life| life.ends)
     }
 
     /// TLS 1.2 and 1.3, X25519MLKEM768 preferred, this certificate. It stays good over a reload.
@@ -181,9 +216,12 @@ impl Served {
 }
 
 impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // Whatever name is asked for: many senders of mail ask for none.
-        Some(self.0.load().certified.clone())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // Many senders of mail ask for no name, or for one of another host: they get ours.
+        let names = self.names.load();
+        let own =
+            hello.server_name().filter(|_| !names.is_empty()).and_then(|name| names.get(&name.to_ascii_lowercase()));
+        Some(own.map_or_else(|| self.host.load().certified.clone(), |own| own.certified.clone()))
     }
 }
 
@@ -336,6 +374,24 @@ mod tests {
         reload(&served, &new.files).unwrap();
         assert!(believed(&served, &new, "mail.example.org"));
         assert!(!believed(&served, &old, "mail.example.org"));
+    }
+
+    #[test]
+    fn who_asks_for_a_further_name_gets_its_certificate_and_everybody_else_the_hosts() {
+        let (host, further) = (files("mail.example.org"), files("mta-sts.example.org"));
+        let served = Served::new(Some(&host.files), "mail.example.org", None).unwrap();
+        let read = |made: &Made| {
+            let text = |path: &Path| fs::read_to_string(path).unwrap();
+            Loaded::of_pem(&[text(&made.files.key), text(&made.files.certificate)].concat(), "made").unwrap()
+        };
+        let loaded = read(&further);
+        served.serve_name("MTA-STS.example.org", loaded.clone());
+        assert!(believed(&served, &further, "mta-sts.example.org"));
+        assert!(believed(&served, &host, "mail.example.org"));
+        assert!(!believed(&served, &further, "autoconfig.example.org"));
+        assert!(served.is_serving_name("mta-sts.example.org", &loaded) && !served.is_serving(&loaded));
+        served.forget("mta-sts.example.org");
+        assert!(!believed(&served, &further, "mta-sts.example.org"));
     }
 
     #[test]

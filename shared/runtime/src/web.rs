@@ -9,9 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::http::request;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
@@ -62,22 +65,41 @@ pub struct Page {
     pub kind: &'static str,
     /// The body.
     pub body: Bytes,
+    /// One more field, if it has one.
+    field: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Page {
     /// 200 with a body of this type.
     pub fn new(kind: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status: 200, kind, body: body.into() }
+        Self { status: 200, kind, body: body.into(), field: None }
+    }
+
+    /// 302: it is there.
+    pub fn moved(location: &str) -> Self {
+        // It was read as a host and a path: those have no letter that a field can't have.
+        let Ok(location) = HeaderValue::from_str(location) else { return Self::not_found() };
+        Self { field: Some((LOCATION, location)), ..plain(StatusCode::FOUND) }
+    }
+
+    /// 400, and what is wanted.
+    pub fn bad_request(wanted: &'static str) -> Self {
+        Self { body: format!("{wanted}\n").into(), ..plain(StatusCode::BAD_REQUEST) }
     }
 
     /// 404.
     pub fn not_found() -> Self {
-        Self { status: 404, kind: "text/plain; charset=utf-8", body: Bytes::from_static(b"not found\n") }
+        plain(StatusCode::NOT_FOUND)
+    }
+
+    /// 405: only these methods.
+    pub fn only(methods: &'static str) -> Self {
+        Self { field: Some((ALLOW, HeaderValue::from_static(methods))), ..plain(StatusCode::METHOD_NOT_ALLOWED) }
     }
 
     /// 503: what could be there can't be told now.
     pub fn unavailable() -> Self {
-        Self { status: 503, kind: "text/plain; charset=utf-8", body: Bytes::from_static(b"try again later\n") }
+        Self { body: Bytes::from_static(b"try again later\n"), ..plain(StatusCode::SERVICE_UNAVAILABLE) }
     }
 }
 
@@ -151,13 +173,11 @@ async fn asked(request: Request<Incoming>, secure: bool) -> Result<(Asked, bool)
     let head_only = request.method() == Method::HEAD;
     let post = request.method() == Method::POST;
     if !(head_only || post || request.method() == Method::GET) {
-        let mut refused = response(plain(StatusCode::METHOD_NOT_ALLOWED), false);
-        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-        return Err(refused);
+        return Err(response(Page::only("GET, HEAD, POST"), false));
     }
     let (head, body) = request.into_parts();
-    let named = head.headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| head.uri.host());
-    let host = host_of(named.unwrap_or_default());
+    let named = named(&head).map_err(|()| response(plain(StatusCode::BAD_REQUEST), false))?;
+    let host = host_of(named);
     let path = head.uri.path().to_owned();
     let query = head.uri.query().unwrap_or_default().to_owned();
     let body = match Limited::new(body, BODY_OCTETS_MAX).collect().await {
@@ -165,6 +185,17 @@ async fn asked(request: Request<Incoming>, secure: bool) -> Result<(Asked, bool)
         Err(_) => return Err(response(plain(StatusCode::PAYLOAD_TOO_LARGE), false)),
     };
     Ok((Asked { post, host, path, query, body, secure }, head_only))
+}
+
+/// The host that is asked for, which HTTP/1.1 has to name, once (RFC 9112 §3.2).
+fn named(head: &request::Parts) -> Result<&str, ()> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if head.version == Version::HTTP_11 => Err(()),
+        (None, _) => Ok(head.uri.host().unwrap_or_default()),
+        (Some(_), Some(_)) => Err(()),
+        (Some(host), None) => host.to_str().map_err(drop),
+    }
 }
 
 /// Without its port.
@@ -178,7 +209,7 @@ fn host_of(named: &str) -> String {
 
 fn plain(status: StatusCode) -> Page {
     let words = status.canonical_reason().unwrap_or("refused").to_lowercase();
-    Page { status: status.as_u16(), kind: "text/plain; charset=utf-8", body: format!("{words}\n").into() }
+    Page { status: status.as_u16(), kind: "text/plain; charset=utf-8", body: format!("{words}\n").into(), field: None }
 }
 
 fn response(page: Page, head_only: bool) -> Response<Full<Bytes>> {
@@ -189,6 +220,9 @@ fn response(page: Page, head_only: bool) -> Response<Full<Bytes>> {
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
     fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Some((name, value)) = page.field {
+        fields.insert(name, value);
+    }
     if head_only {
         fields.insert(hyper::header::CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -242,6 +276,9 @@ mod tests {
         for (request, status) in [
             (b"DELETE / HTTP/1.1\r\nHost: h\r\n\r\n".as_slice(), "405"),
             (b"EHLO you\r\n\r\n", "400"),
+            (b"GET / HTTP/1.1\r\n\r\n", "400"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
+            (b"GET / HTTP/1.0\r\n\r\n", "200"),
             (&long_head, "431"),
             (many.as_bytes(), "431"),
             (&large, "413"),

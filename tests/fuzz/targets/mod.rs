@@ -5,6 +5,7 @@ mod aliases;
 mod codecs;
 mod reports;
 mod sendmail;
+mod settings;
 mod signatures;
 mod smtp;
 
@@ -12,6 +13,7 @@ pub use aliases::{pattern, srs};
 pub use codecs::{address, container, frame, header, pairing, record, verb};
 pub use reports::report;
 pub use sendmail::{sendmail_arguments, sendmail_text};
+pub use settings::autoconfig;
 pub use signatures::{dns_list, signature, spf};
 pub use smtp::{body, command, line, reply_reader, sasl, sasl_client, smtp_client, smtp_server};
 
@@ -29,6 +31,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target of this folder by name, but for [`alarm`].
 pub const TARGETS: &[Target] = &[
     ("address", address),
+    ("autoconfig", autoconfig),
     ("body", body),
     ("command", command),
     ("container", container),

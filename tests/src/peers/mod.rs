@@ -15,6 +15,7 @@ pub mod parsedmarc;
 pub mod pebble;
 pub mod postfix;
 pub mod receiver;
+pub mod web;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

@@ -6,8 +6,10 @@ use std::collections::HashMap;
 use super::access::AccessList;
 use super::address::{Address, Domain};
 use super::address_set::AddressSet;
+use super::mta_sts::StsPolicy;
 use super::pattern::DomainPattern;
 use super::policy::Policies;
+use super::services::Services;
 use super::srs::{Day, ReturnPath, SrsKey};
 
 /// One snapshot. A newer version replaces an older one whole.
@@ -39,6 +41,10 @@ pub struct Directory {
     pub policies: Policies,
     /// Names under which the home's edges write results, in lower case: [`HOSTS_MAX`](super::policy::HOSTS_MAX) at most.
     pub hosts: Vec<String>,
+    /// What other hosts are told of how mail for these domains is to be brought; `None`: nothing.
+    pub mta_sts: Option<StsPolicy>,
+    /// What mail programs are told.
+    pub services: Services,
 }
 
 /// Checks the half of an SRS hash that is an edge's to check; it can't make one that the home forwards.
@@ -198,6 +204,8 @@ mod tests {
             access: AccessList::default(),
             policies: Policies::default(),
             hosts: Vec::new(),
+            mta_sts: None,
+            services: Services::default(),
         }
     }
 

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::renewal::{self, Share, Window};
 use instant_acme::{Account, CertificateIdentifier};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::challenges::Challenges;
 use super::client::CaClient;
 use super::folder::{Folder, KeptTries};
+use super::names::{self, Beginning, Names};
 use super::order::Ordering;
 use super::settings::Settings;
 use super::{AcmeError, account, blocking, keys};
@@ -26,19 +28,21 @@ use crate::resolver::Resolver;
 use crate::shutdown::Signal;
 
 /// The CA is asked at least so often what it would like, and the date is looked at: it may have been corrected.
-const LOOK_MAX: Duration = Duration::from_hours(6);
+pub(super) const LOOK_MAX: Duration = Duration::from_hours(6);
 /// And at most so often.
-const LOOK_MIN_S: i64 = 1;
+pub(super) const LOOK_MIN_S: i64 = 1;
+/// What is known of the CA is not held over longer pauses.
+const FORGET_AFTER_S: i64 = 600;
 /// Moments kept that are further ahead than this were written under another date, and count no more.
 const NOT_BEFORE_MAX_S: i64 = 8 * 24 * 3600;
 
 /// What is wanted: a certificate for these names, the host's own first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wanted {
+pub(super) struct Wanted {
     /// From whom, and how.
     settings: Settings,
     /// For what; lower case, at least one.
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
 }
 
 impl Wanted {
@@ -53,6 +57,11 @@ impl Wanted {
             }
         }
         Some(Arc::new(Self { settings, names }))
+    }
+
+    /// The same for one other name alone.
+    pub(super) fn for_name(&self, name: &str) -> Self {
+        Self { settings: Settings { names: Vec::new(), ..self.settings.clone() }, names: vec![name.to_owned()] }
     }
 }
 
@@ -87,9 +96,35 @@ struct Stands {
     next_unix_s: Option<i64>,
     why: Option<String>,
     alarming: bool,
+    elsewhere: bool,
 }
 
 impl Standing {
+    /// Nothing is known yet but what is wanted.
+    pub(super) fn begin(&self, wanted: &Wanted) {
+        self.change(|stands| {
+            *stands = Stands {
+                ca: wanted.settings.directory.clone(),
+                names: wanted.names.clone(),
+                proof: wanted.settings.proof.name(),
+                ..Stands::default()
+            };
+        });
+    }
+
+    /// For `status`, of a further name.
+    pub(super) fn of_name(&self) -> Value {
+        let stands = self.0.load();
+        json!({
+            "leads_here": !stands.elsewhere,
+            "renewal": stands.renewal_unix_s.map(rfc3339),
+            "failures": stands.failures,
+            "next_try": stands.next_unix_s.map(rfc3339),
+            "why": stands.why,
+            "overdue": stands.alarming,
+        })
+    }
+
     /// For `status`: `null` where no CA is asked.
     pub fn json(&self) -> Value {
         let stands = self.0.load();
@@ -159,6 +194,8 @@ pub struct Kept {
     pub standing: Standing,
     /// Where to say that something else is wanted.
     pub want: Want,
+    /// Where to say which further names get certificates of their own.
+    pub names: Names,
 }
 
 /// Keeps a certificate good until draining begins. What is served first is what was kept, however old it is, for one
@@ -175,34 +212,77 @@ pub fn start(origin: Origin<'_>, resolver: Resolver, clock: Clock, signal: Signa
     let (challenges, standing) = (Challenges::default(), Standing::default());
     let keeper = Keeper {
         state: origin.state.to_owned(),
+        place: Place::Host,
         served: served.clone(),
         challenges: challenges.clone(),
         resolver,
-        clock,
+        clock: clock.clone(),
         standing: standing.clone(),
+        turn: Arc::default(),
     };
     let (want, wanted) = watch::channel(wanted);
+    let beginning = Beginning { wanted: wanted.clone(), keeper: keeper.clone(), state: origin.state.to_owned(), clock };
+    let names = names::start(beginning, served.clone(), signal.clone());
     tokio::spawn(keeper.keep(wanted, signal));
-    Ok(Kept { served, challenges, standing, want: Want(want) })
+    Ok(Kept { served, challenges, standing, want: Want(want), names })
+}
+
+/// Whose certificate it is.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// The host's own, which everybody gets who asks for no other.
+    Host,
+    /// That of a further name, which is only ordered while it leads where the host's name leads.
+    Name { name: Domain, host: String },
 }
 
 #[derive(Clone, Debug)]
-struct Keeper {
+pub(super) struct Keeper {
     state: PathBuf,
+    place: Place,
     served: Served,
     challenges: Challenges,
     resolver: Resolver,
     clock: Clock,
     standing: Standing,
+    /// Held while something is ordered: one after the other, and one account.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What is known of the CA while the same thing is wanted.
-struct Ca {
+pub(super) struct Ca {
     client: CaClient,
     account: Option<Account>,
 }
 
 impl Keeper {
+    /// The same for another place.
+    pub(super) fn elsewhere(&self, place: Place, standing: Standing) -> Self {
+        Self { place, standing, ..self.clone() }
+    }
+
+    fn is_serving(&self, loaded: &Loaded) -> bool {
+        match &self.place {
+            Place::Host => self.served.is_serving(loaded),
+            Place::Name { name, .. } => self.served.is_serving_name(name.as_str(), loaded),
+        }
+    }
+
+    fn serve(&self, loaded: Loaded) {
+        match &self.place {
+            Place::Host => self.served.serve(loaded),
+            Place::Name { name, .. } => self.served.serve_name(name.as_str(), loaded),
+        }
+    }
+
+    /// Whether a CA that looks for a proof would come here.
+    async fn leads_here(&self) -> bool {
+        let Place::Name { name, host } = &self.place else { return true };
+        let asked = async |name: &str| self.resolver.addresses(name, true).await.unwrap_or_default();
+        let (ours, its) = (asked(host).await, asked(name.as_str()).await);
+        its.iter().any(|address| ours.contains(address))
+    }
+
     /// Does what is wanted, and what is wanted instead as soon as that changes.
     async fn keep(self, mut wanted: watch::Receiver<Option<Arc<Wanted>>>, mut signal: Signal) {
         loop {
@@ -225,23 +305,19 @@ impl Keeper {
 
     async fn follow(&self, wanted: &Wanted) {
         let share = Share(u16::from_ne_bytes(random::bytes()));
-        self.standing.change(|stands| {
-            *stands = Stands {
-                ca: wanted.settings.directory.clone(),
-                names: wanted.names.clone(),
-                proof: wanted.settings.proof.name(),
-                ..Stands::default()
-            };
-        });
+        self.standing.begin(wanted);
         let mut ca = None;
         loop {
             let wait_s = self.round(wanted, &mut ca, share).await.clamp(LOOK_MIN_S, LOOK_MAX.as_secs().cast_signed());
+            if wait_s > FORGET_AFTER_S {
+                ca = None;
+            }
             self.clock.sleep(Duration::from_secs(wait_s.unsigned_abs())).await;
         }
     }
 
     /// One look, and an order if it is time. Gives in how many seconds to look again.
-    async fn round(&self, wanted: &Wanted, ca: &mut Option<Ca>, share: Share) -> i64 {
+    pub(super) async fn round(&self, wanted: &Wanted, ca: &mut Option<Ca>, share: Share) -> i64 {
         let folder = folder(&self.state, wanted);
         let now = self.clock.unix_s();
         let (keeper, of) = (self.clone(), wanted.clone());
@@ -257,8 +333,8 @@ impl Keeper {
                 return wanted.settings.retry.as_secs().cast_signed();
             }
         };
-        if let Some((loaded, _)) = kept.as_ref().filter(|(loaded, _)| !self.served.is_serving(loaded)) {
-            self.served.serve(loaded.clone());
+        if let Some((loaded, _)) = kept.as_ref().filter(|(loaded, _)| !self.is_serving(loaded)) {
+            self.serve(loaded.clone());
         }
         let fits = kept.as_ref().filter(|(loaded, _)| loaded.covers(&wanted.names));
         let (due, look_s) = match fits.and_then(|(loaded, _)| loaded.life().map(|life| (loaded, life))) {
@@ -281,6 +357,13 @@ impl Keeper {
         if moment > now {
             return moment.saturating_sub(now).min(look_s);
         }
+        let elsewhere = !self.leads_here().await;
+        self.standing.change(|stands| stands.elsewhere = elsewhere);
+        if elsewhere {
+            // No failure, and nothing to say aloud: most domains never let it lead here.
+            return wanted.settings.retry.as_secs().cast_signed();
+        }
+        let _turn = self.turn.lock().await;
         self.order(wanted, &folder, ca, kept.as_ref(), &tries, share).await
     }
 
@@ -307,7 +390,7 @@ impl Keeper {
             return retry_s;
         }
         let obtained = match self.obtain(wanted, folder, ca, kept).await {
-            Ok(loaded) => self.accepted(loaded),
+            Ok(loaded) => self.accepted(loaded, &wanted.names.join(" ")),
             Err(error) => Err(error),
         };
         let now = self.clock.unix_s();
@@ -357,12 +440,12 @@ impl Keeper {
     }
 
     /// Serves it, unless it is good for nothing: by a wrong date of ours even a fresh one may seem so.
-    fn accepted(&self, loaded: Loaded) -> Result<(), AcmeError> {
+    fn accepted(&self, loaded: Loaded, names: &str) -> Result<(), AcmeError> {
         let now = self.clock.unix_s();
         let life = loaded.life();
         let ends = life.map_or(0, |life| life.ends);
-        self.served.serve(loaded);
-        info!(ends = rfc3339(ends), "a new certificate is served");
+        self.serve(loaded);
+        info!(names, ends = rfc3339(ends), "a new certificate is served");
         match life {
             Some(life) if (life.begins..life.ends).contains(&now) => Ok(()),
             Some(life) => Err(AcmeError::Useless(format!(
@@ -433,7 +516,7 @@ impl Keeper {
 }
 
 /// What is kept for this: the certificate, and its key as PEM. Blocking.
-fn kept(state: &Path, wanted: &Wanted) -> Result<Option<(Loaded, Zeroizing<String>)>, CertificateError> {
+pub(super) fn kept(state: &Path, wanted: &Wanted) -> Result<Option<(Loaded, Zeroizing<String>)>, CertificateError> {
     let folder = folder(state, wanted);
     let path = folder.certificate_path().display().to_string();
     let wrong = |why: String| CertificateError { path: path.clone(), why };

@@ -9,6 +9,7 @@ mod client;
 pub mod folder;
 pub mod keeper;
 mod keys;
+pub mod names;
 mod order;
 pub mod settings;
 

@@ -111,7 +111,7 @@ fn name(start: &BytesStart<'_>) -> &'static str {
 }
 
 /// One of the five letters that XML itself names, or one by its number.
-fn referred(reference: &BytesRef<'_>) -> Option<char> {
+pub(crate) fn referred(reference: &BytesRef<'_>) -> Option<char> {
     match &**reference {
         "lt" => Some('<'),
         "gt" => Some('>'),

@@ -2,7 +2,7 @@
 //! §7.2), and, one by one, of mail that failed. Nouns for both ways; strings are bounded by whoever reads or gathers
 //! them. Whose word a report is, is not known here: what it says of its author proves nothing.
 
-mod aggregate;
+pub(crate) mod aggregate;
 mod archive;
 pub mod failure;
 pub mod judged;

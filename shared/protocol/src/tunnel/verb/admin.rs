@@ -34,6 +34,12 @@ pub enum AdminRequest {
         /// Back.
         back: u32,
     },
+    /// What it would answer a CA that shows this token: where one name leads to several edges, the CA may come to another
+    /// one than ordered. The answer is the key authorization.
+    Challenge {
+        /// The token.
+        token: String,
+    },
 }
 
 /// The answer.

@@ -10,8 +10,10 @@ use crate::mail::access::{Access, AccessList, RULES_MAX, Rule};
 use crate::mail::address::Domain;
 use crate::mail::address_set::AddressSet;
 use crate::mail::directory::{Directory, DomainPolicy, LoginVerifier, Room, ScramKeys, SrsVerifier};
+use crate::mail::mta_sts::{self, Mode, StsPolicy};
 use crate::mail::pattern::{DomainPattern, LocalPattern, PATTERNS_MAX, PatternError};
 use crate::mail::policy::{HOSTS_MAX, Limit, Policies, Policy, SEALERS_MAX};
+use crate::mail::services::{SUBMISSIONS_MAX, Service, Services};
 use crate::mail::srs::{KEYS_MAX, SrsKey};
 use crate::tunnel::wire::WireError;
 
@@ -51,6 +53,30 @@ pub struct WireDirectory2 {
     access: Vec<WireRule>,
     policies: Vec<WirePolicy>,
     hosts: Vec<String>,
+    mta_sts: Option<WireSts>,
+    services: WireServices,
+}
+
+/// What other hosts are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct WireSts {
+    mode: WireMode,
+    max_age_s: u32,
+    hosts: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum WireMode {
+    None,
+    Testing,
+    Enforce,
+}
+
+/// What mail programs are told: hosts and ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct WireServices {
+    imaps: Option<(String, u16)>,
+    submissions: Vec<(String, u16)>,
 }
 
 /// One policy; that of all domains which have none of their own names none.
@@ -204,7 +230,17 @@ impl WireDirectory2 {
 impl From<WireDirectory> for WireDirectory2 {
     fn from(base: WireDirectory) -> Self {
         let (patterns, tight, access) = (Vec::new(), Vec::new(), Vec::new());
-        Self { base, patterns, tight, srs: None, access, policies: Vec::new(), hosts: Vec::new() }
+        Self {
+            base,
+            patterns,
+            tight,
+            srs: None,
+            access,
+            policies: Vec::new(),
+            hosts: Vec::new(),
+            mta_sts: None,
+            services: WireServices::default(),
+        }
     }
 }
 
@@ -237,6 +273,8 @@ impl From<&Directory> for WireDirectory2 {
             access,
             policies,
             hosts: directory.hosts.clone(),
+            mta_sts: directory.mta_sts.as_ref().map(Into::into),
+            services: (&directory.services).into(),
         }
     }
 }
@@ -265,6 +303,52 @@ impl From<WirePolicy> for Policy {
             trusted_sealers: wire.trusted_sealers.into_iter().take(SEALERS_MAX).collect(),
         }
     }
+}
+
+impl From<&StsPolicy> for WireSts {
+    fn from(policy: &StsPolicy) -> Self {
+        let mode = match policy.mode() {
+            Mode::None => WireMode::None,
+            Mode::Testing => WireMode::Testing,
+            Mode::Enforce => WireMode::Enforce,
+        };
+        let hosts = policy.hosts().iter().map(ToString::to_string).collect();
+        Self { mode, max_age_s: policy.max_age_s(), hosts }
+    }
+}
+
+impl WireSts {
+    fn read(self) -> Result<Option<StsPolicy>, WireError> {
+        let mode = match self.mode {
+            WireMode::None => Mode::None,
+            WireMode::Testing => Mode::Testing,
+            WireMode::Enforce => Mode::Enforce,
+        };
+        let hosts = self.hosts.iter().take(mta_sts::HOSTS_MAX).map(|host| named(host)).collect::<Result<_, _>>()?;
+        Ok(StsPolicy::new(mode, self.max_age_s, hosts))
+    }
+}
+
+impl From<&Services> for WireServices {
+    fn from(services: &Services) -> Self {
+        let wire = |service: &Service| (service.host.to_string(), service.port);
+        Self { imaps: services.imaps.as_ref().map(wire), submissions: services.submissions.iter().map(wire).collect() }
+    }
+}
+
+impl WireServices {
+    fn read(self) -> Result<Services, WireError> {
+        let service = |(host, port): (String, u16)| Ok::<_, WireError>(Service { host: named(&host)?, port });
+        Ok(Services {
+            imaps: self.imaps.map(service).transpose()?,
+            submissions: self.submissions.into_iter().take(SUBMISSIONS_MAX).map(service).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// The name of a host.
+fn named(host: &str) -> Result<Domain, WireError> {
+    Domain::parse(host).ok().filter(|host| host.literal().is_none()).ok_or(WireError("host"))
 }
 
 impl From<Limit> for WireLimit {
@@ -344,6 +428,8 @@ impl WireDirectory2 {
             access: AccessList::new(rules),
             policies,
             hosts: self.hosts.into_iter().take(HOSTS_MAX).collect(),
+            mta_sts: self.mta_sts.map(WireSts::read).transpose()?.flatten(),
+            services: self.services.read()?,
             ..self.base.try_into()?
         };
         Ok((directory, unusable))
@@ -410,6 +496,8 @@ impl TryFrom<WireDirectory> for Directory {
             access: AccessList::default(),
             policies: Policies::default(),
             hosts: Vec::new(),
+            mta_sts: None,
+            services: Services::default(),
         })
     }
 }

@@ -131,6 +131,8 @@ async fn a_whole_directory_fits_and_only_a_directory_may_be_that_big() {
         access: gatepost_protocol::mail::access::AccessList::default(),
         policies: gatepost_protocol::mail::policy::Policies::default(),
         hosts: Vec::new(),
+        mta_sts: None,
+        services: gatepost_protocol::mail::services::Services::default(),
     };
     let request = Request::Directory(Box::new((&directory).into()));
     let mut stream = home.open(&request).await.expect("open");
