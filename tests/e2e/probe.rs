@@ -119,21 +119,28 @@ fn an_answer_that_tells_nothing_silence_and_a_refusal_are_told_apart() {
                 format!("From: <{ECHO}>\r\n{subject}\r\n\r\nThank you.\r\n")
             });
         });
-        probe(&pair, ECHO, &["--wait", "8 s", "--from", BOB])
+        probe(&pair, ECHO, &["--wait", "3 min", "--from", BOB])
     });
     assert_eq!((well, marks(&found)), (true, vec![("answer", "good"), ("results", "unsure")]), "{found:?}");
     assert!(found["results"].1.contains(&format!("in the mailbox of {BOB}")), "{found:?}");
 
-    let (found, well) = probe(&pair, "silent@echo.example", &["--wait", "1 s"]);
+    // Long enough for the attempt itself on a busy machine; nothing comes after it.
+    let (silent, refused, deferred) = std::thread::scope(|scope| {
+        let silent = scope.spawn(|| probe(&pair, "silent@echo.example", &["--wait", "15 s"]));
+        let deferred = scope.spawn(|| probe(&pair, "defer@echo.example", &["--wait", "15 s"]));
+        let refused = probe(&pair, "refuse@echo.example", &["--wait", "3 min"]);
+        (silent.join().expect("it ends"), refused, deferred.join().expect("it ends"))
+    });
+    let (found, well) = silent;
     assert_eq!((well, marks(&found)), (false, vec![("answer", "bad"), ("delivery", "good")]), "{found:?}");
     assert!(found["delivery"].1.contains("sent to silent@echo.example: "), "{found:?}");
 
-    let (found, well) = probe(&pair, "refuse@echo.example", &["--wait", "60 s"]);
+    let (found, well) = refused;
     assert_eq!((well, marks(&found)), (false, vec![("delivery", "bad")]), "{found:?}");
     let words = &found["delivery"].1;
     assert!(words.contains("550 5.1.1 ") && words.contains("Check the address for a typing error"), "{words}");
 
-    let (found, well) = probe(&pair, "defer@echo.example", &["--wait", "2 s"]);
+    let (found, well) = deferred;
     assert_eq!((well, marks(&found)), (false, vec![("delivery", "bad")]), "{found:?}");
     let words = &found["delivery"].1;
     assert!(words.contains("waiting in the queue for defer@echo.example") && words.contains("451 4.2.0"), "{words}");

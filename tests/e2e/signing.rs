@@ -258,17 +258,21 @@ fn what_leaves_is_signed_and_sealed_though_no_name_server_answers() {
     let pair = started(&Options::story().home_set(&dns));
     publish(&pair, &pair);
     pair.home.program.ask(&["alias", "add", "team@example.org", FRIEND]).expect("an alias");
-    let clock = Clock::real();
-    let began = clock.now();
     let (mail, text) = (format!("MAIL FROM:<{ALICE}>"), format!("From: <{ALICE}>\r\n\r\nhello\r\n"));
-    let sent = submit(&pair, ALICE, &mail, text.as_bytes(), 0);
+    let promptly = |place| {
+        let clock = Clock::real();
+        let began = clock.now();
+        let sent = submit(&pair, ALICE, &mail, text.as_bytes(), place);
+        let took = clock.now() - began;
+        assert!(took < QUESTION, "{took:?}: somebody waited for an answer");
+        sent
+    };
+    let sent = promptly(0);
     expect_signed(&judge(&pair, &sent), "example.org");
     // New keys wait for as long as nobody says that their records are there.
     let listed = pair.home.program.ask_json(&["dkim", "rotate", "--json"]).expect("answered");
     assert_eq!(listed["keys"][3]["state"], "waiting", "{listed}");
-    let sent = submit(&pair, ALICE, &mail, text.as_bytes(), 1);
-    let took = clock.now() - began;
-    assert!(took < QUESTION, "{took:?}: somebody waited for an answer");
+    let sent = promptly(1);
     expect_signed(&judge(&pair, &sent), "example.org");
     let mut client = Client::greeted(pair.edge().doors.smtp).expect("greeted");
     let text = b"From: <stranger@world.example>\r\n\r\nhello\r\n";

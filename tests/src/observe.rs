@@ -11,7 +11,7 @@ use gatepost_runtime::clock::Clock;
 use crate::world::message;
 
 /// Most things happen within milliseconds; a loaded machine may need far longer.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 const PAUSE: Duration = Duration::from_millis(20);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
