@@ -57,8 +57,8 @@ fn a_full_mailbox_refuses_in_session_and_costs_the_other_recipient_nothing() {
     assert_eq!(send(&pair, 3, &[ALICE, BOB], 20_000), 250, "{}", keeper.said());
     expect_kept(&keeper, ALICE, &[3]);
     expect_kept(&keeper, BOB, &[1]);
-    let queue = pair.home.program.ask(&["queue", "list"]).expect("listed");
-    assert!(queue.contains(BOB) && queue.contains("5.2.2"), "it waits for room: {queue}");
+    let queue = || pair.home.program.ask(&["queue", "list"]).expect("listed");
+    observe::until("it to wait for room", queue, |queue| queue.contains(BOB) && queue.contains("5.2.2"));
 }
 
 #[test]
