@@ -77,7 +77,7 @@ fn cargo_pair_runs_shows_mail_and_ends() {
     );
     let facts = Facts::read(&state.join("pair.json")).expect("pair.json");
     let text = fs::read_to_string(state.join("pair.json")).expect("pair.json");
-    for null in ["\"imaps\": null", "\"http\": null", "\"relay\": null", "\"web\": null"] {
+    for null in ["\"http\": null", "\"relay\": null", "\"web\": null"] {
         assert!(text.contains(null), "{null} is missing in {text}");
     }
     assert_eq!(facts.edges.len(), 1);
@@ -138,10 +138,14 @@ fn setting_it_up_by_hand_works_as_written() {
     let (smtp, submissions, tunnel) = (ports::free(), ports::free(), ports::free());
     let (http, https) = (ports::free(), ports::free());
     let listen = format!(
-        "smtp = \"{smtp}\"\nsubmissions = \"{submissions}\"\ntunnel = \"{tunnel}\"\nhttp = \"{http}\"\nhttps = \"{https}\""
+        "smtp = \"{smtp}\"\nsubmissions = \"{submissions}\"\nimaps = \"{}\"\ntunnel = \"{tunnel}\"\nhttp = \"{http}\"\nhttps = \"{https}\"",
+        ports::free()
     );
     at.write("edge.toml", &adapted(edge_config, "", &listen));
-    at.write("home.toml", &adapted(home_config, "", &format!("submissions = \"{}\"", ports::free())));
+    at.write(
+        "home.toml",
+        &adapted(home_config, "", &format!("submissions = \"{}\"\nimaps = \"{}\"", ports::free(), ports::free())),
+    );
     let _edge = Ended(at.run(edge_run));
     observe::until_ok("the edge to run", || at.try_shell("gatepost-edge status", ""));
     // On this machine no name leads to the edge.

@@ -225,7 +225,7 @@ fn print_status(status: &Value) {
         Some(ends) => println!("certificate  good until {ends}"),
         None => println!("certificate  self-signed"),
     }
-    for door in ["smtp", "submissions", "tunnel", "http", "https"] {
+    for door in ["smtp", "submissions", "imaps", "tunnel", "http", "https"] {
         let waits = status["listen"]["waiting"][door].as_str();
         println!("{door:12} {}", waits.map_or_else(|| text(&status["listen"][door]), |why| format!("shut: {why}")));
     }

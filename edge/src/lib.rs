@@ -21,6 +21,7 @@ pub mod policy;
 pub mod relay;
 pub mod run;
 pub mod session;
+pub mod splice;
 pub mod spool;
 pub mod status;
 pub mod web;

@@ -28,6 +28,8 @@ pub struct Doors {
     pub smtp: Option<SocketAddr>,
     /// Mail from accounts.
     pub submissions: Option<SocketAddr>,
+    /// Mail clients that read.
+    pub imaps: Option<SocketAddr>,
     /// The homes.
     pub tunnel: Option<SocketAddr>,
     /// A CA's challenges; the web in the clear.
@@ -72,6 +74,8 @@ pub struct Status {
     pub smtp: SessionCount,
     /// Sessions on 465.
     pub submissions: SessionCount,
+    /// Connections to 993.
+    pub imaps: SessionCount,
     /// What was done for each home.
     pub journals: Journals,
     /// Who is banned.
@@ -114,12 +118,13 @@ impl Status {
             "listen": {
                 "smtp": door(doors.smtp),
                 "submissions": door(doors.submissions),
+                "imaps": door(doors.imaps),
                 "tunnel": door(doors.tunnel),
                 "http": door(doors.http),
                 "https": door(doors.https),
                 "waiting": doors.waiting(),
             },
-            "sessions": { "smtp": self.smtp.now(), "submissions": self.submissions.now() },
+            "sessions": self.sessions(),
             "dns_lists": self.admission.json(),
             "homes": self.homes.all().iter().map(|home| self.home(home)).collect::<Vec<_>>(),
         })
@@ -128,8 +133,7 @@ impl Status {
     /// What this home is told by `Admin`: about itself, and of the edge what every home may know. How busy the
     /// edge is with others is not told to one of several.
     pub fn told_to(&self, home: &Home) -> Value {
-        let sessions =
-            self.is_only(home).then(|| json!({ "smtp": self.smtp.now(), "submissions": self.submissions.now() }));
+        let sessions = self.is_only(home).then(|| self.sessions());
         let mut told = self.home(home);
         // The home knows its own end of the session best.
         if let Some(told) = told.as_object_mut() {
@@ -149,6 +153,8 @@ impl Status {
             "sessions": sessions,
             "submissions": doors.submissions.is_some(),
             "submissions_port": doors.submissions.map(|door| door.port()),
+            "imaps": doors.imaps.is_some(),
+            "imaps_port": doors.imaps.map(|door| door.port()),
             "doors_waiting": doors.waiting(),
             "dns_lists": self.is_only(home).then(|| self.admission.json()),
             "home": told,
@@ -177,7 +183,8 @@ impl Status {
             metrics.push(gauge("gatepost_edge_certificate_end_time_seconds", words, ends as f64));
         }
         if self.is_only(home) {
-            let sessions = [("smtp", self.smtp.now() as f64), ("submissions", self.submissions.now() as f64)];
+            let doors = [("smtp", &self.smtp), ("submissions", &self.submissions), ("imaps", &self.imaps)];
+            let sessions = doors.map(|(door, sessions)| (door, sessions.now() as f64));
             let words = "Sessions open now (told to an only home).";
             metrics.push(Metric::labelled(Kind::Gauge, "gatepost_edge_sessions", words, "door", sessions));
             metrics.extend(self.bans.metrics());
@@ -190,6 +197,10 @@ impl Status {
             metrics.push(Metric::plain(Kind::Counter, "gatepost_edge_events_dropped_total", words, dropped));
         }
         metrics
+    }
+
+    fn sessions(&self) -> Value {
+        json!({ "smtp": self.smtp.now(), "submissions": self.submissions.now(), "imaps": self.imaps.now() })
     }
 
     /// Whether no other home is behind this edge: what concerns all is then its owner's to say.

@@ -16,6 +16,7 @@ pub mod delivery;
 pub mod doctor;
 pub mod edges;
 pub mod feedback;
+pub mod imap;
 pub mod message;
 pub mod metrics;
 pub mod pickup;

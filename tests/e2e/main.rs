@@ -17,6 +17,7 @@ mod doctor;
 mod drain;
 mod homes;
 mod hostile;
+mod imap;
 mod inbound;
 mod interop;
 mod judging;

@@ -62,9 +62,10 @@ fn networks(networks: &[Network]) -> Vec<String> {
 }
 
 fn doors_changes(changes: &mut Changes, old: &Doors, new: &Doors) {
-    let Doors { smtp, submissions, tunnel, http, https } = old;
+    let Doors { smtp, submissions, imaps, tunnel, http, https } = old;
     changes.setting("listen.smtp", smtp, &new.smtp);
     changes.setting("listen.submissions", submissions, &new.submissions);
+    changes.setting("listen.imaps", imaps, &new.imaps);
     changes.setting("listen.tunnel", tunnel, &new.tunnel);
     changes.setting("listen.http", http, &new.http);
     changes.setting("listen.https", https, &new.https);

@@ -83,6 +83,8 @@ pub struct Doors {
     pub smtp: Option<SocketAddr>,
     /// Mail from accounts.
     pub submissions: Option<SocketAddr>,
+    /// Mail clients that read, carried to the home.
+    pub imaps: Option<SocketAddr>,
     /// The homes.
     pub tunnel: Option<SocketAddr>,
     /// A CA's challenges; the web in the clear.
@@ -171,6 +173,7 @@ struct Raw {
 struct RawListen {
     smtp: Option<Placed<String>>,
     submissions: Option<Placed<String>>,
+    imaps: Option<Placed<String>>,
     tunnel: Option<Placed<String>>,
     http: Option<Placed<String>>,
     https: Option<Placed<String>>,
@@ -237,6 +240,7 @@ impl Config {
         let doors = Doors {
             smtp: door(&source, raw.listen.smtp.as_ref(), "[::]:25")?,
             submissions: door(&source, raw.listen.submissions.as_ref(), "[::]:465")?,
+            imaps: door(&source, raw.listen.imaps.as_ref(), "[::]:993")?,
             tunnel: door(&source, raw.listen.tunnel.as_ref(), "[::]:10025")?,
             http: door(&source, raw.listen.http.as_ref(), web("[::]:80"))?,
             https: door(&source, raw.listen.https.as_ref(), web("[::]:443"))?,
@@ -429,7 +433,8 @@ fn count(source: &Source, value: Option<&Placed<u64>>, max: usize, default: usiz
 impl fmt::Display for Doors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |door: Option<SocketAddr>| door.map_or_else(|| "off".to_owned(), |address| address.to_string());
-        write!(f, "smtp {}, submissions {}, tunnel {}", text(self.smtp), text(self.submissions), text(self.tunnel))?;
+        write!(f, "smtp {}, submissions {}, imaps {}", text(self.smtp), text(self.submissions), text(self.imaps))?;
+        write!(f, ", tunnel {}", text(self.tunnel))?;
         write!(f, ", http {}, https {}", text(self.http), text(self.https))
     }
 }
@@ -466,7 +471,7 @@ mod tests {
         assert_eq!(config.state, Path::new(STATE_PATH));
         assert_eq!(
             config.doors.to_string(),
-            "smtp [::]:25, submissions [::]:465, tunnel [::]:10025, http off, https off"
+            "smtp [::]:25, submissions [::]:465, imaps [::]:993, tunnel [::]:10025, http off, https off"
         );
         assert_eq!(config.limits.message_octets_max, 50 * 1024 * 1024);
         assert_eq!(config.limits.home_wait_max, Duration::from_mins(1));

@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use gatepost_protocol::mail::directory::{Directory, LoginVerifier};
+use gatepost_protocol::sasl::{self, Transcript};
 use gatepost_protocol::secret::Secret;
-use gatepost_protocol::smtp::sasl::{self, Transcript};
 use gatepost_protocol::tunnel::verb::inbound::Credential;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::spawn_blocking;

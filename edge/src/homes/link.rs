@@ -178,5 +178,6 @@ fn verb(request: &Request) -> &'static str {
         Request::Events(_) => "Events",
         Request::Admin(_) => "Admin",
         Request::Challenge(_) => "Challenge",
+        Request::Splice(_) => "Splice",
     }
 }

@@ -43,20 +43,21 @@ impl SessionCount {
     }
 
     /// A client has come: one of the public internet that is not this machine shows that the door is open to the world.
-    fn note(&self, client: SocketAddr, here: Option<SocketAddr>, unix_s: i64) {
+    pub(super) fn note(&self, client: SocketAddr, here: Option<SocketAddr>, unix_s: i64) {
         let itself = here.is_some_and(|here| here.ip().to_canonical() == client.ip());
         if is_public(client.ip()) && !itself {
             self.0.outside_unix_s.store(unix_s, Ordering::Relaxed);
         }
     }
 
-    fn enter(&self) -> Entered {
+    pub(super) fn enter(&self) -> Entered {
         self.0.now.fetch_add(1, Ordering::Relaxed);
         Entered(self.clone())
     }
 }
 
-struct Entered(SessionCount);
+/// Counted while it lives.
+pub(super) struct Entered(SessionCount);
 
 impl Drop for Entered {
     fn drop(&mut self) {

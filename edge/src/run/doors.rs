@@ -13,8 +13,9 @@ use tracing::{error, info};
 
 use crate::config::{self, EdgeLimits};
 use crate::listeners::mail::{Desks, SessionCount};
-use crate::listeners::{mail, tunnel, web};
+use crate::listeners::{imaps, mail, tunnel, web};
 use crate::session::Door;
+use crate::splice::Splicer;
 use crate::status;
 use crate::web::Site;
 
@@ -22,11 +23,13 @@ use crate::web::Site;
 pub(super) struct Doors {
     smtp: Listener,
     submissions: Listener,
+    imaps: Listener,
     tunnel: Listener,
     http: WebDoor,
     https: WebDoor,
     smtp_places: Places,
     submissions_places: Places,
+    imaps_places: Places,
     tunnel_places: Places,
     behind: Behind,
 }
@@ -47,6 +50,8 @@ pub(super) struct Behind {
     pub(super) site: Site,
     pub(super) smtp_count: SessionCount,
     pub(super) submissions_count: SessionCount,
+    pub(super) splicer: Splicer,
+    pub(super) imaps_count: SessionCount,
     pub(super) work: Arc<Shutdown>,
 }
 
@@ -54,6 +59,7 @@ pub(super) struct Behind {
 pub(super) struct Plan {
     smtp: door::Plan,
     submissions: door::Plan,
+    imaps: door::Plan,
     tunnel: door::Plan,
     http: WebPlan,
     https: WebPlan,
@@ -70,11 +76,13 @@ impl Doors {
         Self {
             smtp: Listener::default(),
             submissions: Listener::default(),
+            imaps: Listener::default(),
             tunnel: Listener::default(),
             http: WebDoor::default(),
             https: WebDoor::default(),
             smtp_places: Places::new(places(limits)),
             submissions_places: Places::new(places(limits)),
+            imaps_places: Places::new(imaps::limits(limits)),
             tunnel_places: Places::new(tunnel::LIMITS),
             behind,
         }
@@ -85,6 +93,7 @@ impl Doors {
         Ok(Plan {
             smtp: self.smtp.plan(config.smtp)?,
             submissions: self.submissions.plan(config.submissions)?,
+            imaps: self.imaps.plan(config.imaps)?,
             tunnel: self.tunnel.plan(config.tunnel)?,
             http: self.http.plan(config.http, when)?,
             https: self.https.plan(config.https, when)?,
@@ -95,7 +104,9 @@ impl Doors {
     pub(super) fn carry_out(&mut self, plan: Plan, limits: &EdgeLimits) -> status::Doors {
         self.smtp_places.set_limits(places(limits));
         self.submissions_places.set_limits(places(limits));
-        let Behind { desks, certificate, acceptor, smtp_count, submissions_count, work, .. } = &self.behind;
+        self.imaps_places.set_limits(imaps::limits(limits));
+        let Behind { desks, certificate, acceptor, smtp_count, submissions_count, splicer, imaps_count, work, .. } =
+            &self.behind;
         for (door, listener, plan, places, count) in [
             (Door::Smtp, &mut self.smtp, plan.smtp, &self.smtp_places, smtp_count),
             (Door::Submissions, &mut self.submissions, plan.submissions, &self.submissions_places, submissions_count),
@@ -105,12 +116,15 @@ impl Doors {
             listener
                 .carry_out(plan, |listening| mail::serve(door, listening, places, desks, certificate, count, signal));
         }
+        let (splicer, count) = (splicer.clone(), imaps_count.clone());
+        let (places, signal) = (self.imaps_places.clone(), work.signal());
+        self.imaps.carry_out(plan.imaps, |listening| imaps::serve(listening, places, splicer, count, signal));
         let (acceptor, places, signal) = (acceptor.clone(), self.tunnel_places.clone(), work.signal());
         self.tunnel.carry_out(plan.tunnel, |listening| tunnel::serve(listening, places, acceptor, signal));
         self.carry_out_web(plan.http, plan.https);
         let open = self.open();
-        let status::Doors { smtp, submissions, tunnel, http, https, .. } = &open;
-        info!(?smtp, ?submissions, ?tunnel, ?http, ?https, "listening");
+        let status::Doors { smtp, submissions, imaps, tunnel, http, https, .. } = &open;
+        info!(?smtp, ?submissions, ?imaps, ?tunnel, ?http, ?https, "listening");
         open
     }
 
@@ -151,6 +165,7 @@ impl Doors {
         status::Doors {
             smtp: self.smtp.address(),
             submissions: self.submissions.address(),
+            imaps: self.imaps.address(),
             tunnel: self.tunnel.address(),
             http: self.http.listener.address(),
             https: self.https.listener.address(),

@@ -38,6 +38,7 @@ use crate::homes::link;
 use crate::journal;
 use crate::listeners::mail::SessionCount;
 use crate::relay::Sender;
+use crate::splice::Splicer;
 use crate::status::Status;
 use crate::web::{self, Site};
 
@@ -128,9 +129,12 @@ impl Edge {
             acceptor: Arc::new(acceptor),
             smtp_count: SessionCount::default(),
             submissions_count: SessionCount::default(),
+            splicer: Splicer::new(parts.homes.clone(), parts.bans.clone(), clock.clone()),
+            imaps_count: SessionCount::default(),
             work: work.clone(),
         };
         let (smtp, submissions) = (behind.smtp_count.clone(), behind.submissions_count.clone());
+        let imaps = behind.imaps_count.clone();
         let mut doors = Doors::new(&config.limits, behind);
         let plan = doors.plan(&config.doors, When::AtStart)?;
         let open = doors.carry_out(plan, &config.limits);
@@ -153,6 +157,7 @@ impl Edge {
             spool: parts.spool.clone(),
             smtp,
             submissions,
+            imaps,
             journals: parts.journals.clone(),
             bans: parts.bans.clone(),
             admission: parts.admission.clone(),

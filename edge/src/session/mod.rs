@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use gatepost_protocol::mail::address::{Domain, ForwardPath};
 use gatepost_protocol::mail::reply::Reply;
-use gatepost_protocol::smtp::sasl::Mechanism;
+use gatepost_protocol::sasl::Mechanism;
 use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_protocol::smtp::server::{AuthAnswer, Ending, Event, MailFrom, Profile, RcptTo, Server};
 use gatepost_runtime::clock::Clock;

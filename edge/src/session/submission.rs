@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use gatepost_protocol::mail::envelope::Recipient;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::sasl::Mechanism;
 use gatepost_protocol::secret::Secret;
-use gatepost_protocol::smtp::sasl::Mechanism;
 use gatepost_protocol::smtp::server::{AuthAnswer, RcptTo};
 use tracing::info;
 

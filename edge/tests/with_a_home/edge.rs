@@ -81,7 +81,7 @@ impl World {
         std::fs::write(directory.path().join("key.pem"), certificate.signing_key.serialize_pem()).expect("written");
         let config = format!(
             "hostname = \"mail.example.org\"\nstate = \"{state}\"\n{settings}\
-             [listen]\nsmtp = \"127.0.0.1:0\"\nsubmissions = \"127.0.0.1:0\"\ntunnel = \"127.0.0.1:0\"\n\
+             [listen]\nsmtp = \"127.0.0.1:0\"\nsubmissions = \"127.0.0.1:0\"\nimaps = \"127.0.0.1:0\"\ntunnel = \"127.0.0.1:0\"\n\
              [tls]\ncertificate = \"{base}/cert.pem\"\nkey = \"{base}/key.pem\"\n\
              [dns]\nservers = [\"{dns}\"]\n\
              [limits]\nhome_wait = \"{home_wait}\"\ndisk_reserve = 0\n{limits}\n\

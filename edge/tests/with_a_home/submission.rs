@@ -4,10 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gatepost_protocol::mail::directory::LoginVerifier;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::sasl::{ClientExchange, Exchange, Mechanism, Transcript, Turn, derive_keys, verify_transcript};
 use gatepost_protocol::secret::Secret;
-use gatepost_protocol::smtp::sasl::{
-    ClientExchange, Exchange, Mechanism, Transcript, Turn, derive_keys, verify_transcript,
-};
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep};
 use gatepost_protocol::tunnel::verb::inbound::Credential;

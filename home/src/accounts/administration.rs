@@ -6,8 +6,8 @@ use gatepost_protocol::mail::address::{Address, AddressError, OWN_LOCAL_PART_OCT
 use gatepost_protocol::mail::pattern::{PATTERNS_MAX, PatternError};
 use gatepost_protocol::mail::srs::KEYS_MAX;
 use gatepost_protocol::network::Network;
+use gatepost_protocol::sasl;
 use gatepost_protocol::secret::Secret;
-use gatepost_protocol::smtp::sasl;
 use gatepost_runtime::random;
 use rusqlite::{Connection, OptionalExtension, params};
 use thiserror::Error;

@@ -3,8 +3,8 @@
 
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::sasl::{self, Mechanism, Transcript};
 use gatepost_protocol::secret::Secret;
-use gatepost_protocol::smtp::sasl::{self, Mechanism, Transcript};
 use gatepost_protocol::tunnel::verb::inbound::Credential;
 
 use super::Accounts;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::directory::LoginVerifier;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::sasl::{self, Exchange, Mechanism, Turn};
 use gatepost_protocol::secret::Secret;
-use gatepost_protocol::smtp::sasl::{self, Exchange, Mechanism, Turn};
 use gatepost_runtime::random;
 
 use super::Accounts;
@@ -22,6 +22,15 @@ pub enum Place {
     Edge,
     /// At home.
     Home,
+    /// Where mail is read: never a password that can only submit.
+    Mailbox,
+}
+
+impl Place {
+    /// Which passwords count there.
+    fn takes(self) -> impl Fn(Scope) -> bool + Copy {
+        move |scope| self != Self::Mailbox || scope != Scope::Submission
+    }
 }
 
 /// What the client is told next.
@@ -99,12 +108,12 @@ impl Login {
                 Turn::Challenge(challenge) => return Step::Challenge(challenge),
                 Turn::Password { login, password } => return self.check(&login, password).await,
                 Turn::Verifier { login } => {
-                    let verifier = self.accounts.verifier(&self.book, &login_key(&login), |_| true);
+                    let verifier = self.accounts.verifier(&self.book, &login_key(&login), self.place.takes());
                     turn = self.exchange.verifier(verifier);
                 }
                 Turn::Proven { login, key, last, .. } => {
                     let login = login_key(&login);
-                    let matched = self.accounts.matched(&self.book, &login, key, |_| true);
+                    let matched = self.accounts.matched(&self.book, &login, key, self.place.takes());
                     return match matched {
                         Some(matched) => self.granted(login, matched, Some(last)),
                         None => self.refused(&login),
@@ -118,7 +127,7 @@ impl Login {
 
     async fn check(&mut self, login: &str, password: Secret) -> Step {
         let login = login_key(login);
-        let Some(matched) = self.accounts.check_password(&self.book, &login, password, |_| true).await else {
+        let Some(matched) = self.accounts.check_password(&self.book, &login, password, self.place.takes()).await else {
             return Step::Refused(Reply::login_unavailable());
         };
         match matched {

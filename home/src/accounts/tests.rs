@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use gatepost_protocol::mail::directory::{Directory, Lookup, Room};
 use gatepost_protocol::pairing::NodeKey;
+use gatepost_protocol::sasl::Mechanism;
 use gatepost_protocol::secret::Secret;
-use gatepost_protocol::smtp::sasl::Mechanism;
 use gatepost_protocol::tunnel::verb::inbound::Credential;
 
 use super::administration::AdministrationError;

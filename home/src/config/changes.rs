@@ -25,6 +25,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         account_passwords_at_edge,
         edges,
         submissions,
+        imaps,
         relay,
         trusted_recipients_per_hour_max,
         trusted_senders,
@@ -36,6 +37,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         mailbox_octets_max,
         submission_connections_max,
         submission_connections_per_address_max,
+        imap_connections_max,
+        imap_connections_per_address_max,
         dns_servers,
         keepers,
         policies,
@@ -65,6 +68,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     changes.setting("account_passwords_at_edge", account_passwords_at_edge, &new.account_passwords_at_edge);
     changes.named("edge", edges, &new.edges, |edge| &edge.name, edge_differences);
     changes.setting("listen.submissions", submissions, &new.submissions);
+    changes.setting("listen.imaps", imaps, &new.imaps);
     relay_changes(&mut changes, relay.as_ref(), new.relay.as_ref());
     changes.setting(
         "limits.trusted_recipients_per_hour",
@@ -83,6 +87,12 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         "limits.submission_connections_per_address",
         submission_connections_per_address_max,
         &new.submission_connections_per_address_max,
+    );
+    changes.setting("limits.imap_connections", imap_connections_max, &new.imap_connections_max);
+    changes.setting(
+        "limits.imap_connections_per_address",
+        imap_connections_per_address_max,
+        &new.imap_connections_per_address_max,
     );
     changes.setting("dns.servers", dns_servers, &new.dns_servers);
     changes.unshown("delivery", keepers, &new.keepers);

@@ -112,6 +112,7 @@ enum OneOrMany {
 struct RawListen {
     smtp: Option<Placed<String>>,
     submissions: Option<Placed<String>>,
+    imaps: Option<Placed<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -123,6 +124,8 @@ struct RawLimits {
     mailbox: Option<Placed<Size>>,
     submission_connections: Option<Placed<usize>>,
     submission_connections_per_address: Option<Placed<usize>>,
+    imap_connections: Option<Placed<usize>>,
+    imap_connections_per_address: Option<Placed<usize>>,
     smtp_connections: Option<Placed<usize>>,
     smtp_connections_per_address: Option<Placed<usize>>,
     trusted_recipients_per_hour: Option<Placed<usize>>,
@@ -162,6 +165,8 @@ pub struct Config {
     pub edges: Vec<EdgeSettings>,
     /// Where submissions are taken; `None` if turned off.
     pub submissions: Option<SocketAddr>,
+    /// Where mail is read; `None` if it is not, neither here nor by way of edges.
+    pub imaps: Option<SocketAddr>,
     /// Relaying for the LAN; `None` if nobody is trusted, or the door is turned off.
     pub relay: Option<RelaySettings>,
     /// Recipients a trusted device, or a local user, may write to in an hour.
@@ -182,6 +187,10 @@ pub struct Config {
     pub submission_connections_max: usize,
     /// Submission connections at once from one address.
     pub submission_connections_per_address_max: usize,
+    /// Connections of the LAN's mail clients at once.
+    pub imap_connections_max: usize,
+    /// The same from one address.
+    pub imap_connections_per_address_max: usize,
     /// `[alarm]`.
     pub alarm: alarm::Settings,
     /// Resolvers; none means the system's.
@@ -324,6 +333,10 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
         None => Some(SocketAddr::from(([0u16; 8], 465))),
         Some(written) => listener(written, source)?,
     };
+    let imaps = match &raw.listen.imaps {
+        None => Some(SocketAddr::from(([0u16; 8], 993))),
+        Some(written) => listener(written, source)?,
+    };
     let relay = relay(&raw, source, &mut warnings)?;
     let keepers = Keepers::check(&raw.delivery, &domains, source)?;
     let policies = policy::check(&raw.policy, &domains, source)?;
@@ -343,6 +356,7 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
         account_passwords_at_edge: raw.account_passwords_at_edge,
         edges,
         submissions,
+        imaps,
         relay,
         trusted_recipients_per_hour_max: u32::try_from(count(
             raw.limits.trusted_recipients_per_hour.as_ref(),
@@ -362,6 +376,8 @@ fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigEr
             20,
             source,
         )?,
+        imap_connections_max: count(raw.limits.imap_connections.as_ref(), 500, source)?,
+        imap_connections_per_address_max: count(raw.limits.imap_connections_per_address.as_ref(), 60, source)?,
         doctor: raw.doctor.check(|server| dns_server(server, source))?,
         dns_servers: raw.dns.servers.iter().map(|server| dns_server(server, source)).collect::<Result<_, _>>()?,
         keepers,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::sasl::Mechanism;
 use gatepost_protocol::secret::Secret;
-use gatepost_protocol::smtp::sasl::Mechanism;
 use gatepost_protocol::tunnel::frame::Frame;
 use gatepost_protocol::tunnel::transfer::TransferEnd;
 use gatepost_protocol::tunnel::verb::Request;
@@ -32,6 +32,7 @@ use crate::accounts::Accounts;
 use crate::accounts::grant::LIFETIME;
 use crate::accounts::login::{Login, Place, Step};
 use crate::edges::{Connected, Edges};
+use crate::imap::Imap;
 use crate::queue::ConnectedEdge;
 use crate::reporting::Judged;
 use crate::trace::Traces;
@@ -73,6 +74,8 @@ pub struct Server {
     pub challenges: Challenges,
     /// The other edges.
     pub edges: Edges,
+    /// Who serves mail clients.
+    pub imap: Imap,
     /// Where edges' events are kept.
     pub traces: Traces,
     /// Time.
@@ -120,6 +123,9 @@ impl Server {
         match request {
             Request::Challenge(challenge) => self.challenge(edge, challenge, stream).await,
             Request::Authenticate(authenticate) => self.authenticate(edge, authenticate, stream).await,
+            Request::Splice(splice) => {
+                Ok(self.imap.serve_carried(stream, splice.client, &edge.name, self.signal.clone()).await?)
+            }
             request @ (Request::Inbound(_) | Request::Submission(_)) => self.message(edge, request, stream).await,
             Request::Heartbeat
             | Request::Directory(_)

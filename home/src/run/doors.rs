@@ -15,6 +15,7 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::config::{Config, RelaySettings};
+use crate::imap::Imap;
 use crate::pickup::{Counter, Pickup};
 use crate::submission::{Submission, Trust};
 
@@ -32,6 +33,10 @@ pub(super) struct Doors {
     submissions: SubmissionDoor,
     /// 25: devices of trusted networks.
     relay: SubmissionDoor,
+    /// 993: who reads.
+    imaps: Door,
+    imaps_places: Places,
+    imap: Imap,
     pace: Arc<Pace>,
     work: Arc<Shutdown>,
 }
@@ -41,12 +46,14 @@ pub(super) struct Doors {
 pub(super) struct Open {
     pub(super) submissions: Option<SocketAddr>,
     pub(super) relay: Option<SocketAddr>,
+    pub(super) imaps: Option<SocketAddr>,
 }
 
 /// What is to become of each. Dropped, nothing has happened.
 pub(super) struct Plan {
     submissions: door::Plan,
     relay: door::Plan,
+    imaps: door::Plan,
 }
 
 /// A door that takes submissions.
@@ -62,9 +69,10 @@ impl Doors {
     pub(super) fn open_all(
         config: &Config,
         behind: Submission,
+        imap: Imap,
         work: Arc<Shutdown>,
     ) -> anyhow::Result<(Self, Counter)> {
-        let mut doors = Self::new(config, behind.clone(), work);
+        let mut doors = Self::new(config, behind.clone(), imap, work);
         let plan = doors.plan(config)?;
         doors.carry_out(plan, config);
         let pickup = Pickup {
@@ -80,12 +88,15 @@ impl Doors {
     }
 
     /// All shut.
-    fn new(config: &Config, behind: Submission, work: Arc<Shutdown>) -> Self {
+    fn new(config: &Config, behind: Submission, imap: Imap, work: Arc<Shutdown>) -> Self {
         let pace = Arc::new(Pace::new(config.trusted_recipients_per_hour_max));
         let trust = Some(trust(config.relay.as_ref(), &pace));
         Self {
             submissions: SubmissionDoor::new(behind.clone(), submissions_places(config)),
             relay: SubmissionDoor::new(Submission { trust, ..behind }, relay_places(config.relay.as_ref())),
+            imaps: Door::default(),
+            imaps_places: Places::new(imaps_places(config)),
+            imap,
             pace,
             work,
         }
@@ -98,6 +109,7 @@ impl Doors {
         Ok(Plan {
             submissions: self.submissions.door.plan(config.submissions).map_err(failed("submissions"))?,
             relay: self.relay.door.plan(relay).map_err(failed("smtp"))?,
+            imaps: self.imaps.plan(config.imaps).map_err(failed("imaps"))?,
         })
     }
 
@@ -108,13 +120,21 @@ impl Doors {
         let trust = Some(trust(config.relay.as_ref(), &self.pace));
         self.submissions.carry_out(plan.submissions, submissions_places(config), limits, None, &self.work);
         self.relay.carry_out(plan.relay, relay_places(config.relay.as_ref()), limits, trust, &self.work);
-        let Open { submissions, relay } = self.open();
-        info!(?submissions, ?relay, "listening");
+        self.imaps_places.set_limits(imaps_places(config));
+        self.imap.set_open(config.imaps.is_some());
+        let (imap, places, signal) = (self.imap.clone(), self.imaps_places.clone(), self.work.signal());
+        self.imaps.carry_out(plan.imaps, |listening| imap.run(listening, places, signal));
+        let Open { submissions, relay, imaps } = self.open();
+        info!(?submissions, ?relay, ?imaps, "listening");
     }
 
     /// Where they are.
     pub(super) fn open(&self) -> Open {
-        Open { submissions: self.submissions.door.address(), relay: self.relay.door.address() }
+        Open {
+            submissions: self.submissions.door.address(),
+            relay: self.relay.door.address(),
+            imaps: self.imaps.address(),
+        }
     }
 }
 
@@ -147,6 +167,13 @@ fn submissions_places(config: &Config) -> DoorLimits {
     DoorLimits {
         connections_max: config.submission_connections_max,
         connections_per_address_max: config.submission_connections_per_address_max,
+    }
+}
+
+fn imaps_places(config: &Config) -> DoorLimits {
+    DoorLimits {
+        connections_max: config.imap_connections_max,
+        connections_per_address_max: config.imap_connections_per_address_max,
     }
 }
 

@@ -43,6 +43,7 @@ use self::watching::Watching;
 use crate::accounts::addresses::Leads;
 use crate::config::Config;
 use crate::edges::{Dialling, Edges};
+use crate::imap::Imap;
 use crate::router::spool::rounds::Nudges;
 use crate::router::spool::{Fetcher, Turns};
 use crate::router::streams::Server;
@@ -105,13 +106,11 @@ impl Home {
         let (store, config, clock) = open_store(config, &clock).await?;
         let identity = Arc::new(identity(&config.state)?);
         let incoming: Arc<Path> = config.state.join("incoming").into();
-        durable::create_directory(&incoming)?;
         info!(key = %identity.key(), hostname = config.hostname, state = %config.state.display(), "home starts");
 
         let watching = Watching::start(&config, events, &clock)?;
         let (work, work_signal) = Shutdown::new();
-        let (links, _) = Shutdown::new();
-        let (work, links) = (Arc::new(work), Arc::new(links));
+        let (work, links) = (Arc::new(work), Arc::new(Shutdown::new().0));
         // A home has no further names: what it serves is asked for by its own.
         let Kept { served, challenges, standing: acme, want, names: _ } =
             keeper::start(config.certificate(), store.resolver.clone(), clock.clone(), work_signal.clone())?;
@@ -126,7 +125,8 @@ impl Home {
             incoming: Arc::clone(&incoming),
             clock: clock.clone(),
         };
-        let (doors, letters) = Doors::open_all(&config, submission, Arc::clone(&work))?;
+        let imap = Imap::new(store.accounts.clone(), served.clone(), clock.clone());
+        let (doors, letters) = Doors::open_all(&config, submission, imap.clone(), Arc::clone(&work))?;
 
         let dialling = Dialling {
             identity: Arc::clone(&identity),
@@ -137,6 +137,7 @@ impl Home {
         };
         let (edges, sessions) = Edges::start(&config.edges, dialling);
         let exchanges = Server {
+            imap,
             challenges,
             edges: edges.clone(),
             router: router.clone(),
@@ -207,6 +208,11 @@ impl Home {
         self.reloader.open().await.submissions
     }
 
+    /// Where mail is read.
+    pub async fn imaps(&self) -> Option<std::net::SocketAddr> {
+        self.reloader.open().await.imaps
+    }
+
     /// Takes the config file as it is now; tells what is different. A bad one changes nothing.
     pub async fn reload(&self) -> Result<Vec<Change>, ReloadError> {
         self.reloader.reload().await
@@ -248,6 +254,7 @@ async fn open_store(config: Config, clock: &Clock) -> anyhow::Result<(Arc<Store>
     let clock = clock.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let clock = steady::resume(&config.state, &clock);
+        durable::create_directory(&config.state.join("incoming"))?;
         Store::open(&config, &clock).map(|store| (store, config, clock))
     });
     let (store, config, clock) = opening.await??;

@@ -10,7 +10,7 @@ use gatepost_protocol::mail::address::{Address, ForwardPath, ReversePath};
 use gatepost_protocol::mail::envelope::{Envelope, Recipient};
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
-use gatepost_protocol::smtp::sasl::Mechanism;
+use gatepost_protocol::sasl::Mechanism;
 use gatepost_protocol::smtp::server::{AuthAnswer, Event, MailFrom, Profile, RcptTo, Server};
 use gatepost_protocol::tunnel::transfer::TransferId;
 use gatepost_runtime::drive::{Connection, Security};

@@ -88,7 +88,7 @@ pub async fn play(spool: impl FnOnce(&[u8]) -> BTreeMap<u8, Vec<u8>> + Send + 's
     let state = folder.path().join("home");
     let text = format!(
         "hostname = \"home.example.org\"\ndomains = [\"example.org\"]\npostmaster = \"{ALICE}\"\nstate = \"{}\"\n[listen]\n\
-         submissions = \"off\"\n[[edge]]\nname = \"played\"\naddress = \"{address}\"\nkey = \"{}\"\n[dns]\nservers = \
+         submissions = \"off\"\nimaps = \"off\"\n[[edge]]\nname = \"played\"\naddress = \"{address}\"\nkey = \"{}\"\n[dns]\nservers = \
          [\"127.0.0.1:9\"]\n",
         state.display(),
         edge_identity.key()

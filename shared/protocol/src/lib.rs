@@ -6,7 +6,8 @@
 //!
 //! * [`machine`]: the one contract every protocol machine follows.
 //! * [`mail`]: addresses, envelopes, replies, outcomes, trace fields, the directory.
-//! * [`smtp`]: lines, commands, bodies, SASL; the server and the client machine.
+//! * [`sasl`]: turns of a login, for SMTP and IMAP alike.
+//! * [`smtp`]: lines, commands, bodies; the server and the client machine.
 //! * [`tunnel`]: frames, hello, heartbeats, transfers, one file a verb.
 //! * [`seal`]: mail sealed to the home's public key. Sealing only: opening lives in the home.
 //! * [`pairing`]: the `gp1…` form of a node's key.
@@ -20,6 +21,7 @@ pub mod mail;
 pub mod network;
 pub mod pairing;
 pub mod renewal;
+pub mod sasl;
 pub mod seal;
 pub mod secret;
 pub mod sendmail;

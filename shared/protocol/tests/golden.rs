@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -48,6 +48,7 @@ use gatepost_protocol::tunnel::verb::inbound::{Credential, Handed, Inbound, Subm
 use gatepost_protocol::tunnel::verb::relay::{
     AttemptId, AttemptRequest, AttemptState, Relay, RelayDone, RelayFacts, RelayStep, WireHop, WireHopTls,
 };
+use gatepost_protocol::tunnel::verb::splice::{Splice, SpliceNote};
 use gatepost_protocol::tunnel::verb::spool::{
     SpoolDamaged, SpoolDeleted, SpoolDropped, SpoolEnd, SpoolItem, SpoolListing, SpoolPage, SpoolRequest,
 };
@@ -457,6 +458,10 @@ fn owners(golden: &mut Golden) {
     golden.record("request-challenge", &Request::Challenge(Challenge { token: "tok-en_1".to_owned() }));
     golden.record("challenge-answer", &ChallengeAnswer { authorization: Some("tok-en_1.thumb".to_owned()) });
     golden.record("challenge-answer-none", &ChallengeAnswer { authorization: None });
+    let client = SocketAddr::from(([192, 0, 2, 1], 50_000));
+    golden.record("request-splice", &Request::Splice(Splice { client }));
+    golden.record("splice-note-taken", &SpliceNote::Taken);
+    golden.record("splice-note-wrong-login", &SpliceNote::WrongLogin);
     golden.record("request-admin-status", &Request::Admin(AdminRequest::Status));
     golden.record("request-admin-metrics", &Request::Admin(AdminRequest::Metrics));
     golden.record("request-admin-bans-list", &Request::Admin(AdminRequest::BansList));

@@ -24,6 +24,7 @@ pub mod program;
 pub mod random;
 pub mod resolver;
 pub mod sendmail;
+pub mod server_name;
 pub mod shutdown;
 pub mod steady;
 pub mod tunnel;

@@ -8,12 +8,12 @@ use gatepost_protocol::mail::address::{Address, Domain, ReversePath};
 use gatepost_protocol::mail::directory::LoginVerifier;
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Recipient};
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::sasl::{ClientExchange, Exchange, Mechanism, Turn, derive_keys, verify_transcript};
 use gatepost_protocol::secret::Secret;
 use gatepost_protocol::smtp::body::{Decoded, Decoder, Encoder};
 use gatepost_protocol::smtp::client::{self, Client, ClientConfig, ClientLimits, Protocol, ReplyReader, StartTls};
 use gatepost_protocol::smtp::command::{Command, Context};
 use gatepost_protocol::smtp::line::{LineError, LineReader};
-use gatepost_protocol::smtp::sasl::{ClientExchange, Exchange, Mechanism, Turn, derive_keys, verify_transcript};
 use gatepost_protocol::smtp::server::limits::Limits;
 use gatepost_protocol::smtp::server::{self, AuthAnswer, Profile, Server};
 

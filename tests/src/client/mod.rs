@@ -1,6 +1,7 @@
 //! An SMTP client for tests: says what it is told, byte for byte if need be, and keeps the whole
 //! dialog so that a failed expectation can show it.
 
+pub mod imap;
 pub mod load;
 pub mod scram;
 

@@ -46,7 +46,7 @@ impl Pair {
         let options = Options { domains: vec![domain.to_owned()], pairing: Pairing::ByCode, ..Options::default() };
         let submissions = ports::free();
         let node = Node { hostname: &hostname, certificate: &certificate, dns: self.dns.address() };
-        let doors = HomeDoors { submissions, relay: None };
+        let doors = HomeDoors { submissions, imaps: ports::free(), relay: None };
         files::write_home(&program.config, &options, node, doors, &[], self.sink.address())?;
         Ok(AnotherHome { program, submissions, domain: domain.to_owned() })
     }

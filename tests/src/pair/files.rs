@@ -17,6 +17,8 @@ pub struct EdgeDoors {
     pub smtp: SocketAddr,
     /// Mail from accounts.
     pub submissions: SocketAddr,
+    /// Mail clients that read.
+    pub imaps: SocketAddr,
     /// The home.
     pub tunnel: SocketAddr,
 }
@@ -26,6 +28,8 @@ pub struct EdgeDoors {
 pub struct HomeDoors {
     /// 465 on the LAN.
     pub submissions: SocketAddr,
+    /// 993 on the LAN.
+    pub imaps: SocketAddr,
     /// 25 on the LAN; it opens only if a network is trusted.
     pub relay: Option<SocketAddr>,
 }
@@ -67,6 +71,10 @@ pub fn write_edge(
     let mut listen = Table::new();
     listen.insert("smtp".to_owned(), doors.smtp.to_string().into());
     listen.insert("submissions".to_owned(), doors.submissions.to_string().into());
+    // An older build knows no such door.
+    if !options.older_edge {
+        listen.insert("imaps".to_owned(), doors.imaps.to_string().into());
+    }
     listen.insert("tunnel".to_owned(), doors.tunnel.to_string().into());
     let mut table = node.table(options);
     table.insert("listen".to_owned(), listen.into());
@@ -106,6 +114,9 @@ pub fn write_home(
         .collect();
     let mut listen = Table::new();
     listen.insert("submissions".to_owned(), doors.submissions.to_string().into());
+    if !options.older_home {
+        listen.insert("imaps".to_owned(), doors.imaps.to_string().into());
+    }
     if let Some(relay) = doors.relay {
         listen.insert("smtp".to_owned(), relay.to_string().into());
     }

@@ -60,6 +60,8 @@ pub struct Home {
     pub program: Program,
     /// 465 on the LAN.
     pub submissions: SocketAddr,
+    /// 993 on the LAN.
+    pub imaps: SocketAddr,
     /// 25 on the LAN: open only if a network is trusted.
     pub relay: Option<SocketAddr>,
 }
@@ -157,7 +159,7 @@ impl Pair {
             let state = options.edge_state.as_deref().filter(|_| index == 0);
             let program = Program::new(&name, &binaries.edge, &directory, state, &options.edge_wrapper);
             let free = || free_at(at.edge);
-            let doors = EdgeDoors { smtp: free(), submissions: free(), tunnel: free() };
+            let doors = EdgeDoors { smtp: free(), submissions: free(), imaps: free(), tunnel: free() };
             let proxy = if options.tunnel_proxy { Some(Proxy::start(doors.tunnel)?) } else { None };
             let node = Node { hostname: &edge_hostname, certificate: &edge_certificate, dns: dns.address() };
             files::write_edge(&program.config, options, node, doors, &home_key)?;
@@ -173,13 +175,14 @@ impl Pair {
         }
         peers.extend(options.more_edges.iter().cloned());
         let submissions = free_at(at.home);
+        let imaps = free_at(at.home);
         let relay = options.trusts_somebody().then(|| free_at(at.home));
         let node = Node { hostname: &home_hostname, certificate: &home_certificate, dns: dns.address() };
-        let doors = HomeDoors { submissions, relay };
+        let doors = HomeDoors { submissions, imaps, relay };
         files::write_home(&home_program.config, options, node, doors, &peers, sink.address())?;
         let mut pair = Self {
             edges,
-            home: Home { program: home_program, submissions, relay },
+            home: Home { program: home_program, submissions, imaps, relay },
             accounts: Vec::new(),
             sink,
             dns,
@@ -337,7 +340,7 @@ impl Pair {
             name: edge.program.name.clone(),
             smtp: Some(edge.doors.smtp.to_string()),
             submissions: Some(edge.doors.submissions.to_string()),
-            imaps: None,
+            imaps: Some(edge.doors.imaps.to_string()),
             http: None,
             tunnel: Some(edge.doors.tunnel.to_string()),
             pid: edge.program.pid(),
@@ -350,7 +353,7 @@ impl Pair {
             edges: edges.collect(),
             home: HomeFacts {
                 submissions: Some(self.home.submissions.to_string()),
-                imaps: None,
+                imaps: Some(self.home.imaps.to_string()),
                 relay: self.home.relay.map(|address| address.to_string()),
                 web: None,
                 pid: self.home.program.pid(),

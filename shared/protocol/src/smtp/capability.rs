@@ -1,8 +1,8 @@
 //! EHLO keywords (RFC 5321 §4.1.1.1): what a server of ours offers, and what a client of ours
 //! understands of others.
 
-use super::sasl::Mechanism;
 use crate::mail::reply::Reply;
+use crate::sasl::Mechanism;
 
 /// What a server of ours offers right now, a line each.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! SMTP: bounded lines, commands, bodies, SASL, and the two machines.
+//! SMTP: bounded lines, commands, bodies, and the two machines.
 //!
 //! Knows nothing of the tunnel and of sealing.
 
@@ -7,6 +7,5 @@ pub mod capability;
 pub mod client;
 pub mod command;
 pub mod line;
-pub mod sasl;
 pub mod server;
 mod xtext;

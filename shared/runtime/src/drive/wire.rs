@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use gatepost_protocol::machine::TlsFacts;
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -110,7 +110,7 @@ impl Wire {
         }
         self.written = 0;
         release(output);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     /// Ready when the handshake is over. A server's tickets wait for its first words.
@@ -153,14 +153,19 @@ impl Wire {
     /// connection when it is dropped and our last words might be lost: so it is read and thrown away.
     pub(super) fn finish(&mut self) {
         self.received = Vec::new();
+        let Some(socket) = self.stream.descriptor() else {
+            // All was flushed, so this only queues the end; what the client still sends the edge throws away.
+            let _ = Pin::new(&mut self.stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+            return;
+        };
         // Best effort: a peer that is already gone needs no end.
-        let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
         let mut rest = Vec::with_capacity(READ_OCTETS);
         let mut discarded = 0;
         while discarded < DISCARDED_OCTETS_MAX {
             rest.clear();
             // Past tokio, which may not have heard of these bytes; the stream never blocks.
-            match rustix::io::read(&self.stream, rustix::buffer::spare_capacity(&mut rest)) {
+            match rustix::io::read(socket, rustix::buffer::spare_capacity(&mut rest)) {
                 Ok(count) if count > 0 => discarded += count,
                 _ => break,
             }

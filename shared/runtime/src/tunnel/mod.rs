@@ -16,6 +16,7 @@ mod greeting;
 mod pairing;
 mod pulse;
 mod session;
+mod splice;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use self::accept::Acceptor;
 pub use self::dial::dial;
 pub use self::pairing::{Applicant, Pairing, PairingError, Visitor, pair, software};
 pub use self::session::{Session, SessionFacts};
+pub use self::splice::{Carried, Notes, Spliced, carry};
 pub use self::stream::Stream;
 
 /// Streams one side may have open on one connection.

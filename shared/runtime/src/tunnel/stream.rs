@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -61,30 +62,35 @@ impl Stream {
     /// Sends what is queued. Returns when the multiplexer has it all, which waits for the other side's
     /// window. Cancel-safe: what was not sent stays queued.
     pub async fn flush(&mut self) -> Result<(), StreamError> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         while !self.queued.is_empty() {
-            let (inner, queued) = (&mut self.inner, &self.queued);
-            let written = poll_fn(|cx| Pin::new(&mut *inner).poll_write(cx, queued)).await;
-            match written {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, &self.queued)) {
                 Ok(octets) => self.queued.advance(octets),
-                Err(_) => return Err(self.broken()),
+                Err(_) => return Poll::Ready(Err(self.broken())),
             }
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// Flushes and ends our side; the other side's answer can still be read. Best called right after
     /// the last record of a request: the end then leaves together with it.
     pub async fn end_sending(&mut self) -> Result<(), StreamError> {
-        self.flush().await?;
+        poll_fn(|cx| self.poll_end_sending(cx)).await
+    }
+
+    pub(super) fn poll_end_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        ready!(self.poll_flush(cx))?;
         if !self.sending_ended {
+            let closed = ready!(Pin::new(&mut self.inner).poll_close(cx));
             self.sending_ended = true;
-            let inner = &mut self.inner;
-            let closed = poll_fn(|cx| Pin::new(&mut *inner).poll_close(cx)).await;
             if closed.is_err() {
-                return Err(self.broken());
+                return Poll::Ready(Err(self.broken()));
             }
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// Flushes and ends our side; does not wait for the other's. The last word of an exchange.
@@ -110,14 +116,33 @@ impl Stream {
 
     /// The next frame; a record may have `octets_max`. After `TooBig` it may be asked again with a larger bound.
     pub(super) async fn bounded_frame(&mut self, octets_max: usize) -> Result<Frame, StreamError> {
+        poll_fn(|cx| self.poll_frame(cx, octets_max)).await
+    }
+
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>, octets_max: usize) -> Poll<Result<Frame, StreamError>> {
         loop {
             if let Some(frame) = frame::take(&mut self.arrived, octets_max)? {
-                return Ok(frame);
+                return Poll::Ready(Ok(frame));
             }
-            match self.inner.next().await {
+            match ready!(self.inner.poll_next_unpin(cx)) {
                 Some(Ok(packet)) => self.arrived.extend_from_slice(packet.as_ref()),
-                Some(Err(_)) => return Err(self.broken()),
-                None => return Err(self.ended()),
+                Some(Err(_)) => return Poll::Ready(Err(self.broken())),
+                None => return Poll::Ready(Err(self.ended())),
+            }
+        }
+    }
+
+    /// Queues message bytes, at most [`DATA_OCTETS_MAX`], as one frame.
+    pub(super) fn queue_data(&mut self, data: &[u8]) {
+        self.queued.extend_from_slice(&frame::data_header(data.len()));
+        self.queued.extend_from_slice(data);
+    }
+
+    /// Gives back what empty buffers hold: for an exchange that may stand still for hours.
+    pub(super) fn rest(&mut self) {
+        for buffer in [&mut self.queued, &mut self.arrived] {
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
             }
         }
     }

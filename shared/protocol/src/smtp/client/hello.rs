@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 use super::phase::{Login, Phase};
 use super::{Client, Event, Offered, Protocol, Stage, StartTls};
 use crate::mail::reply::{Class, Reply};
+use crate::sasl::{ClientExchange, Mechanism};
 use crate::secret::Secret;
-use crate::smtp::sasl::{ClientExchange, Mechanism};
 
 /// Longest command line, CR LF included, that every server takes (RFC 5321 §4.5.3.1.4).
 const COMMAND_OCTETS_MAX: usize = 512;

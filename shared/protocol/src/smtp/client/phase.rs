@@ -1,9 +1,9 @@
 //! Where a connection stands; what is awaited from the server.
 
 use super::transaction::Transaction;
+use crate::sasl::ClientExchange;
 use crate::secret::Secret;
 use crate::smtp::body::Encoder;
-use crate::smtp::sasl::ClientExchange;
 
 /// Where a connection stands.
 #[derive(Debug)]

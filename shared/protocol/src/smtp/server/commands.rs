@@ -7,10 +7,10 @@ use super::phase::Phase;
 use super::transaction::Transaction;
 use super::{Ending, Event, Hello, Server};
 use crate::mail::reply::Reply;
+use crate::sasl::Mechanism;
 use crate::secret::Secret;
 use crate::smtp::capability::Offer;
 use crate::smtp::command::{Command, Context, MailFrom, RcptTo, decode_response};
-use crate::smtp::sasl::Mechanism;
 
 impl Server {
     /// One whole line of the client.

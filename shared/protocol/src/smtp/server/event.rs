@@ -6,9 +6,9 @@ use bytes::Bytes;
 use super::limits::Limits;
 use crate::mail::address::Domain;
 use crate::mail::reply::Reply;
+use crate::sasl::Mechanism;
 use crate::secret::Secret;
 use crate::smtp::command::{MailFrom, RcptTo};
-use crate::smtp::sasl::Mechanism;
 
 /// What this door offers.
 #[derive(Clone, Debug)]

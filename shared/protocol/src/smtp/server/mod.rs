@@ -21,9 +21,9 @@ use self::phase::Phase;
 use super::body::{BodyFault, Decoded, Decoder};
 pub use super::command::{MailFrom, RcptTo};
 use super::line::{LineError, LineReader};
-use super::sasl::Mechanism;
 use crate::machine::{Machine, Output, TlsFacts};
 use crate::mail::reply::{Class, Enhanced, Reply};
+use crate::sasl::Mechanism;
 
 /// The server's side of one connection.
 #[derive(Debug)]
@@ -190,7 +190,7 @@ impl Server {
     }
 
     /// The mechanisms offered right now: none without TLS, -PLUS only with binding data. Whether
-    /// -PLUS is among them is what [`super::sasl::Exchange::new`] wants to know.
+    /// -PLUS is among them is what [`crate::sasl::Exchange::new`] wants to know.
     pub fn mechanisms(&self) -> Vec<Mechanism> {
         let Some(tls) = &self.tls else { return Vec::new() };
         let bound = tls.exporter.is_some();

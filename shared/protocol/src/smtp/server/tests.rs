@@ -18,8 +18,8 @@ use super::limits::Limits;
 use super::*;
 use crate::mail::address::{Domain, ForwardPath};
 use crate::mail::directory::LoginVerifier;
+use crate::sasl::{Exchange, Turn, check_password, derive_keys};
 use crate::secret::Secret;
-use crate::smtp::sasl::{Exchange, Turn, check_password, derive_keys};
 
 fn profile(door: &str) -> Profile {
     let (submission, lan) = (door == "465", door == "lan");

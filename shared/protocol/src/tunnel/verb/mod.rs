@@ -9,6 +9,7 @@ pub mod events;
 pub mod examination;
 pub mod inbound;
 pub mod relay;
+pub mod splice;
 pub mod spool;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub enum Request {
     Admin(admin::AdminRequest),
     /// Edge to home: the answer to a CA's challenge, since version 2.
     Challenge(challenge::Challenge),
+    /// Edge to home: a client of 993, since version 2.
+    Splice(splice::Splice),
 }
 
 impl Request {
@@ -61,6 +64,7 @@ impl Request {
             | Self::Events(_)
             | Self::Admin(_)
             | Self::Challenge(_)
+            | Self::Splice(_)
             | Self::Spool(SpoolRequest::Page { .. } | SpoolRequest::Drop(_)) => 2,
         }
     }
@@ -78,6 +82,7 @@ impl Request {
             Self::Inbound(_) | Self::Submission(_) | Self::Relay(_) | Self::Attempt(_) | Self::Spool(_) => {
                 Some(Role::Mail)
             }
+            Self::Splice(_) => Some(Role::Splice),
         }
     }
 }

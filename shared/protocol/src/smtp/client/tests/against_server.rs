@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mail::directory::LoginVerifier;
-use crate::smtp::sasl::{Exchange, Mechanism, Turn, check_password, derive_keys};
+use crate::sasl::{Exchange, Mechanism, Turn, check_password, derive_keys};
 use crate::smtp::server::limits::Limits;
 use crate::smtp::server::{AuthAnswer, Ending, Event as ServerEvent, Profile, Server};
 
