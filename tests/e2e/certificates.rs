@@ -41,7 +41,7 @@ impl Scene {
     }
 
     /// The same, running, without a CA.
-    fn alone(at_edge: Option<&str>, at_home: Option<&str>) -> Self {
+    pub(crate) fn alone(at_edge: Option<&str>, at_home: Option<&str>) -> Self {
         let mut scene = Self::prepared(at_edge, at_home);
         scene.run();
         scene

@@ -285,7 +285,32 @@ mod tests {
         ] {
             let heard = said(request).await;
             let shown = String::from_utf8_lossy(&request[..20.min(request.len())]).into_owned();
-            assert!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}: {heard}");
+            assert_eq!(heard.split(' ').nth(1), Some(status), "{shown}: {heard}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_is_cut_off_wherever_it_stands() {
+        for start in [
+            &b""[..],
+            b"GET / HT",
+            b"GET / HTTP/1.1\r\nHost: h\r\nx: ",
+            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\na",
+        ] {
+            let (mut near, far) = tokio::io::duplex(1 << 16);
+            let clock = Clock::still(Duration::from_hours(500_000));
+            let turned = clock.clone();
+            let serving = tokio::spawn(async move {
+                serve(far, false, &turned, async |_| Page::new("text/plain", "told")).await;
+            });
+            near.write_all(start).await.expect("there is room");
+            while !serving.is_finished() {
+                clock.turn(Duration::from_secs(1));
+                tokio::task::yield_now().await;
+            }
+            let mut heard = Vec::new();
+            near.read_to_end(&mut heard).await.expect("the end");
+            assert!(heard.is_empty(), "{}", String::from_utf8_lossy(&heard));
         }
     }
 
