@@ -12,7 +12,7 @@ use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient};
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, StartTls};
-use gatepost_runtime::acme::keeper::Standing;
+use gatepost_runtime::acme::standing::Standing;
 use gatepost_runtime::alarm::{Alarm, Alarms, Letter};
 use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
 use gatepost_runtime::clock::Clock;

@@ -2,6 +2,7 @@
 //! 0 done, 1 it failed, 2 wrong usage or config.
 
 mod bans;
+mod certificate;
 mod pair;
 mod send;
 
@@ -66,6 +67,8 @@ enum Command {
     Reload,
     /// Who is banned for guessing passwords, for unknown recipients, for broken protocol, or by hand.
     Bans(bans::BansArgs),
+    /// Keys of the certificate.
+    Certificate(certificate::CertificateArgs),
     /// Sealed mail that waits for its home.
     Spool {
         #[command(subcommand)]
@@ -132,6 +135,7 @@ impl Cli {
             }
             Command::Reload => self.reload(),
             Command::Bans(args) => bans::run(self, args),
+            Command::Certificate(args) => certificate::run(self, args),
             Command::Spool { command: SpoolCommand::List } => {
                 let list = self.ask("spool-list")?;
                 self.show(&list, print_spool);

@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::pairing::NodeKey;
-use gatepost_runtime::acme::keeper::Standing;
 use gatepost_runtime::acme::names::NameStandings;
+use gatepost_runtime::acme::rollover::Rollover;
+use gatepost_runtime::acme::standing::Standing;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::{Clock, rfc3339};
 use gatepost_runtime::metrics::{Kind, Metric};
@@ -64,6 +65,8 @@ pub struct Status {
     pub acme: Standing,
     /// How it stands with further names.
     pub names: NameStandings,
+    /// Where new keys are asked for.
+    pub rollover: Rollover,
     /// Where the doors are.
     pub doors: Mutex<Doors>,
     /// The homes.
@@ -115,6 +118,9 @@ impl Status {
             "certificate_ends": self.certificate.end_json(self.clock.unix_s()),
             "acme": self.acme.json(),
             "names": self.names.json(self.clock.unix_s(), |_| true),
+            "certificate_files": self.acme.files_json(),
+            "certificate_overdue": self.acme.overdue(),
+            "tlsa": self.acme.tlsa_json(&self.certificate),
             "listen": {
                 "smtp": door(doors.smtp),
                 "submissions": door(doors.submissions),
@@ -128,6 +134,14 @@ impl Status {
             "dns_lists": self.admission.json(),
             "homes": self.homes.all().iter().map(|home| self.home(home)).collect::<Vec<_>>(),
         })
+    }
+
+    /// Makes keys that are to follow; gives the records they wait for.
+    pub async fn rotate(&self) -> Result<Value, String> {
+        let name = format!("_25._tcp.{}", self.hostname);
+        let told = self.rollover.begin().await?;
+        let records = told.iter().map(|value| json!({ "name": name, "type": "TLSA", "value": value }));
+        Ok(json!({ "records": records.collect::<Vec<_>>() }))
     }
 
     /// What this home is told by `Admin`: about itself, and of the edge what every home may know. How busy the
@@ -150,6 +164,9 @@ impl Status {
             "certificate_ends": self.certificate.end_json(self.clock.unix_s()),
             "acme": self.acme.json(),
             "names": self.names.json(self.clock.unix_s(), |name| home.domains().iter().any(|domain| is_of(name, domain))),
+            "certificate_files": self.acme.files_json(),
+            "certificate_overdue": self.acme.overdue(),
+            "tlsa": self.acme.tlsa_json(&self.certificate),
             "sessions": sessions,
             "submissions": doors.submissions.is_some(),
             "submissions_port": doors.submissions.map(|door| door.port()),

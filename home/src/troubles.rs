@@ -51,6 +51,7 @@ fn here(status: &Value, add: &mut impl FnMut(u8, String, &str)) {
         add(5, "the certificate is self-signed: no mail program can verify it".to_owned(), &remedy);
     }
     authority("your home", &status["acme"], add);
+    files("your home", &status["certificate_files"], add);
     let waiting = list(&status["dkim_waiting"]).len();
     if waiting > 0 {
         add(
@@ -138,6 +139,7 @@ fn one_edge(edge: &Value, directory: &Value, add: &mut impl FnMut(u8, String, &s
     }
     authority(&format!("edge {name}"), &report["acme"], add);
     web(name, report, add);
+    files(&format!("edge {name}"), &report["certificate_files"], add);
     for list in list(&report["dns_lists"]) {
         if let Some(why) = list["fault"].as_str() {
             let list = list["list"].as_str().unwrap_or("?");
@@ -171,8 +173,19 @@ fn self_signed_remedy(acme: &Value, file: &str) -> String {
     }
 }
 
+/// What is wrong with files of the owner's.
+fn files(whose: &str, files: &Value, add: &mut impl FnMut(u8, String, &str)) {
+    let Some(why) = files["why"].as_str() else { return };
+    let rank = if files["overdue"] == true { 2 } else { 5 };
+    let what = format!("the certificate's files of {whose} can't be served: {why}");
+    add(rank, what, "mend them; what was served before is served until then, and they are taken up by themselves");
+}
+
 /// What a CA refuses, or why it can't be asked.
 fn authority(whose: &str, acme: &Value, add: &mut impl FnMut(u8, String, &str)) {
+    for beside in list(&acme["beside"]) {
+        authority(whose, beside, add);
+    }
     let Some(why) = acme["why"].as_str() else { return };
     let again = acme["next_try"].as_str().unwrap_or("soon");
     let rank = if acme["overdue"] == true { 2 } else { 5 };
@@ -182,7 +195,7 @@ fn authority(whose: &str, acme: &Value, add: &mut impl FnMut(u8, String, &str)) 
 
 fn certificate(whose: &str, program: &str, ends: &Value, add: &mut impl FnMut(u8, String, &str)) {
     let (Some(at), Some(days)) = (ends["at"].as_str(), ends["days_left"].as_i64()) else { return };
-    let remedy = format!("renew its files, then gatepost-{program} reload there");
+    let remedy = format!("renew it; gatepost-{program} status there says what keeps it from being renewed");
     if days < 0 {
         add(1, format!("{whose} has ended on {at}: mail programs refuse it"), &remedy);
     } else if days < CERTIFICATE_DAYS_MIN {
@@ -267,9 +280,15 @@ mod tests {
                 "edge vps1 gets no certificate: no",
                 "mend what the CA names",
             ),
-            ("/certificate_ends/days_left", json!(6), "the certificate ends on 2027", "gatepost-home reload"),
-            ("/certificate_ends/days_left", json!(-1), "the certificate has ended on 2027", "gatepost-home reload"),
-            ("/edges/0/report/certificate_ends/days_left", json!(-1), "of edge vps1 has ended", "gatepost-edge reload"),
+            (
+                "/certificate_files",
+                json!({ "why": "key.pem: this key does not belong", "overdue": false }),
+                "the certificate's files of your home can't be served: key.pem",
+                "taken up by themselves",
+            ),
+            ("/certificate_ends/days_left", json!(6), "the certificate ends on 2027", "gatepost-home status"),
+            ("/certificate_ends/days_left", json!(-1), "the certificate has ended on 2027", "gatepost-home status"),
+            ("/edges/0/report/certificate_ends/days_left", json!(-1), "of edge vps1 has ended", "gatepost-edge status"),
             (
                 "/edges/0/report/doors_waiting",
                 json!({ "http": "can't listen on [::]:80: port 80 is taken" }),

@@ -45,6 +45,7 @@ mod smuggling;
 mod spf_suite;
 mod spool;
 mod status;
+mod strange_ca;
 mod strangers;
 mod submission;
 mod trace;

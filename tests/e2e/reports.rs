@@ -116,6 +116,63 @@ fn said(pair: &Pair, words: &str, times: usize) {
     observe::until(words, said, |found| *found >= times);
 }
 
+const TLS: &str = include_str!("reports/tls.json");
+const TLS_GOOGLE: &str = include_str!("reports/tls_google.json");
+
+/// As RFC 8460 §5.3 has it.
+fn of_tls(from: &str, file: &[u8], media_type: &str) -> String {
+    format!(
+        "From: <{from}>\r\nTo: <{POSTMASTER}>\r\nSubject: Report Domain: example.org Submitter: x Report-ID: <1@x>\r\n\
+         TLS-Report-Domain: example.org\r\nTLS-Report-Submitter: x\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=\"tlsrpt\"; boundary=\"b1\"\r\n\r\n--b1\r\n\
+         Content-Type: text/plain; charset=\"us-ascii\"\r\n\r\nThis is an aggregate TLS report.\r\n\r\n--b1\r\n\
+         Content-Type: {media_type}\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: attachment;\r\n \
+         filename=\"x!example.org!1!2!001.json.gz\"\r\n\r\n{}\r\n--b1--\r\n",
+        encoded(file)
+    )
+}
+
+#[test]
+fn reports_of_tls_are_added_up_and_each_failure_is_explained() {
+    let pair = pair();
+    let yesterday = gatepost_runtime::clock::rfc3339(Clock::real().unix_s() - 86_400);
+    let (first, second) = (TLS.replace("YESTERDAY", &yesterday), TLS_GOOGLE.replace("YESTERDAY", &yesterday));
+    let microsoft = "tlsreports@microsoft.example";
+    deliver(&pair, microsoft, &of_tls(microsoft, &gzip(first.as_bytes()), "application/tlsrpt+gzip"));
+    let google = "noreply-smtp-tls-reporting@google.example";
+    deliver(&pair, google, &of_tls(google, second.as_bytes(), "application/tlsrpt+json"));
+    // It comes again, somebody forges one, and something else is JSON.
+    deliver(&pair, google, &of_tls(google, second.as_bytes(), "application/tlsrpt+json"));
+    let forger = "noreply@watching.example";
+    deliver(&pair, forger, &of_tls(forger, first.as_bytes(), "application/tlsrpt+json"));
+    deliver(&pair, google, &bare(google, "application/json", "settings.json", b"{\"a\": [1, 2"));
+    let told = || pair.home.program.ask_json(&["report", "tls", "--json"]).expect("told");
+    let shown = observe::until("both", told, |told| {
+        told["sessions"].as_array().is_some_and(|sessions| sessions.iter().any(|seen| seen["reports"] == 2))
+    });
+    said(&pair, "it came before", 1);
+    said(&pair, "a report does not count", 2);
+    let sts = &shown["sessions"][0];
+    assert_eq!((&sts["domain"], &sts["policy"]), (&json!("example.org"), &json!("sts")), "{shown:#}");
+    assert_eq!((&sts["good"], &sts["bad"], &sts["reporters"]), (&json!(5330), &json!(304), &json!(2)), "{shown:#}");
+    assert_eq!(shown["sessions"].as_array().map(Vec::len), Some(1), "domains of others are left out: {shown:#}");
+    let failures = &shown["failures"];
+    assert_eq!(
+        (&failures[0]["kind"], &failures[0]["count"]),
+        (&json!("starttls-not-supported"), &json!(200)),
+        "{shown:#}"
+    );
+    assert_eq!(
+        (&failures[1]["kind"], &failures[1]["count"]),
+        (&json!("certificate-expired"), &json!(101)),
+        "{shown:#}"
+    );
+    assert_eq!(failures[1]["reporters"].as_array().map(Vec::len), Some(2), "{shown:#}");
+    let text = pair.home.program.ask(&["report", "tls"]).expect("told");
+    assert!(text.contains("certificate-expired") && text.contains("gatepost-home status says"), "{text}");
+    assert_eq!(delivered(&pair), 5, "each is a letter as well");
+}
+
 fn delivered(pair: &Pair) -> usize {
     message::files(&pair.maildir(ALICE)).len()
 }

@@ -39,6 +39,7 @@ pub(super) async fn answer(desk: Arc<Desk>, request: Value) -> Result<Value, Str
             obey(&desk.status.bans, Order::Add(network(&request)?, span)).await
         }
         Some("bans-lift") => obey(&desk.status.bans, Order::Lift(network(&request)?)).await,
+        Some("certificate-rotate") => desk.status.rotate().await,
         Some("reload") => {
             // In a task of its own: a command that is broken off must not break off a reload.
             let reloaded = tokio::spawn(async move { desk.reloader.reload().await });

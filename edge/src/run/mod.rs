@@ -120,7 +120,7 @@ impl Edge {
         let acceptor = acceptor.with_pairing(Arc::new(move |visitor| visit.serve(visitor)));
         let gate = tokio::spawn(gate);
 
-        let Kept { served: certificate, challenges, standing: acme, want, names } =
+        let Kept { served: certificate, challenges, standing: acme, want, names, rollover } =
             keeper::start(config.certificate(), parts.resolver.clone(), clock.clone(), draining.clone())?;
         let behind = Behind {
             site: Site::new(challenges.clone(), parts.homes.clone(), clock.clone()),
@@ -152,6 +152,7 @@ impl Edge {
             certificate: certificate.clone(),
             acme,
             names: names_stand,
+            rollover,
             doors: Mutex::new(open),
             homes: parts.homes.clone(),
             spool: parts.spool.clone(),

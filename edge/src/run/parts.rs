@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use gatepost_protocol::smtp::server::limits::Limits;
-use gatepost_runtime::acme::keeper::Standing;
+use gatepost_runtime::acme::standing::Standing;
 use gatepost_runtime::alarm::Alarms;
 use gatepost_runtime::authentication::Authenticator;
 use gatepost_runtime::clock::Clock;

@@ -7,6 +7,7 @@ use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_runtime::acme::challenges::Challenges;
 use gatepost_runtime::shutdown::Signal;
 use gatepost_runtime::tunnel::Stream;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::control;
@@ -78,6 +79,10 @@ impl Desk {
             AdminRequest::BansLift { network } => bans(status, home, control::named(&network).map(Order::Lift)).await,
             AdminRequest::Examine(asked) => self.examiner.examine(home, &asked).await,
             AdminRequest::Echo { back, .. } => Examiner::echo(back),
+            AdminRequest::CertificateRotate => match rotate(status, home).await {
+                Ok(answer) => AdminAnswer::Answer(answer.to_string()),
+                Err(why) => AdminAnswer::Refused(why),
+            },
             AdminRequest::Challenge { token } => match self.challenges.file(&token) {
                 Some(authorization) => AdminAnswer::Answer(authorization),
                 None => AdminAnswer::Refused("no order of this edge waits for that".to_owned()),
@@ -87,6 +92,16 @@ impl Desk {
             stream.finish().await;
         }
     }
+}
+
+/// A key concerns every home behind this edge.
+async fn rotate(status: &Status, home: &Home) -> Result<Value, String> {
+    if !status.is_only(home) {
+        return Err(
+            "several homes share this edge: its keys are changed there, by gatepost-edge certificate rotate".to_owned()
+        );
+    }
+    status.rotate().await
 }
 
 /// A ban concerns every home behind this edge, and its list tells of all of them.

@@ -6,6 +6,7 @@ pub mod account;
 pub mod alias;
 pub mod app_password;
 pub mod bans;
+mod certificate;
 pub mod dkim;
 pub mod dns;
 mod doctor;
@@ -94,6 +95,8 @@ enum Command {
     Access(access::AccessArgs),
     /// Who is banned at the edges, for guessing passwords and other abuse, or by hand.
     Bans(bans::BansArgs),
+    /// Keys of the edges' certificates.
+    Certificate(certificate::CertificateArgs),
     /// Keys that sign mail.
     Dkim(dkim::DkimArgs),
     /// DNS records that the domains need.
@@ -185,6 +188,7 @@ impl Context<'_> {
             Command::Alias(args) => alias::run(self, args),
             Command::Access(args) => access::run(self, args),
             Command::Bans(args) => bans::run(self, &args),
+            Command::Certificate(args) => certificate::run(self, &args),
             Command::Dkim(args) => dkim::run(self, args),
             Command::Dns(args) => dns::run(self, args),
             Command::Doctor(args) => doctor::run(self, &args),

@@ -27,6 +27,8 @@ enum ReportCommand {
     Dmarc(Which),
     /// Single messages that failed, or that somebody complained about.
     Failures(Which),
+    /// How TLS with your mail hosts goes, as senders see it (TLSRPT).
+    Tls(Which),
     /// What we tell other domains of mail in their name, if `reports.dmarc_aggregate` is set.
     Outgoing(outgoing::OutgoingArgs),
 }
@@ -48,6 +50,7 @@ pub(super) fn run(context: &Context<'_>, args: ReportArgs) -> Result<(), Failure
     let (of, which) = match args.command {
         ReportCommand::Dmarc(which) => (Kind::Dmarc, which),
         ReportCommand::Failures(which) => (Kind::Failures, which),
+        ReportCommand::Tls(which) => (Kind::Tls, which),
         ReportCommand::Outgoing(args) => return outgoing::run(context, &args),
     };
     let domain =
@@ -64,6 +67,7 @@ pub(super) fn run(context: &Context<'_>, args: ReportArgs) -> Result<(), Failure
         (true, _) => pretty(&answer),
         (false, Kind::Dmarc) => dmarc(&answer, which.days),
         (false, Kind::Failures) => failures(&answer),
+        (false, Kind::Tls) => tls(&answer),
     })
 }
 
@@ -139,4 +143,32 @@ fn failures(answer: &Value) -> String {
     };
     let heads = ["RECEIVED", "KIND", "FAILED", "FROM", "SOURCE", "ENVELOPE FROM", "DONE", "TOLD BY"];
     table(&heads, list(answer, "failures").iter().map(row), "No report of a single message; few receivers send any.")
+}
+
+fn tls(answer: &Value) -> String {
+    let sessions = list(answer, "sessions");
+    if sessions.is_empty() {
+        return "No report of TLS. Large senders send one a day to the address in your TLSRPT record (gatepost-home dns).\n"
+            .to_owned();
+    }
+    let names = ["domain", "policy", "good", "bad", "reports", "reporters"];
+    let row = |seen: &Value| names.iter().map(|name| text(seen, name)).collect();
+    let mut shown = table(&["DOMAIN", "POLICY", "GOOD", "FAILED", "REPORTS", "BY"], sessions.iter().map(row), "");
+    let failures = list(answer, "failures");
+    if failures.is_empty() {
+        shown += "\nNo session failed.\n";
+        return shown;
+    }
+    let row = |seen: &Value| {
+        let by = list(seen, "reporters").iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+        let of = |name| text(seen, name);
+        vec![of("count"), of("kind"), of("host"), of("last"), by, of("reason"), of("meaning")]
+    };
+    shown.push('\n');
+    shown
+        + &table(
+            &["FAILED", "HOW", "HOST", "LAST", "TOLD BY", "IN THEIR WORDS", "WHAT IT MEANS"],
+            failures.iter().map(row),
+            "",
+        )
 }

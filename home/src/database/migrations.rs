@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::DatabaseError;
 
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     // Accounts and their passwords; aliases (source `@domain` is a catch-all); the ledger of hand-overs. The
     // ledger's rows lie in the order of time as long as no clock is set back.
     "CREATE TABLE account (
@@ -158,6 +158,32 @@ const STEPS: [&str; 9] = [
         count       INTEGER NOT NULL,
         PRIMARY KEY (report, row)
     ) STRICT, WITHOUT ROWID;",
+    // What senders tell of TLS with our hosts: of each report each of its policies.
+    "CREATE TABLE tls_report (
+        id          INTEGER PRIMARY KEY,
+        reporter    TEXT NOT NULL,
+        domain      TEXT NOT NULL,
+        name        TEXT NOT NULL,
+        place       INTEGER NOT NULL,
+        policy      TEXT NOT NULL,
+        ended       INTEGER NOT NULL,
+        received    INTEGER NOT NULL,
+        good        INTEGER NOT NULL,
+        bad         INTEGER NOT NULL,
+        left_out    INTEGER NOT NULL,
+        UNIQUE (reporter, name, domain, place)
+    ) STRICT;
+    CREATE INDEX tls_report_received ON tls_report (received);
+    CREATE TABLE tls_report_failure (
+        report      INTEGER NOT NULL REFERENCES tls_report (id) ON DELETE CASCADE,
+        kind        TEXT NOT NULL,
+        sending     TEXT,
+        host        TEXT,
+        receiving   TEXT,
+        count       INTEGER NOT NULL,
+        reason      TEXT
+    ) STRICT;
+    CREATE INDEX tls_report_failure_report ON tls_report_failure (report);",
 ];
 
 /// Brings the tables up to this build's version; refuses a database of a newer one.

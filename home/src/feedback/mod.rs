@@ -6,6 +6,7 @@
 mod proof;
 pub mod store;
 pub mod summary;
+pub mod tls;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use gatepost_protocol::mail::address::{Address, Domain};
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::report::reading::{self, Report};
+use gatepost_protocol::mail::report::tls::PolicySeen;
 use gatepost_protocol::mail::verdict::Verdict;
 use gatepost_runtime::clock::Clock;
 use tokio::runtime::Handle;
@@ -37,6 +39,7 @@ pub struct Feedback {
 #[derive(Debug)]
 struct Inner {
     store: Store,
+    tls: tls::Store,
     clock: Clock,
     waiting: Arc<Semaphore>,
     turn: Semaphore,
@@ -55,12 +58,18 @@ impl Feedback {
     /// Keeps what it reads in this database.
     pub fn new(database: Database, clock: Clock) -> Self {
         let (waiting, turn) = (Arc::new(Semaphore::new(WAITING_MAX)), Semaphore::new(1));
-        Self { inner: Arc::new(Inner { store: Store::new(database), clock, waiting, turn }) }
+        let (store, tls) = (Store::new(database.clone()), tls::Store::new(database));
+        Self { inner: Arc::new(Inner { store, tls, clock, waiting, turn }) }
     }
 
     /// What was read.
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// What was read of TLS.
+    pub fn tls(&self) -> &tls::Store {
+        &self.inner.tls
     }
 
     /// Reads it on this runtime when its turn comes. Never waits: what can't be read now is delivered all the same.
@@ -121,6 +130,11 @@ impl Inner {
         let about = match &report {
             Report::Aggregate { report, .. } => report.published.domain.clone(),
             Report::Failure(failure) => failure.about().unwrap_or_default().to_owned(),
+            // Of several domains, ours count.
+            Report::Tls(report) => {
+                let domains = || report.policies.iter().map(|seen| seen.domain.as_str());
+                domains().find(|domain| offer.is_ours(domain)).or(domains().next()).unwrap_or_default().to_owned()
+            }
         };
         let reporter = match Proof::of(&offer.verdict) {
             Proof::From(reporter) => reporter,
@@ -146,6 +160,14 @@ impl Inner {
                 let (rows, messages) = (report.rows.len(), report.rows.iter().map(|row| row.count).sum::<u64>());
                 if is_news(self.store.keep_aggregate(&reporter, *report, left_out, now)) {
                     info!(%trace, domain = about, reporter, messages, rows, left_out, "read a DMARC report");
+                }
+            }
+            Report::Tls(mut report) => {
+                report.policies.retain(|seen| offer.is_ours(&seen.domain));
+                let sum = |of: fn(&PolicySeen) -> u64| report.policies.iter().map(of).fold(0, u64::saturating_add);
+                let (good, bad, left_out) = (sum(|seen| seen.good), sum(|seen| seen.bad), report.left_out);
+                if is_news(self.tls.keep(&reporter, *report, now)) {
+                    info!(%trace, domain = about, reporter, good, bad, left_out, "read a report of TLS");
                 }
             }
             Report::Failure(failure) => {

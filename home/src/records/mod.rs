@@ -20,6 +20,8 @@ use self::issuance::Issuance;
 pub const REPORTS_TO: &str = "postmaster";
 /// Between the preferences of two mail hosts there is room for another.
 const PREFERENCE_STEP: usize = 10;
+/// Keys of one edge that are told.
+const PINS_MAX: usize = 8;
 /// Services of mail that nobody offers here (RFC 6186 §3.4).
 const NOT_OFFERED: [&str; 4] = ["_imap", "_pop3s", "_pop3", "_submission"];
 
@@ -64,6 +66,45 @@ pub struct EdgeFacts {
     pub submissions: Option<bool>,
     /// Whom it asks for its certificate.
     pub issuance: Option<Issuance>,
+    /// The keys of its certificate.
+    pub pins: Vec<Pin>,
+}
+
+/// A key that others can be told to expect (RFC 7672).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// What its TLSA record says.
+    pub record: String,
+    /// It is to follow the one in use.
+    pub is_next: bool,
+    /// It stays when the certificate is renewed, as far as the edge decides that.
+    pub is_kept: bool,
+}
+
+impl Pin {
+    /// What an edge tells of its keys.
+    pub fn of_status(told: &serde_json::Value) -> Vec<Self> {
+        let pins = told.as_array().into_iter().flatten().take(PINS_MAX).filter_map(|told| {
+            let record = told["record"].as_str()?;
+            let digest = record.strip_prefix("3 1 1 ")?;
+            let is_good = digest.len() == 64 && digest.bytes().all(|octet| octet.is_ascii_hexdigit());
+            let (is_next, is_kept) = (told["phase"] == "next", told["kept"] == true);
+            is_good.then(|| Self { record: record.to_owned(), is_next, is_kept })
+        });
+        pins.collect()
+    }
+
+    fn note(&self) -> &'static str {
+        match (self.is_next, self.is_kept) {
+            (true, _) => "of the key that is to follow, which waits for this record",
+            (false, true) => {
+                "counts only where the zone is signed (DNSSEC); the key stays when the certificate is renewed"
+            }
+            (false, false) => {
+                "counts only where the zone is signed (DNSSEC); leave it out unless whatever renews the edge's files keeps the key"
+            }
+        }
+    }
 }
 
 /// What is known of one key.
@@ -140,6 +181,7 @@ struct Host<'a> {
     addresses: Vec<IpAddr>,
     submissions: Option<bool>,
     issuances: Vec<Issuance>,
+    pins: Vec<Pin>,
 }
 
 struct Making {
@@ -195,10 +237,10 @@ pub fn of_domain(facts: &Facts, domain: &Domain) -> Vec<Record> {
     if !facts.tested {
         dmarc.note = Some("only watches; see --tested".to_owned());
     }
+    making.add(&format!("_smtp._tls.{name}"), "TXT", format!("v=TLSRPTv1; rua=mailto:{REPORTS_TO}@{name}"));
     services(&mut making, facts, name);
     web::records(&mut making, facts, name);
     certificates(&mut making, facts, domain);
-    later(&mut making, name);
     making.records
 }
 
@@ -225,12 +267,14 @@ fn known_hosts(facts: &Facts) -> Vec<Host<'_>> {
                 host.addresses.extend(new);
                 host.submissions = host.submissions.or(edge.submissions);
                 host.issuances.extend(edge.issuance.clone());
+                host.pins.extend(edge.pins.clone());
             }
             None => hosts.push(Host {
                 name,
                 addresses: edge.addresses.clone(),
                 submissions: edge.submissions,
                 issuances: edge.issuance.iter().cloned().collect(),
+                pins: edge.pins.clone(),
             }),
         }
     }
@@ -273,6 +317,10 @@ fn hosts(making: &mut Making, facts: &Facts, domain: &Domain) {
         // Bounces have no other sender than the name in EHLO (RFC 7208 §2.4).
         if host.name != domain {
             making.add(name, "TXT", "v=spf1 a -all").note = Some("for reports, which have no sender".to_owned());
+        }
+        for pin in &host.pins {
+            let note = Some(pin.note().to_owned());
+            making.add(&format!("_25._tcp.{name}"), "TLSA", pin.record.clone()).note = note;
         }
         for address in &host.addresses {
             let note = format!("ask whoever rents you the server to let {address} point back to {name}");
@@ -352,11 +400,6 @@ fn services(making: &mut Making, facts: &Facts, domain: &str) {
 }
 
 /// What people look for, and why it is not here.
-fn later(making: &mut Making, domain: &str) {
-    making.later(&format!("_smtp._tls.{domain}"), "TXT", "this version reads no TLS reports");
-    making.later(&format!("_25._tcp of each mail host of {domain}"), "TLSA", "this version pins no certificate");
-}
-
 /// The type of the record an address stands in.
 pub fn address_type(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "A" } else { "AAAA" }

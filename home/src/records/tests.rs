@@ -14,6 +14,7 @@ fn edge(name: &str, host: Option<&str>, addresses: &[&str]) -> EdgeFacts {
         addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
         submissions: host.map(|_| true),
         issuance: None,
+        pins: Vec::new(),
     }
 }
 
@@ -58,6 +59,7 @@ fn a_domain_with_two_edges_gets_all_it_needs() {
         "example.org TXT v=spf1 ip4:198.51.100.2 ip4:203.0.113.1 ip6:2001:db8::1 ~all",
         &dkim,
         "_dmarc.example.org TXT v=DMARC1; p=none; rua=mailto:postmaster@example.org",
+        "_smtp._tls.example.org TXT v=TLSRPTv1; rua=mailto:postmaster@example.org",
         "_submissions._tcp.example.org SRV 0 1 465 mail.example.org.",
         "_submissions._tcp.example.org SRV 1 1 465 mx2.example.net.",
         "_imaps._tcp.example.org SRV 0 0 0 .",
@@ -212,4 +214,25 @@ fn what_is_served_to_the_world_has_its_names() {
     ] {
         assert!(told.iter().any(|record| record == expected), "{expected}\n{told:#?}");
     }
+}
+
+#[test]
+fn keys_of_an_edge_are_pinned_at_its_name_and_nonsense_pins_nothing() {
+    let (old, new) = ("a".repeat(64), "b".repeat(64));
+    let told = serde_json::json!([
+        { "record": format!("3 1 1 {old}"), "phase": "in-use", "kept": true },
+        { "record": format!("3 1 1 {new}"), "phase": "next", "kept": true },
+        { "record": format!("2 0 1 {new}"), "phase": "in-use", "kept": true },
+        { "record": "3 1 1 abc\nx TXT y", "phase": "in-use", "kept": true },
+        7,
+    ]);
+    let mut facts = facts();
+    facts.edges[0].pins = Pin::of_status(&told);
+    let records = of_domain(&facts, &domain("example.org"));
+    let pins: Vec<_> = records.iter().filter(|record| record.kind == "TLSA").collect();
+    let values: Vec<_> = pins.iter().filter_map(|record| record.value.as_deref()).collect();
+    assert_eq!(values, [format!("3 1 1 {old}"), format!("3 1 1 {new}")]);
+    assert!(pins.iter().all(|record| record.name == "_25._tcp.mail.example.org"), "{pins:?}");
+    assert!(pins[1].note.as_deref().is_some_and(|note| note.contains("waits for this record")));
+    assert!(Pin::of_status(&serde_json::Value::Null).is_empty());
 }

@@ -9,7 +9,7 @@ use gatepost_protocol::mail::address::ReversePath;
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient};
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::tunnel::hello;
-use gatepost_runtime::acme::keeper::Standing;
+use gatepost_runtime::acme::standing::Standing;
 use gatepost_runtime::alarm::{Alarm, Alarms, Letter};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::random;

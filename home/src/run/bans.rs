@@ -1,4 +1,5 @@
-//! What `bans list|add|lift` ask for: of every edge that is connected, for each has bans of its own.
+//! What `bans list|add|lift` and `certificate rotate` ask for: of every edge that is connected, for each has bans and keys of its
+//! own.
 
 use gatepost_protocol::network::Network;
 use gatepost_protocol::tunnel::verb::admin::AdminRequest;
@@ -19,6 +20,7 @@ impl Desk {
                 let for_s = request["for_s"].as_u64();
                 AdminRequest::BansAdd { network: network()?.to_string(), for_s }
             }
+            "certificate-rotate" => AdminRequest::CertificateRotate,
             "bans-lift" => AdminRequest::BansLift { network: network()?.to_string() },
             _ => AdminRequest::BansList,
         };
@@ -51,8 +53,10 @@ impl Desk {
             });
             return Err(why.collect::<Vec<_>>().join("; "));
         }
-        if command != "bans-list" {
-            info!(command, network = request["network"].as_str(), "bans changed, as the owner asked");
+        match command {
+            "bans-list" => {}
+            "certificate-rotate" => info!(edge = only, "new keys of certificates are made, as the owner asked"),
+            _ => info!(command, network = request["network"].as_str(), "bans changed, as the owner asked"),
         }
         Ok(json!({ "edges": edges }))
     }

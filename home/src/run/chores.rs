@@ -110,7 +110,7 @@ async fn maintain(promises: Arc<Promises>, feedback: Feedback, clock: Clock, mut
                 if let Err(error) = promises.ledger().prune(now) {
                     warn!(%error, "old outcomes could not be forgotten");
                 }
-                if let Err(error) = feedback.store().prune(now) {
+                if let Err(error) = feedback.store().prune(now).and_then(|_| feedback.tls().prune(now)) {
                     warn!(%error, "old reports could not be forgotten");
                 }
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatepost_runtime::acme::keeper::Standing;
+use gatepost_runtime::acme::standing::Standing;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::maildrop::Name;
@@ -102,7 +102,9 @@ pub(super) async fn answer(desk: Arc<Desk>, mut request: Value) -> Result<Value,
         Some("spool-list") => Ok(desk.spool().await),
         Some("spool-fetch") => Ok(desk.fetch(&request).await),
         Some("spool-drop") => desk.drop_sealed(&request).await,
-        Some(command @ ("bans-list" | "bans-add" | "bans-lift")) => desk.bans(command, &request).await,
+        Some(command @ ("bans-list" | "bans-add" | "bans-lift" | "certificate-rotate")) => {
+            desk.bans(command, &request).await
+        }
         Some("reload") => {
             // In a task of its own: a command that is broken off must not break off a reload.
             let reloaded = tokio::spawn(async move { desk.reloader.reload().await });

@@ -7,6 +7,7 @@ mod control;
 pub mod doctor;
 mod doors;
 mod exchanges;
+mod notices;
 pub mod probe;
 pub mod records;
 mod reload;
@@ -36,6 +37,7 @@ use tracing::{error, info, warn};
 
 use self::control::Desk;
 use self::doors::Doors;
+use self::notices::Notices;
 pub use self::reload::ReloadError;
 use self::reload::Reloader;
 pub use self::store::Store;
@@ -111,8 +113,7 @@ impl Home {
         let watching = Watching::start(&config, events, &clock)?;
         let (work, work_signal) = Shutdown::new();
         let (work, links) = (Arc::new(work), Arc::new(Shutdown::new().0));
-        // A home has no further names: what it serves is asked for by its own.
-        let Kept { served, challenges, standing: acme, want, names: _ } =
+        let Kept { served, challenges, standing: acme, want, .. } =
             keeper::start(config.certificate(), store.resolver.clone(), clock.clone(), work_signal.clone())?;
         let router = store.router(&config.hostname, &clock);
         let submission = Submission {
@@ -164,6 +165,7 @@ impl Home {
         let alarms = alarms::start(&config, &store, &edges, acme.clone(), &clock, &work_signal);
         let (resolver, servers) = (store.resolver.clone(), store.servers.clone());
         tokio::spawn(store.queue.clone().run(edges.connected(), bounces, resolver, servers, work_signal.clone()));
+        Notices::of(&config, &store, &router, &edges, &acme, &clock).start(&work_signal);
         exchanges::serve_ourselves(&store, returning, &router, &work_signal);
         chores::start(&store, &clock, &work_signal);
         tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), work_signal));

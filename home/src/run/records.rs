@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::edges::EdgeSettings;
 use crate::edges::ask::Answer;
 use crate::records::issuance::Issuance;
-use crate::records::{self, EdgeFacts, Facts, HomeFacts, KeyFacts, KeyPhase, Record};
+use crate::records::{self, EdgeFacts, Facts, HomeFacts, KeyFacts, KeyPhase, Pin, Record};
 use crate::signing::schedule::Phase;
 
 /// The key under which a request travels.
@@ -68,6 +68,7 @@ impl Desk {
                 addresses: asked.await.ok().and_then(Result::ok).unwrap_or_default(),
                 submissions: status["submissions"].as_bool(),
                 issuance: Issuance::of_status(&status["acme"]),
+                pins: Pin::of_status(&status["tlsa"]),
             };
             if let Some(up) = up {
                 let address = up.session.facts().address.ip().to_canonical();

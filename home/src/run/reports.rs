@@ -38,6 +38,8 @@ pub enum Kind {
     Dmarc,
     /// Reports of single messages.
     Failures,
+    /// Reports of TLS with our hosts.
+    Tls,
 }
 
 impl Desk {
@@ -47,7 +49,7 @@ impl Desk {
         let edges = match request.of {
             // Where they are is known without their telling.
             Kind::Dmarc => self.edge_facts(&config, &[]).await,
-            Kind::Failures => Vec::new(),
+            Kind::Failures | Kind::Tls => Vec::new(),
         };
         let edges = edges.into_iter().map(|edge| Edge { name: edge.name, addresses: edge.addresses }).collect();
         let (store, now) = (std::sync::Arc::clone(&self.store), self.clock.unix_s());
@@ -68,6 +70,7 @@ pub fn alone(store: &Store, edges: Vec<Edge>, request: &Request, now_unix_s: i64
             .store()
             .failures(&wanted, FAILURES_MAX)
             .map(|failures| json!({ "failures": failures.iter().map(failure).collect::<Vec<_>>() })),
+        Kind::Tls => tls(store, &wanted),
     };
     told.map_err(|error| error.to_string())
 }
@@ -85,6 +88,55 @@ fn dmarc(store: &Store, edges: Vec<Edge>, wanted: &Wanted) -> Result<Value, crat
     told.insert("sources".to_owned(), sources.iter().map(|(network, one)| source(&network.to_string(), one)).collect());
     told.insert("more_sources".to_owned(), more.into());
     Ok(told.into())
+}
+
+fn tls(store: &Store, wanted: &Wanted) -> Result<Value, crate::database::DatabaseError> {
+    let store = store.feedback.tls();
+    let sessions = store.sessions(wanted)?.into_iter().map(|seen| {
+        json!({
+            "domain": seen.domain,
+            "policy": seen.policy.word(),
+            "good": seen.good,
+            "bad": seen.bad,
+            "reports": seen.reports,
+            "reporters": seen.reporters,
+            "left_out": seen.left_out,
+        })
+    });
+    let failures = store.failures(wanted, FAILURES_MAX)?.into_iter().map(|seen| {
+        json!({
+            "domain": seen.domain,
+            "kind": seen.kind,
+            "meaning": tls_meaning(&seen.kind),
+            "host": seen.host,
+            "count": seen.count,
+            "reporters": seen.reporters,
+            "reason": seen.reason,
+            "last": rfc3339(seen.last_unix_s),
+        })
+    });
+    let (sessions, failures): (Vec<_>, Vec<_>) = (sessions.collect(), failures.collect());
+    Ok(json!({ "since": rfc3339(wanted.since_unix_s), "sessions": sessions, "failures": failures }))
+}
+
+/// What a kind of failure (RFC 8460 §4.3) means for whoever runs the host, and what to do.
+fn tls_meaning(kind: &str) -> &'static str {
+    match kind {
+        "starttls-not-supported" => "STARTTLS was not offered: does something between there and the edge take it out?",
+        "certificate-host-mismatch" => "the certificate is not for the name in your MX record",
+        "certificate-expired" => {
+            "the certificate had ended: gatepost-home status says what keeps it from being renewed"
+        }
+        "certificate-not-trusted" => "nobody they trust vouches for the certificate",
+        "validation-failure" => "TLS failed in a way they do not name",
+        "tlsa-invalid" => "no TLSA record fits the certificate: gatepost-home dns prints the right ones",
+        "dnssec-invalid" => "the signatures of the DNS zone did not hold: ask whoever runs it",
+        "dane-required" => "they want DANE, and there are no usable TLSA records",
+        "sts-policy-fetch-error" => "the MTA-STS policy could not be fetched: is port 443 of the edge open?",
+        "sts-policy-invalid" => "the MTA-STS policy was no good",
+        "sts-webpki-invalid" => "the certificate of the host that serves the MTA-STS policy was no good",
+        _ => "",
+    }
 }
 
 fn reporter(reporter: &Reporter) -> Value {

@@ -73,6 +73,7 @@ impl Desk {
             "relay": open.relay.map(|address| address.to_string()),
             "certificate_self_signed": self.served.is_self_signed(),
             "acme": self.acme.json(),
+            "certificate_files": self.acme.files_json(),
             "certificate_ends": self.served.end_json(self.clock.unix_s()),
             "policy": policy::shown(&settings.policies),
             "edges": edges,

@@ -7,6 +7,8 @@ const PAUSE_MAX_S: i64 = 12 * 3600;
 const PAUSE_JITTER: i64 = 4;
 /// Below this part of its life the owner is told that a certificate is not renewed.
 const ALARMING_PART: i64 = 3;
+/// The same where another program renews it, which gets some more time.
+const NEGLECTED_PART: i64 = 5;
 
 /// From when to when a certificate is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,11 @@ impl Life {
     /// True when less than a third of it is left: a renewal is overdue, and its owner should know.
     pub fn is_alarming(self, now: i64) -> bool {
         self.ends.saturating_sub(now) < self.length() / ALARMING_PART
+    }
+
+    /// The same for one that somebody else renews, as most do when a third is left.
+    pub fn is_neglected(self, now: i64) -> bool {
+        self.ends.saturating_sub(now) < self.length() / NEGLECTED_PART
     }
 }
 
@@ -119,5 +126,7 @@ mod tests {
     fn the_last_third_is_alarming() {
         assert!(!QUARTER.is_alarming(QUARTER.begins + 60 * DAY));
         assert!(QUARTER.is_alarming(QUARTER.begins + 60 * DAY + 1));
+        assert!(!QUARTER.is_neglected(QUARTER.begins + 72 * DAY));
+        assert!(QUARTER.is_neglected(QUARTER.begins + 72 * DAY + 1));
     }
 }

@@ -483,6 +483,7 @@ fn owners(golden: &mut Golden) {
     golden.record("request-admin-echo", &Request::Admin(echo));
     let challenge = AdminRequest::Challenge { token: "tok_en-1".into() };
     golden.record("request-admin-challenge", &Request::Admin(challenge));
+    golden.record("request-admin-certificate-rotate", &Request::Admin(AdminRequest::CertificateRotate));
     golden.record("admin-answer", &AdminAnswer::Answer("{}".into()));
     golden.record("admin-refused", &AdminAnswer::Refused("no".into()));
 }

@@ -16,6 +16,11 @@ fn fill(bytes: &mut [u8]) {
     SystemRandom::new().fill(bytes).expect("the operating system always has random bytes for us");
 }
 
+/// The same source, for signatures that need some.
+pub(crate) fn for_signing() -> SystemRandom {
+    SystemRandom::new()
+}
+
 /// The same source, for code that takes randomness as an argument.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct System;

@@ -113,6 +113,13 @@ impl Client {
         Ok(())
     }
 
+    /// The certificate the server showed.
+    pub fn certificate(&self) -> anyhow::Result<Vec<u8>> {
+        let Some(Transport::Tls(stream)) = &self.transport else { anyhow::bail!("no TLS") };
+        let shown = stream.conn.peer_certificates().and_then(|chain| chain.first());
+        Ok(shown.context("no certificate")?.to_vec())
+    }
+
     /// The `tls-exporter` channel binding (RFC 9266) of this connection.
     pub fn exporter(&self) -> anyhow::Result<[u8; 32]> {
         match &self.transport {

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::{program, run};
+use super::{judged, program, run};
 use crate::observe;
 use crate::world::authority::Authority;
 use crate::world::ports;
@@ -145,6 +145,13 @@ impl Ca {
     /// What it knows of a certificate by its serial number, in hexadecimal.
     pub fn status_of(&self, pebble: &Pebble, serial: &str) -> anyhow::Result<Value> {
         Ok(serde_json::from_str(&self.ask(&format!("https://{}/cert-status-by-serial/{serial}", pebble.management))?)?)
+    }
+
+    /// Revokes a certificate, kept as key and chain, as whoever has its key may.
+    pub fn revoke(&self, kept: &Path) -> anyhow::Result<()> {
+        let (directory, root) = (self.directory(), self.root().display().to_string());
+        judged(include_str!("revoke.py"), [directory.as_str(), &root].into_iter(), &fs::read(kept)?)?;
+        Ok(())
     }
 
     /// Says from now on that this certificate is to be renewed within this window, whatever it would say itself.

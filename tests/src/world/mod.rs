@@ -5,4 +5,5 @@ pub mod dns;
 pub mod message;
 pub mod ports;
 pub mod sink;
+pub mod strange_ca;
 pub mod webhook;

@@ -1,7 +1,7 @@
 //! Who we are to a CA: a key that is made and kept before the CA hears of it, so that no crash leaves an account whose
 //! key is lost.
 
-use instant_acme::{Account, Error, ExternalAccountKey, Key, NewAccount};
+use instant_acme::{Account, Error, Key};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tracing::info;
@@ -9,9 +9,10 @@ use zeroize::Zeroizing;
 
 use super::AcmeError;
 use super::client::CaClient;
+use super::customer;
 use super::folder::{Folder, KeptAccount};
-use super::keys;
-use super::settings::{ExternalAccount, Settings};
+use super::keys::{self, KeyKind};
+use super::settings::Settings;
 
 /// The CA's word for an account it does not know.
 const UNKNOWN: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
@@ -25,14 +26,16 @@ pub(super) async fn open(settings: &Settings, folder: &Folder, client: &CaClient
         return Ok(builder().from_parts(account.url, pkcs8(key)?, settings.directory.clone()).await?);
     }
     let contact = format!("mailto:{}", settings.email);
-    let account = match (&settings.external_account, key) {
-        // The library wants to make the key of such an account itself.
-        (Some(external), None) => create_known(builder(), settings, external, &contact, folder).await?,
-        (_, key) => {
-            let key = match key {
-                Some(key) => key,
-                None => make_key(folder).await?,
-            };
+    let key = match key {
+        Some(key) => key,
+        None => make_key(folder).await?,
+    };
+    let account = match &settings.external_account {
+        Some(external) => {
+            let url = customer::become_one(client, &settings.directory, &pkcs8(&key)?, external, &contact).await?;
+            builder().from_parts(url, pkcs8(&key)?, settings.directory.clone()).await?
+        }
+        None => {
             let pair = (Key::from_pkcs8_der(pkcs8(&key)?)?, PrivateKeyDer::from(pkcs8(&key)?));
             let (account, _) = builder().create_from_key(pair, settings.directory.clone()).await?;
             account.update_contacts(&[&contact]).await?;
@@ -60,26 +63,10 @@ pub(super) async fn forget_if_unknown(error: &AcmeError, folder: &Folder) -> Res
 }
 
 async fn make_key(folder: &Folder) -> Result<Zeroizing<String>, AcmeError> {
-    let made = keys::make()?;
+    let made = keys::make(KeyKind::Ecdsa)?;
     let (folder, pem) = (folder.clone(), made.clone());
     super::blocking(move || folder.keep_account_key(&pem)).await?;
     Ok(made)
-}
-
-async fn create_known(
-    builder: instant_acme::AccountBuilder,
-    settings: &Settings,
-    external: &ExternalAccount,
-    contact: &str,
-    folder: &Folder,
-) -> Result<Account, AcmeError> {
-    let new = NewAccount { contact: &[contact], terms_of_service_agreed: true, only_return_existing: false };
-    let external = ExternalAccountKey::new(external.id.clone(), external.key.expose());
-    let (account, credentials) = builder.create(&new, settings.directory.clone(), Some(&external)).await?;
-    let pem = keys::pem(credentials.private_key())?;
-    let folder = folder.clone();
-    super::blocking(move || folder.keep_account_key(&pem)).await?;
-    Ok(account)
 }
 
 fn pkcs8(pem: &str) -> Result<PrivatePkcs8KeyDer<'static>, AcmeError> {

@@ -68,6 +68,23 @@ impl std::fmt::Debug for KeptOrder {
     }
 }
 
+/// The key that follows the one in use, before it does.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptNext {
+    /// The key, PEM.
+    pub key: Zeroizing<String>,
+    /// When it was made, seconds since 1970.
+    pub made_at: i64,
+    /// Since when each look at the DNS has found its record there, seconds since 1970.
+    pub shown_since: Option<i64>,
+}
+
+impl std::fmt::Debug for KeptNext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeptNext({}, {:?})", self.made_at, self.shown_since)
+    }
+}
+
 /// How it went lately.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptTries {
@@ -135,6 +152,16 @@ impl Folder {
         self.write_json(&self.order_name(), order)
     }
 
+    /// The key that is to follow, if there is one.
+    pub fn next(&self) -> Result<Option<KeptNext>, FolderError> {
+        read_json(&self.path.join(self.next_name()))
+    }
+
+    /// Keeps it; `None`: it is in use.
+    pub fn keep_next(&self, next: Option<&KeptNext>) -> Result<(), FolderError> {
+        self.write_json(&self.next_name(), next)
+    }
+
     /// How it went. What can't be read counts as nothing.
     pub fn tries(&self) -> KeptTries {
         read_json(&self.path.join(self.tries_name())).ok().flatten().unwrap_or_default()
@@ -147,6 +174,10 @@ impl Folder {
 
     fn order_name(&self) -> String {
         format!("{}.order.json", self.name)
+    }
+
+    fn next_name(&self) -> String {
+        format!("{}.next.json", self.name)
     }
 
     fn tries_name(&self) -> String {

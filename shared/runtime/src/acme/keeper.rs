@@ -2,163 +2,89 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use gatepost_protocol::mail::address::Domain;
-use gatepost_protocol::renewal::{self, Share, Window};
+use gatepost_protocol::renewal::{self, Life, Share, Window};
 use instant_acme::{Account, CertificateIdentifier};
-use serde_json::{Value, json};
-use tokio::sync::{Mutex, watch};
-use tracing::{debug, info, warn};
+use tokio::sync::{Mutex, Notify, watch};
+use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
 use super::challenges::Challenges;
 use super::client::CaClient;
 use super::folder::{Folder, KeptTries};
-use super::names::{self, Beginning, Names};
+use super::lineage::Lineage;
+use super::names::{self, Names};
 use super::order::Ordering;
+use super::rollover::{self, Rollover};
 use super::settings::Settings;
-use super::{AcmeError, account, blocking, keys};
-use crate::certificate::{CertificateError, CertificateFiles, Loaded, Served};
+use super::standing::Standing;
+use super::{AcmeError, account, blocking};
+use crate::certificate::watched::Watched;
+use crate::certificate::{CertificateError, CertificateFiles, Loaded, Place, Served};
 use crate::clock::{Clock, rfc3339};
 use crate::fetch::Fetcher;
 use crate::random;
 use crate::resolver::Resolver;
 use crate::shutdown::Signal;
 
-/// The CA is asked at least so often what it would like, and the date is looked at: it may have been corrected.
-pub(super) const LOOK_MAX: Duration = Duration::from_hours(6);
+/// What is kept, and the date, which may have been corrected, are looked at so often at least.
+pub(super) const LOOK_MAX: Duration = Duration::from_mins(10);
 /// And at most so often.
 pub(super) const LOOK_MIN_S: i64 = 1;
 /// What is known of the CA is not held over longer pauses.
-const FORGET_AFTER_S: i64 = 600;
+const FORGET_AFTER_S: u64 = 120;
+/// Files of the owner's are looked at so often.
+const FILES_EVERY: Duration = Duration::from_secs(3);
+/// A certificate that is not good is shouted about so often.
+const SHOUT_EVERY: Duration = Duration::from_hours(24);
+/// At least and at most so many seconds pass before a CA is asked again when to renew (RFC 9773 §4.3.3).
+const ADVICE_S: (i64, i64) = (60, 24 * 3600);
 /// Moments kept that are further ahead than this were written under another date, and count no more.
 const NOT_BEFORE_MAX_S: i64 = 8 * 24 * 3600;
 
-/// What is wanted: a certificate for these names, the host's own first.
+/// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    /// From whom, and how.
-    settings: Settings,
-    /// For what; lower case, at least one.
-    pub(super) names: Vec<String>,
+pub(super) enum Wanted {
+    /// Our own, which nobody vouches for.
+    SelfSigned,
+    /// The owner's.
+    Files(CertificateFiles),
+    /// A CA's.
+    Issued(Arc<Vec<Lineage>>),
 }
 
 impl Wanted {
-    /// For a host's own name and those its owner adds; nothing where no CA is asked.
-    fn of(settings: Option<&Settings>, hostname: &str) -> Option<Arc<Self>> {
-        let settings = settings?.clone();
-        let mut names = vec![hostname.to_ascii_lowercase()];
-        for name in &settings.names {
-            let name = name.as_str().to_ascii_lowercase();
-            if !names.contains(&name) {
-                names.push(name);
-            }
+    fn of(origin: &Origin<'_>) -> Self {
+        match (origin.acme, origin.files) {
+            (Some(settings), _) => Self::Issued(Arc::new(Lineage::all(settings, origin.hostname))),
+            (None, Some(files)) => Self::Files(files.clone()),
+            (None, None) => Self::SelfSigned,
         }
-        Some(Arc::new(Self { settings, names }))
     }
 
-    /// The same for one other name alone.
-    pub(super) fn for_name(&self, name: &str) -> Self {
-        Self { settings: Settings { names: Vec::new(), ..self.settings.clone() }, names: vec![name.to_owned()] }
+    /// What is asked of a CA for the host itself.
+    pub(super) fn main(&self) -> Option<&Lineage> {
+        match self {
+            Self::Issued(lineages) => lineages.first(),
+            Self::SelfSigned | Self::Files(_) => None,
+        }
     }
 }
 
 /// Where a keeper is told what is wanted.
 #[derive(Debug)]
-pub struct Want(watch::Sender<Option<Arc<Wanted>>>);
+pub struct Want(watch::Sender<Wanted>);
 
 impl Want {
     /// This from now on. What was begun for it goes on if nothing has changed.
     pub fn set(&self, origin: Origin<'_>) {
-        let wanted = Wanted::of(origin.acme, origin.hostname);
+        let wanted = Wanted::of(&origin);
         self.0.send_if_modified(|before| {
             let changed = *before != wanted;
             *before = wanted;
             changed
         });
-    }
-}
-
-/// How it stands, for `status`. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Standing(Arc<ArcSwap<Stands>>);
-
-#[derive(Clone, Debug, Default)]
-struct Stands {
-    ca: String,
-    names: Vec<String>,
-    account: Option<String>,
-    proof: &'static str,
-    renewal_unix_s: Option<i64>,
-    failures: u32,
-    next_unix_s: Option<i64>,
-    why: Option<String>,
-    alarming: bool,
-    elsewhere: bool,
-}
-
-impl Standing {
-    /// Nothing is known yet but what is wanted.
-    pub(super) fn begin(&self, wanted: &Wanted) {
-        self.change(|stands| {
-            *stands = Stands {
-                ca: wanted.settings.directory.clone(),
-                names: wanted.names.clone(),
-                proof: wanted.settings.proof.name(),
-                ..Stands::default()
-            };
-        });
-    }
-
-    /// For `status`, of a further name.
-    pub(super) fn of_name(&self) -> Value {
-        let stands = self.0.load();
-        json!({
-            "leads_here": !stands.elsewhere,
-            "renewal": stands.renewal_unix_s.map(rfc3339),
-            "failures": stands.failures,
-            "next_try": stands.next_unix_s.map(rfc3339),
-            "why": stands.why,
-            "overdue": stands.alarming,
-        })
-    }
-
-    /// For `status`: `null` where no CA is asked.
-    pub fn json(&self) -> Value {
-        let stands = self.0.load();
-        if stands.ca.is_empty() {
-            return Value::Null;
-        }
-        json!({
-            "ca": stands.ca,
-            "names": stands.names,
-            "account": stands.account,
-            "proof": stands.proof,
-            "renewal": stands.renewal_unix_s.map(rfc3339),
-            "failures": stands.failures,
-            "next_try": stands.next_unix_s.map(rfc3339),
-            "why": stands.why,
-            "overdue": stands.alarming,
-        })
-    }
-
-    /// What there is to say once less than a third of a certificate's life is left and it is not renewed.
-    pub fn overdue(&self) -> Option<String> {
-        let stands = self.0.load();
-        let why = stands.why.as_deref().filter(|_| stands.alarming)?;
-        Some(format!(
-            "The certificate for {} should long have been renewed, and was not: {why}. Once it has ended mail programs refuse it. \
-             It is tried again by itself; what the CA names has to be mended until then.",
-            stands.names.join(", ")
-        ))
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Stands)) {
-        let mut stands = Stands::clone(&self.0.load());
-        change(&mut stands);
-        self.0.store(Arc::new(stands));
     }
 }
 
@@ -194,6 +120,8 @@ pub struct Kept {
     pub standing: Standing,
     /// Where to say that something else is wanted.
     pub want: Want,
+    /// Where to ask for new keys.
+    pub rollover: Rollover,
     /// Where to say which further names get certificates of their own.
     pub names: Names,
 }
@@ -201,50 +129,47 @@ pub struct Kept {
 /// Keeps a certificate good until draining begins. What is served first is what was kept, however old it is, for one
 /// that has ended is still better than one that nobody vouches for. To be called inside the runtime; blocking.
 pub fn start(origin: Origin<'_>, resolver: Resolver, clock: Clock, signal: Signal) -> Result<Kept, CertificateError> {
-    let wanted = Wanted::of(origin.acme, origin.hostname);
-    let first = wanted.as_deref().and_then(|wanted| {
-        kept(origin.state, wanted)
-            .inspect_err(|error| warn!(%error, "the kept certificate can't be used, another one is ordered"))
+    let wanted = Wanted::of(&origin);
+    let kept = |place: Place| {
+        let Wanted::Issued(lineages) = &wanted else { return None };
+        let lineage = lineages.iter().find(|lineage| lineage.place == place)?;
+        let kept = lineage.kept(origin.state);
+        kept.inspect_err(|error| warn!(%error, "the kept certificate can't be used, another one is ordered"))
             .ok()?
             .map(|(loaded, _)| loaded)
-    });
-    let served = Served::new(origin.files, origin.hostname, first)?;
+    };
+    let served = Served::new(origin.files, origin.hostname, kept(Place::Main))?;
+    served.serve_rsa(kept(Place::Rsa));
     let (challenges, standing) = (Challenges::default(), Standing::default());
     let keeper = Keeper {
         state: origin.state.to_owned(),
-        place: Place::Host,
+        hostname: origin.hostname.to_owned(),
         served: served.clone(),
         challenges: challenges.clone(),
         resolver,
         clock: clock.clone(),
         standing: standing.clone(),
+        nudge: Arc::new(Notify::new()),
         turn: Arc::default(),
     };
     let (want, wanted) = watch::channel(wanted);
-    let beginning = Beginning { wanted: wanted.clone(), keeper: keeper.clone(), state: origin.state.to_owned(), clock };
-    let names = names::start(beginning, served.clone(), signal.clone());
+    let (state, nudge) = (keeper.state.clone(), Arc::clone(&keeper.nudge));
+    let rollover = Rollover { state, wanted: wanted.clone(), nudge, clock };
+    let names = names::start(keeper.clone(), wanted.clone(), signal.clone());
     tokio::spawn(keeper.keep(wanted, signal));
-    Ok(Kept { served, challenges, standing, want: Want(want), names })
-}
-
-/// Whose certificate it is.
-#[derive(Clone, Debug)]
-pub(super) enum Place {
-    /// The host's own, which everybody gets who asks for no other.
-    Host,
-    /// That of a further name, which is only ordered while it leads where the host's name leads.
-    Name { name: Domain, host: String },
+    Ok(Kept { served, challenges, standing, want: Want(want), rollover, names })
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Keeper {
-    state: PathBuf,
-    place: Place,
-    served: Served,
+    pub(super) state: PathBuf,
+    pub(super) hostname: String,
+    pub(super) served: Served,
     challenges: Challenges,
     resolver: Resolver,
-    clock: Clock,
+    pub(super) clock: Clock,
     standing: Standing,
+    nudge: Arc<Notify>,
     /// Held while something is ordered: one after the other, and one account.
     turn: Arc<Mutex<()>>,
 }
@@ -255,44 +180,61 @@ pub(super) struct Ca {
     account: Option<Account>,
 }
 
+/// A lineage, and what is known of it while it is wanted.
+pub(super) struct Followed {
+    at: usize,
+    pub(super) lineage: Lineage,
+    share: Share,
+    advice: Advice,
+    /// When to look again.
+    pub(super) next: Instant,
+}
+
+impl Followed {
+    /// The lineage with this number of its standing, looked at from now on.
+    pub(super) fn new(at: usize, lineage: Lineage, now: Instant) -> Self {
+        Self { at, lineage, share: Share(u16::from_ne_bytes(random::bytes())), advice: Advice::default(), next: now }
+    }
+}
+
+/// When the CA would like the certificate to be renewed, as far as it has said so.
+#[derive(Default)]
+struct Advice {
+    /// Of which certificate.
+    of: Vec<u8>,
+    window: Option<Window>,
+    failures: u32,
+    /// Not asked before.
+    not_before: Option<Instant>,
+}
+
 impl Keeper {
-    /// The same for another place.
-    pub(super) fn elsewhere(&self, place: Place, standing: Standing) -> Self {
-        Self { place, standing, ..self.clone() }
-    }
-
-    fn is_serving(&self, loaded: &Loaded) -> bool {
-        match &self.place {
-            Place::Host => self.served.is_serving(loaded),
-            Place::Name { name, .. } => self.served.is_serving_name(name.as_str(), loaded),
-        }
-    }
-
-    fn serve(&self, loaded: Loaded) {
-        match &self.place {
-            Place::Host => self.served.serve(loaded),
-            Place::Name { name, .. } => self.served.serve_name(name.as_str(), loaded),
-        }
+    /// The same, telling elsewhere how it stands.
+    pub(super) fn telling(&self, standing: Standing) -> Self {
+        Self { standing, ..self.clone() }
     }
 
     /// Whether a CA that looks for a proof would come here.
-    async fn leads_here(&self) -> bool {
-        let Place::Name { name, host } = &self.place else { return true };
+    async fn leads_here(&self, place: &Place) -> bool {
+        let Place::Name(name) = place else { return true };
         let asked = async |name: &str| self.resolver.addresses(name, true).await.unwrap_or_default();
-        let (ours, its) = (asked(host).await, asked(name.as_str()).await);
+        let (ours, its) = (asked(&self.hostname).await, asked(name).await);
         its.iter().any(|address| ours.contains(address))
     }
 
     /// Does what is wanted, and what is wanted instead as soon as that changes.
-    async fn keep(self, mut wanted: watch::Receiver<Option<Arc<Wanted>>>, mut signal: Signal) {
+    async fn keep(self, mut wanted: watch::Receiver<Wanted>, mut signal: Signal) {
         loop {
             let now = wanted.borrow_and_update().clone();
             let follow = async {
-                if let Some(wanted) = &now {
-                    self.follow(wanted).await;
-                } else {
-                    self.standing.change(|stands| *stands = Stands::default());
-                    std::future::pending::<()>().await;
+                match &now {
+                    Wanted::Issued(lineages) => self.follow(lineages).await,
+                    Wanted::Files(files) => self.watch(files).await,
+                    Wanted::SelfSigned => {
+                        self.standing.of_files(None);
+                        self.served.serve_rsa(None);
+                        std::future::pending::<()>().await;
+                    }
                 }
             };
             tokio::select! {
@@ -303,25 +245,97 @@ impl Keeper {
         }
     }
 
-    async fn follow(&self, wanted: &Wanted) {
-        let share = Share(u16::from_ne_bytes(random::bytes()));
-        self.standing.begin(wanted);
-        let mut ca = None;
+    /// Serves what the owner's files hold, whenever they hold something else.
+    async fn watch(&self, files: &CertificateFiles) {
+        self.standing.of_files(Some(files));
+        self.served.serve_rsa(None);
+        let mut watched = Watched::new(files.clone());
+        let (mut why, mut shouted) = (None, None);
         loop {
-            let wait_s = self.round(wanted, &mut ca, share).await.clamp(LOOK_MIN_S, LOOK_MAX.as_secs().cast_signed());
-            if wait_s > FORGET_AFTER_S {
+            let (served, hostname) = (self.served.clone(), self.hostname.clone());
+            let looked = tokio::task::spawn_blocking(move || {
+                let found = watched.look(&served, &hostname);
+                (watched, found)
+            });
+            let Ok((back, found)) = looked.await else { return };
+            watched = back;
+            match found {
+                None => {}
+                Some(Ok(None)) => why = None,
+                Some(Ok(Some(loaded))) => {
+                    let ends = loaded.life().map(|life| rfc3339(life.ends));
+                    self.served.serve(loaded);
+                    let file = watched.files().certificate.display().to_string();
+                    info!(file, ends, "the certificate's files have changed: what they hold now is served");
+                    why = None;
+                }
+                Some(Err(error)) => {
+                    warn!(%error, "the certificate's files have changed and can't be served; what was served before still is");
+                    why = Some(error.to_string());
+                }
+            }
+            let (life, now) = (self.served.life(), self.clock.unix_s());
+            let alarming = life.is_some_and(|life| life.is_neglected(now));
+            self.standing.of_files_now(life.map(|life| life.ends), alarming, why.as_deref());
+            self.shout(life, &mut shouted);
+            self.clock.sleep(FILES_EVERY).await;
+        }
+    }
+
+    /// Says loudly, once a day, that what is served has ended or is not good yet.
+    fn shout(&self, life: Option<Life>, shouted: &mut Option<Instant>) {
+        let (now, at) = (self.clock.unix_s(), self.clock.now());
+        let Some(life) = life.filter(|life| !(life.begins..life.ends).contains(&now)) else {
+            *shouted = None;
+            return;
+        };
+        if shouted.is_some_and(|before| at.saturating_duration_since(before) < SHOUT_EVERY) {
+            return;
+        }
+        *shouted = Some(at);
+        error!(
+            begins = rfc3339(life.begins),
+            ends = rfc3339(life.ends),
+            "the certificate that is served is not good now: mail programs refuse it; renew it, or set the clock right if that is wrong"
+        );
+    }
+
+    /// Keeps each lineage good, one after the other: they share an account.
+    async fn follow(&self, lineages: &[Lineage]) {
+        self.standing.of_ca(lineages);
+        if !lineages.iter().any(|lineage| lineage.place == Place::Rsa) {
+            self.served.serve_rsa(None);
+        }
+        let now = self.clock.now();
+        let followed = lineages.iter().enumerate().map(|(at, lineage)| Followed::new(at, lineage.clone(), now));
+        let mut followed: Vec<Followed> = followed.collect();
+        let (mut ca, mut shouted) = (None, None);
+        loop {
+            for one in &mut followed {
+                if one.next > self.clock.now() {
+                    continue;
+                }
+                let wait_s = self.round(one, &mut ca).await.clamp(LOOK_MIN_S, LOOK_MAX.as_secs().cast_signed());
+                one.next = self.clock.now() + Duration::from_secs(wait_s.unsigned_abs());
+            }
+            self.shout(self.served.life(), &mut shouted);
+            let next = followed.iter().map(|one| one.next).min().unwrap_or_else(|| self.clock.now() + LOOK_MAX);
+            if next.saturating_duration_since(self.clock.now()).as_secs() > FORGET_AFTER_S {
                 ca = None;
             }
-            self.clock.sleep(Duration::from_secs(wait_s.unsigned_abs())).await;
+            tokio::select! {
+                () = self.clock.sleep_until(next) => {}
+                () = self.nudge.notified() => followed.iter_mut().for_each(|one| one.next = self.clock.now()),
+            }
         }
     }
 
     /// One look, and an order if it is time. Gives in how many seconds to look again.
-    pub(super) async fn round(&self, wanted: &Wanted, ca: &mut Option<Ca>, share: Share) -> i64 {
-        let folder = folder(&self.state, wanted);
+    pub(super) async fn round(&self, one: &mut Followed, ca: &mut Option<Ca>) -> i64 {
+        let folder = one.lineage.folder(&self.state);
         let now = self.clock.unix_s();
-        let (keeper, of) = (self.clone(), wanted.clone());
-        let read = blocking(move || Ok((kept(&keeper.state, &of), keeper.tries(&of, now)))).await;
+        let (state, of, tries) = (self.state.clone(), one.lineage.clone(), folder.clone());
+        let read = blocking(move || Ok((of.kept(&state), believable(tries.tries(), now)))).await;
         let (kept, tries) = match read {
             Ok((Ok(kept), tries)) => (kept, tries),
             Ok((Err(error), tries)) => {
@@ -330,24 +344,36 @@ impl Keeper {
             }
             Err(error) => {
                 warn!(%error, "what is kept of certificates can't be read");
-                return wanted.settings.retry.as_secs().cast_signed();
+                return one.lineage.settings.retry.as_secs().cast_signed();
             }
         };
-        if let Some((loaded, _)) = kept.as_ref().filter(|(loaded, _)| !self.is_serving(loaded)) {
-            self.serve(loaded.clone());
+        if let Some((loaded, _)) =
+            kept.as_ref().filter(|(loaded, _)| !self.served.is_serving(&one.lineage.place, loaded))
+        {
+            self.served.serve_at(&one.lineage.place, loaded.clone());
         }
-        let fits = kept.as_ref().filter(|(loaded, _)| loaded.covers(&wanted.names));
-        let (due, look_s) = match fits.and_then(|(loaded, _)| loaded.life().map(|life| (loaded, life))) {
+        let current = kept.as_ref().map(|(_, key)| key.as_str());
+        let following = rollover::look(&one.lineage, &folder, current, &self.resolver, now).await;
+        let fits = kept.as_ref().filter(|(loaded, _)| loaded.covers(&one.lineage.names));
+        let fits = fits.and_then(|(loaded, _)| loaded.life().map(|life| (loaded, life)));
+        let (due, look_s) = match fits {
             None => (now, i64::MAX),
             Some((loaded, life)) => {
-                let (window, look_s) = self.window(wanted, &folder, ca, loaded).await;
-                // A short life is looked at often enough.
-                (life.renewal(window, share), look_s.min(life.length() / 10))
+                let window = self.window(one, &folder, ca, loaded, life).await;
+                let due = life.renewal(window, one.share);
+                let is_ready = following.as_ref().is_some_and(|following| following.ready.is_some());
+                // A short life is looked at often enough, and so is a key that waits a short time.
+                let look_s = match &following {
+                    Some(_) => (life.length() / 10).min(one.lineage.settings.rollover.as_secs().cast_signed()),
+                    None => life.length() / 10,
+                };
+                (if is_ready { due.min(now) } else { due }, look_s)
             }
         };
-        let alarming = fits.and_then(|(loaded, _)| loaded.life()).is_some_and(|life| life.is_alarming(now));
-        self.standing.change(|stands| {
+        let alarming = fits.is_some_and(|(_, life)| life.is_alarming(now));
+        self.standing.change_one(one.at, |stands| {
             stands.renewal_unix_s = fits.map(|_| due);
+            stands.following = following.as_ref().map(|following| (following.tlsa.clone(), following.shown_since));
             stands.failures = tries.failures;
             stands.why.clone_from(&tries.why);
             stands.alarming = alarming && tries.failures > 0;
@@ -357,40 +383,43 @@ impl Keeper {
         if moment > now {
             return moment.saturating_sub(now).min(look_s);
         }
-        let elsewhere = !self.leads_here().await;
-        self.standing.change(|stands| stands.elsewhere = elsewhere);
+        let elsewhere = !self.leads_here(&one.lineage.place).await;
+        self.standing.change_one(one.at, |stands| stands.elsewhere = elsewhere);
         if elsewhere {
             // No failure, and nothing to say aloud: most domains never let it lead here.
-            return wanted.settings.retry.as_secs().cast_signed();
+            return one.lineage.settings.retry.as_secs().cast_signed();
         }
+        let key = following.and_then(|following| following.ready).map(|next| next.key);
+        let kept = kept.map(|(loaded, current)| (loaded, key.unwrap_or(current)));
         let _turn = self.turn.lock().await;
-        self.order(wanted, &folder, ca, kept.as_ref(), &tries, share).await
+        self.order(one, &folder, ca, kept.as_ref(), &tries).await
     }
 
     /// Orders. Gives in how many seconds to look again.
     async fn order(
         &self,
-        wanted: &Wanted,
+        one: &Followed,
         folder: &Folder,
         ca: &mut Option<Ca>,
         kept: Option<&(Loaded, Zeroizing<String>)>,
         tries: &KeptTries,
-        share: Share,
     ) -> i64 {
-        let retry_s = wanted.settings.retry.as_secs().cast_signed();
+        let retry_s = one.lineage.settings.retry.as_secs().cast_signed();
+        let names = one.lineage.names.join(" ");
         // Kept before the CA hears of it: neither a crash in here nor a disk that takes nothing asks it again and again.
         let now = self.clock.unix_s();
         let begun = KeptTries { not_before: now.saturating_add(retry_s), at: now, ..tries.clone() };
         let keeping = folder.clone();
         if let Err(error) = blocking(move || keeping.keep_tries(&begun)).await {
             let why = AcmeError::to_string(&error);
-            warn!(names = wanted.names.join(" "), next_try_s = retry_s, %error, "no certificate");
-            self.standing
-                .change(|stands| (stands.failures, stands.why) = (stands.failures.saturating_add(1), Some(why)));
+            warn!(names, next_try_s = retry_s, %error, "no certificate");
+            self.standing.change_one(one.at, |stands| {
+                (stands.failures, stands.why) = (stands.failures.saturating_add(1), Some(why));
+            });
             return retry_s;
         }
-        let obtained = match self.obtain(wanted, folder, ca, kept).await {
-            Ok(loaded) => self.accepted(loaded, &wanted.names.join(" ")),
+        let obtained = match self.obtain(&one.lineage, folder, ca, kept).await {
+            Ok(loaded) => self.accepted(&one.lineage.place, loaded, &names),
             Err(error) => Err(error),
         };
         let now = self.clock.unix_s();
@@ -399,16 +428,21 @@ impl Keeper {
             Err(error) => {
                 let asked_s = ca.as_ref().map_or(0, |ca| ca.client.asked_to_wait_s());
                 let failures = tries.failures.saturating_add(1);
-                let pause_s = renewal::pause(failures, retry_s, asked_s, share);
+                let pause_s = renewal::pause(failures, retry_s, asked_s, one.share);
                 if let Err(error) = account::forget_if_unknown(&error, folder).await {
                     warn!(%error, "what is kept of the CA's account can't be removed");
                 }
                 // The next try begins afresh: with the directory as it is then.
                 *ca = None;
-                warn!(names = wanted.names.join(" "), failures, next_try_s = pause_s, %error, "no certificate");
+                warn!(names, failures, next_try_s = pause_s, %error, "no certificate");
                 KeptTries { failures, not_before: now.saturating_add(pause_s), at: now, why: Some(error.to_string()) }
             }
         };
+        self.standing.change_one(one.at, |stands| {
+            stands.failures = tries.failures;
+            stands.why.clone_from(&tries.why);
+            stands.next_unix_s = (tries.failures > 0).then_some(tries.not_before);
+        });
         let (keeping, kept) = (folder.clone(), tries.clone());
         if let Err(error) = blocking(move || keeping.keep_tries(&kept)).await {
             warn!(%error, "how often a CA was asked can't be kept");
@@ -420,16 +454,21 @@ impl Keeper {
 
     async fn obtain(
         &self,
-        wanted: &Wanted,
+        lineage: &Lineage,
         folder: &Folder,
         ca: &mut Option<Ca>,
         kept: Option<&(Loaded, Zeroizing<String>)>,
     ) -> Result<Loaded, AcmeError> {
-        let account = self.account(wanted, folder, ca).await?;
+        let account = self.account(lineage, folder, ca).await?;
+        // Nothing is ordered under a date by which what comes of it would be good for nothing.
+        if let Some(days) = ca.as_ref().and_then(|ca| ca.client.date_off_days()) {
+            return Err(AcmeError::Date { days });
+        }
         let ordering = Ordering {
             account: &account,
-            settings: &wanted.settings,
-            names: &wanted.names,
+            settings: &lineage.settings,
+            names: &lineage.names,
+            kind: lineage.kind,
             folder,
             challenges: &self.challenges,
             clock: &self.clock,
@@ -440,11 +479,11 @@ impl Keeper {
     }
 
     /// Serves it, unless it is good for nothing: by a wrong date of ours even a fresh one may seem so.
-    fn accepted(&self, loaded: Loaded, names: &str) -> Result<(), AcmeError> {
+    fn accepted(&self, place: &Place, loaded: Loaded, names: &str) -> Result<(), AcmeError> {
         let now = self.clock.unix_s();
         let life = loaded.life();
         let ends = life.map_or(0, |life| life.ends);
-        self.serve(loaded);
+        self.served.serve_at(place, loaded);
         info!(names, ends = rfc3339(ends), "a new certificate is served");
         match life {
             Some(life) if (life.begins..life.ends).contains(&now) => Ok(()),
@@ -457,75 +496,71 @@ impl Keeper {
         }
     }
 
-    /// When the CA would like the certificate to be renewed, if it says so, and in how many seconds to ask again.
+    /// When the CA would like the certificate to be renewed, if it ever said so. It is asked again when it said it
+    /// likes to be (RFC 9773 §4.3): in a day at the latest, once a minute at most, and ten times in a short life.
     async fn window(
         &self,
-        wanted: &Wanted,
+        one: &mut Followed,
         folder: &Folder,
         ca: &mut Option<Ca>,
         loaded: &Loaded,
-    ) -> (Option<Window>, i64) {
+        life: Life,
+    ) -> Option<Window> {
+        let leaf = loaded.leaf()?;
+        if one.advice.of != leaf.as_ref() {
+            one.advice = Advice { of: leaf.to_vec(), ..Advice::default() };
+        }
+        if one.advice.not_before.is_some_and(|not_before| self.clock.now() < not_before) {
+            return one.advice.window;
+        }
+        let identifier = CertificateIdentifier::try_from(leaf).ok()?;
         let known = blocking({
             let folder = folder.clone();
             move || folder.account()
         });
-        let Some(identifier) = loaded.leaf().and_then(|leaf| CertificateIdentifier::try_from(leaf).ok()) else {
-            return (None, i64::MAX);
-        };
         // Who is not its customer yet does not become one by a question.
         if !matches!(known.await, Ok(Some(_))) {
-            return (None, i64::MAX);
+            return one.advice.window;
         }
-        let asked =
-            async { Ok::<_, AcmeError>(self.account(wanted, folder, ca).await?.renewal_info(&identifier).await?) };
-        match asked.await {
+        let asked = async {
+            Ok::<_, AcmeError>(self.account(&one.lineage, folder, ca).await?.renewal_info(&identifier).await?)
+        };
+        let again_s = match asked.await {
             Ok((info, again)) => {
                 let window = info.suggested_window;
                 let window = Window { start: window.start.unix_timestamp(), end: window.end.unix_timestamp() };
-                (Some(window), i64::try_from(again.as_secs()).unwrap_or(i64::MAX).max(60))
+                (one.advice.window, one.advice.failures) = (Some(window), 0);
+                i64::try_from(again.as_secs()).unwrap_or(i64::MAX)
             }
             Err(error) => {
                 debug!(%error, "the CA does not say when to renew");
-                (None, i64::MAX)
+                one.advice.failures = one.advice.failures.saturating_add(1);
+                renewal::pause(one.advice.failures, ADVICE_S.0, 0, one.share)
             }
-        }
+        };
+        let again_s = again_s.min(ADVICE_S.1).min(life.length() / 10).max(ADVICE_S.0);
+        one.advice.not_before = Some(self.clock.now() + Duration::from_secs(again_s.unsigned_abs()));
+        one.advice.window
     }
 
-    async fn account(&self, wanted: &Wanted, folder: &Folder, ca: &mut Option<Ca>) -> Result<Account, AcmeError> {
+    async fn account(&self, lineage: &Lineage, folder: &Folder, ca: &mut Option<Ca>) -> Result<Account, AcmeError> {
         let ca = if let Some(ca) = ca {
             ca
         } else {
-            let fetcher = Fetcher::new(&wanted.settings.roots, self.resolver.clone(), self.clock.clone())?;
+            let fetcher = Fetcher::new(&lineage.settings.roots, self.resolver.clone(), self.clock.clone())?;
             ca.insert(Ca { client: CaClient::new(fetcher, self.clock.clone()), account: None })
         };
         if let Some(account) = &ca.account {
             return Ok(account.clone());
         }
-        let account = account::open(&wanted.settings, folder, &ca.client).await?;
-        self.standing.change(|stands| stands.account = Some(account.id().to_owned()));
+        let account = account::open(&lineage.settings, folder, &ca.client).await?;
+        self.standing.has_account(account.id());
         Ok(ca.account.insert(account).clone())
     }
-
-    /// How it went lately. Blocking.
-    fn tries(&self, wanted: &Wanted, now: i64) -> KeptTries {
-        let tries = folder(&self.state, wanted).tries();
-        // Written under a date that was wrong, then or now: nobody waits for years.
-        let misdated = tries.at > now.saturating_add(3600) || tries.not_before > now.saturating_add(NOT_BEFORE_MAX_S);
-        if misdated { KeptTries { not_before: 0, ..tries } } else { tries }
-    }
 }
 
-/// What is kept for this: the certificate, and its key as PEM. Blocking.
-pub(super) fn kept(state: &Path, wanted: &Wanted) -> Result<Option<(Loaded, Zeroizing<String>)>, CertificateError> {
-    let folder = folder(state, wanted);
-    let path = folder.certificate_path().display().to_string();
-    let wrong = |why: String| CertificateError { path: path.clone(), why };
-    let Some(pem) = folder.certificate().map_err(|error| wrong(error.to_string()))? else { return Ok(None) };
-    let loaded = Loaded::of_pem(&pem, &path)?;
-    let key = keys::of_pem(&pem).map_err(|error| wrong(error.to_string()))?;
-    Ok(Some((loaded, key)))
-}
-
-fn folder(state: &Path, wanted: &Wanted) -> Folder {
-    Folder::new(state, &wanted.settings.directory, wanted.names.first().map_or("certificate", String::as_str))
+/// Without what was written under a date that was wrong, then or now: nobody waits for years.
+fn believable(tries: KeptTries, now: i64) -> KeptTries {
+    let misdated = tries.at > now.saturating_add(3600) || tries.not_before > now.saturating_add(NOT_BEFORE_MAX_S);
+    if misdated { KeptTries { not_before: 0, ..tries } } else { tries }
 }

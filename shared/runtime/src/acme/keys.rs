@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
+use rcgen::{
+    CertificateParams, CustomExtension, DistinguishedName, KeyPair, PKCS_RSA_SHA256, PublicKeyData as _, RsaKeySize,
+};
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -11,10 +13,34 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::AcmeError;
+use crate::certificate;
 
-/// A new ECDSA P-256 key, PEM.
-pub(super) fn make() -> Result<Zeroizing<String>, AcmeError> {
-    let made = KeyPair::generate().map_err(|error| wrong(&error))?;
+/// Kinds of keys of certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    /// ECDSA with P-256.
+    Ecdsa,
+    /// RSA with 2048 bits.
+    Rsa,
+}
+
+impl KeyKind {
+    /// As people write it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ecdsa => "ECDSA P-256",
+            Self::Rsa => "RSA 2048",
+        }
+    }
+}
+
+/// A new key, PEM. One of RSA takes a moment.
+pub(super) fn make(kind: KeyKind) -> Result<Zeroizing<String>, AcmeError> {
+    let made = match kind {
+        KeyKind::Ecdsa => KeyPair::generate(),
+        KeyKind::Rsa => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
+    };
+    let made = made.map_err(|error| wrong(&error))?;
     Ok(Zeroizing::new(made.serialize_pem()))
 }
 
@@ -24,6 +50,12 @@ pub(super) fn of_pem(text: &str) -> Result<Zeroizing<String>, AcmeError> {
     let written = pem(&key);
     key.zeroize();
     written
+}
+
+/// What a TLSA record says of this key (RFC 6698 §2.1: usage 3, selector 1, matching type 1).
+pub(super) fn tlsa(key: &str) -> Result<String, AcmeError> {
+    let key = KeyPair::from_pem(key).map_err(|error| wrong(&error))?;
+    Ok(certificate::tlsa_of(&key.subject_public_key_info()))
 }
 
 /// PKCS#8 as PEM.
@@ -62,13 +94,18 @@ mod tests {
 
     #[test]
     fn a_key_is_found_among_certificates_and_stays_as_it_was() {
-        let key = make().unwrap();
+        for kind in [KeyKind::Ecdsa, KeyKind::Rsa] {
+            stays_as_it_was(&make(kind).unwrap());
+        }
+    }
+
+    fn stays_as_it_was(key: &Zeroizing<String>) {
         let chain = rcgen::generate_simple_self_signed(vec!["mail.example.org".to_owned()]).unwrap().cert.pem();
-        for whole in [format!("{}{chain}", *key), format!("{chain}{}", *key)] {
-            assert_eq!(of_pem(&whole).unwrap(), key);
+        for whole in [format!("{}{chain}", **key), format!("{chain}{}", **key)] {
+            assert_eq!(&of_pem(&whole).unwrap(), key);
         }
         let pkcs8 = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        assert_eq!(pem(&pkcs8).unwrap(), key);
+        assert_eq!(&pem(&pkcs8).unwrap(), key);
         assert!(of_pem(&chain).is_err());
     }
 }

@@ -6,12 +6,16 @@
 mod account;
 pub mod challenges;
 mod client;
+mod customer;
 pub mod folder;
 pub mod keeper;
 mod keys;
+mod lineage;
 pub mod names;
 mod order;
+pub mod rollover;
 pub mod settings;
+pub mod standing;
 
 use instant_acme::Error;
 use thiserror::Error;
@@ -50,6 +54,15 @@ pub enum AcmeError {
     /// What the CA gave can't be used.
     #[error("what the CA sent can't be used: {0}")]
     Useless(String),
+    /// Our date is wrong, by the CA's.
+    #[error(
+        "this machine's date is {} days {} the CA's; set the clock right: nothing is ordered until then",
+        days.unsigned_abs(), if *days > 0 { "ahead of" } else { "behind" }
+    )]
+    Date {
+        /// How far ahead ours is, in days.
+        days: i64,
+    },
     /// A key can't be made or read.
     #[error("no key: {0}")]
     Key(String),

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::challenges::{Challenges, Prepared};
 use super::folder::{Folder, KeptOrder};
+use super::keys::KeyKind;
 use super::settings::{Proof, Settings};
 use super::{AcmeError, blocking, keys};
 use crate::certificate::Loaded;
@@ -33,6 +34,8 @@ pub(super) struct Ordering<'a> {
     pub(super) account: &'a Account,
     pub(super) settings: &'a Settings,
     pub(super) names: &'a [String],
+    /// The kind of key that is made if there is none yet.
+    pub(super) kind: KeyKind,
     pub(super) folder: &'a Folder,
     pub(super) challenges: &'a Challenges,
     pub(super) clock: &'a Clock,
@@ -115,7 +118,7 @@ impl Ordering<'_> {
     async fn begin(&self) -> Result<(Order, KeptOrder), AcmeError> {
         let key = match &self.key {
             Some(key) => key.clone(),
-            None => keys::make()?,
+            None => keys::make(self.kind)?,
         };
         let identifiers: Vec<_> = self.names.iter().map(|name| Identifier::Dns(name.clone())).collect();
         let plain = || {

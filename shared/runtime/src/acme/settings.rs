@@ -21,6 +21,10 @@ pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const RETRY: Duration = Duration::from_mins(5);
 /// Shortest and longest first pause.
 const RETRY_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(12));
+/// How long the DNS must have shown a new key's record, if nothing else is set: twice as long as most remember one.
+const ROLLOVER: Duration = Duration::from_hours(48);
+/// Shortest and longest.
+const ROLLOVER_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(30 * 24));
 /// Further names in the certificate.
 const NAMES_MAX: usize = 50;
 /// Roots in a file.
@@ -42,6 +46,9 @@ pub struct RawAcme {
     profile: Option<Placed<String>>,
     external_account: Option<RawExternalAccount>,
     retry: Option<Placed<Span>>,
+    #[serde(default)]
+    rsa: bool,
+    rollover: Option<Placed<Span>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,6 +77,10 @@ pub struct Settings {
     pub external_account: Option<ExternalAccount>,
     /// The first pause after a failure; each further one is twice as long.
     pub retry: Duration,
+    /// Whether there is one of RSA beside the usual certificate.
+    pub rsa: bool,
+    /// So long the DNS must have shown the record of a new key before it is used.
+    pub rollover: Duration,
 }
 
 /// How it is proven that names are ours.
@@ -156,6 +167,8 @@ impl Settings {
             profile,
             external_account,
             retry: retry(raw.retry.as_ref(), source)?,
+            rsa: raw.rsa,
+            rollover: rollover(raw.rollover.as_ref(), source)?,
         })
     }
 }
@@ -228,5 +241,15 @@ fn retry(written: Option<&Placed<Span>>, source: &Source) -> Result<Duration, Co
         None => Ok(RETRY),
         Some(written) if (RETRY_RANGE.0..=RETRY_RANGE.1).contains(&written.get_ref().0) => Ok(written.get_ref().0),
         Some(written) => Err(source.error(written, "out of range", "between \"1 s\" and \"12 h\"")),
+    }
+}
+
+fn rollover(written: Option<&Placed<Span>>, source: &Source) -> Result<Duration, ConfigError> {
+    match written {
+        None => Ok(ROLLOVER),
+        Some(written) if (ROLLOVER_RANGE.0..=ROLLOVER_RANGE.1).contains(&written.get_ref().0) => {
+            Ok(written.get_ref().0)
+        }
+        Some(written) => Err(source.error(written, "out of range", "between \"1 s\" and \"30 d\"")),
     }
 }

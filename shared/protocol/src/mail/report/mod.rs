@@ -8,6 +8,7 @@ pub mod failure;
 pub mod judged;
 mod parts;
 pub mod reading;
+pub mod tls;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -40,6 +41,9 @@ pub enum Unreadable {
     /// Not XML.
     #[error("it is no XML: something is wrong near octet {0}")]
     Malformed(u64),
+    /// Not JSON, or not as reports have it.
+    #[error("it is no JSON of the form that reports have")]
+    NoJson,
     /// Something else.
     #[error("there is no report in it")]
     NoReport,

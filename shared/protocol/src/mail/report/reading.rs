@@ -5,6 +5,7 @@ use super::aggregate;
 use super::archive::unpack;
 use super::failure::{self, Failure};
 use super::parts::{self, Part};
+use super::tls::{self, TlsReport};
 use super::{Aggregate, Unreadable};
 
 /// Longest message read, in octets. Reports of large receivers to a large domain have a tenth of it.
@@ -24,6 +25,8 @@ pub enum Report {
     },
     /// Of one.
     Failure(Box<Failure>),
+    /// Of TLS.
+    Tls(Box<TlsReport>),
 }
 
 /// The report in a message; `None` in one that carries nothing like it.
@@ -35,8 +38,8 @@ pub fn read(message: &[u8]) -> Result<Option<Report>, Unreadable> {
     let mut found = Ok(None);
     for part in parts.iter().filter(|part| may_be_report(part)).take(ATTACHMENTS_MAX) {
         let packed = part.decoded();
-        match unpack(&packed).and_then(|xml| aggregate::read(&xml)) {
-            Ok((report, left_out)) => return Ok(Some(Report::Aggregate { report: Box::new(report), left_out })),
+        match unpack(&packed).and_then(|text| read_text(&text, part)) {
+            Ok(report) => return Ok(Some(report)),
             // Ordinary mail has attachments, too.
             Err(Unreadable::NoReport) => {}
             Err(error) => found = Err(error),
@@ -45,12 +48,27 @@ pub fn read(message: &[u8]) -> Result<Option<Report>, Unreadable> {
     found
 }
 
+/// JSON is of TLS, XML is of DMARC.
+fn read_text(text: &[u8], part: &Part<'_>) -> Result<Report, Unreadable> {
+    if text.trim_ascii_start().starts_with(b"{") {
+        return match tls::read(text) {
+            Ok(report) => Ok(Report::Tls(Box::new(report))),
+            // Much else is JSON.
+            Err(Unreadable::NoJson) if !part.media_type.contains("tlsrpt") => Err(Unreadable::NoReport),
+            Err(error) => Err(error),
+        };
+    }
+    let (report, left_out) = aggregate::read(text)?;
+    Ok(Report::Aggregate { report: Box::new(report), left_out })
+}
+
 /// By its type, or by its name where the type says nothing.
 fn may_be_report(part: &Part<'_>) -> bool {
     let (kind, subtype) = part.media_type.split_once('/').unwrap_or((&part.media_type, ""));
     let typed = matches!(kind, "application" | "text" | "multipart")
-        && ["xml", "zip", "gzip"].iter().any(|one| subtype.trim_start_matches("x-").starts_with(one));
-    let named = [".xml", ".zip", ".gz"].iter().any(|end| part.name.as_ref().is_some_and(|name| name.ends_with(end)));
+        && ["xml", "zip", "gzip", "tlsrpt"].iter().any(|one| subtype.trim_start_matches("x-").starts_with(one));
+    let named =
+        [".xml", ".zip", ".gz", ".json"].iter().any(|end| part.name.as_ref().is_some_and(|name| name.ends_with(end)));
     typed || named
 }
 

@@ -40,6 +40,8 @@ pub enum AdminRequest {
         /// The token.
         token: String,
     },
+    /// Make the keys that are to follow those of its certificate; the answer has their TLSA records.
+    CertificateRotate,
 }
 
 /// The answer.

@@ -1,11 +1,15 @@
 //! The certificate a node serves on 25, 465 and 993: from files, by ACME, or self-signed and loud about it.
-//! Swapped without dropping a session; files are read at start and on reload, not watched.
+//! Swapped without dropping a session. One of RSA may stand beside it, for clients that know nothing newer.
+
+pub mod watched;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use ::aws_lc_rs::digest::{SHA256, digest};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use gatepost_protocol::renewal::Life;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -57,9 +61,21 @@ pub struct Served {
 /// What every handshake asks.
 #[derive(Debug)]
 struct Current {
-    host: ArcSwap<Loaded>,
+    main: ArcSwap<Loaded>,
+    rsa: ArcSwapOption<Loaded>,
     /// By name in lower case; for who asks for it by SNI.
     names: ArcSwap<BTreeMap<String, Loaded>>,
+}
+
+/// Which of the certificates a node serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The one that every client is shown that asks for no other and can read it.
+    Main,
+    /// The one of RSA beside it.
+    Rsa,
+    /// That of a further name, in lower case, for who asks for it.
+    Name(String),
 }
 
 /// A certificate that was read and can be served. Cheap to clone.
@@ -89,6 +105,10 @@ impl Loaded {
         Ok(Self { certified: Arc::new(certified), self_signed: false, life })
     }
 
+    fn is_same(&self, other: &Self) -> bool {
+        self.certified.cert == other.certified.cert
+    }
+
     /// From when to when it is good; `None` for one that is self-signed, or that can't be read so far.
     pub fn life(&self) -> Option<Life> {
         self.life
@@ -97,6 +117,12 @@ impl Loaded {
     /// The first of the chain.
     pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
         self.certified.cert.first()
+    }
+
+    /// What a TLSA record says of its key (RFC 6698); none of one that is self-signed, whose key goes with the program.
+    pub fn tlsa(&self) -> Option<String> {
+        let (_, leaf) = X509Certificate::from_der(self.leaf().filter(|_| !self.self_signed)?).ok()?;
+        Some(tlsa_of(leaf.public_key().raw))
     }
 
     /// True if it is good for each of these names.
@@ -126,7 +152,8 @@ impl Served {
     ) -> Result<Self, CertificateError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let first = kept.map_or_else(|| load(files, hostname, &provider), Ok)?;
-        let current = Arc::new(Current { host: ArcSwap::from_pointee(first), names: ArcSwap::default() });
+        let (main, rsa, names) = (ArcSwap::from_pointee(first), ArcSwapOption::empty(), ArcSwap::default());
+        let current = Arc::new(Current { main, rsa, names });
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
             .expect("the provider has suites for both versions")
@@ -141,17 +168,26 @@ impl Served {
 
     /// True while a self-signed one is served.
     pub fn is_self_signed(&self) -> bool {
-        self.current.host.load().self_signed
+        self.current.main.load().self_signed
     }
 
-    /// True if this is what is served.
-    pub fn is_serving(&self, loaded: &Loaded) -> bool {
-        self.current.host.load().certified.cert == loaded.certified.cert
+    /// True if this is what is served there.
+    pub fn is_serving(&self, place: &Place, loaded: &Loaded) -> bool {
+        match place {
+            Place::Name(name) => self.current.names.load().get(name).is_some_and(|current| current.is_same(loaded)),
+            Place::Main => self.current.main.load().is_same(loaded),
+            Place::Rsa => self.current.rsa.load().as_ref().is_some_and(|current| current.is_same(loaded)),
+        }
     }
 
-    /// Until when the one from files or of a CA is good, seconds since 1970; `None` while a self-signed one is served.
+    /// From when to when the one from files or of a CA is good; `None` while a self-signed one is served.
+    pub fn life(&self) -> Option<Life> {
+        self.current.main.load().life
+    }
+
+    /// Until when it is good, seconds since 1970.
     pub fn ends_unix_s(&self) -> Option<i64> {
-        self.current.host.load().life.map(|life| life.ends)
+        self.life().map(|life| life.ends)
     }
 
     /// The same for `status`: when, and in how many whole days from `now_unix_s`; below zero once it has ended.
@@ -165,28 +201,39 @@ impl Served {
     /// Reads files without serving them yet; `None` if what they hold is served already, or would be self-signed as
     /// what is served is.
     pub fn read(&self, files: Option<&CertificateFiles>, hostname: &str) -> Result<Option<Loaded>, CertificateError> {
-        let current = self.current.host.load();
+        let current = self.current.main.load();
         if files.is_none() && current.self_signed {
             return Ok(None);
         }
         let loaded = load(files, hostname, self.config.crypto_provider())?;
-        let same = loaded.certified.cert == current.certified.cert && !current.self_signed;
+        let same = loaded.is_same(&current) && !current.self_signed;
         Ok((!same || files.is_none()).then_some(loaded))
+    }
+
+    /// What TLSA records say of the keys that are served.
+    pub fn tlsa(&self) -> Vec<String> {
+        let rsa = self.current.rsa.load().as_ref().and_then(|rsa| rsa.tlsa());
+        self.current.main.load().tlsa().into_iter().chain(rsa).collect()
     }
 
     /// Serves this from the next handshake on; sessions that are open go on.
     pub fn serve(&self, loaded: Loaded) {
-        self.current.host.store(Arc::new(loaded));
+        self.current.main.store(Arc::new(loaded));
     }
 
-    /// Serves this from now on to who asks for this name.
-    pub fn serve_name(&self, name: &str, loaded: Loaded) {
-        let name = name.to_ascii_lowercase();
-        self.current.names.rcu(|names| {
-            let mut names = BTreeMap::clone(names);
-            names.insert(name.clone(), loaded.clone());
-            names
-        });
+    /// The same for any.
+    pub fn serve_at(&self, place: &Place, loaded: Loaded) {
+        match place {
+            Place::Main => self.serve(loaded),
+            Place::Rsa => self.serve_rsa(Some(loaded)),
+            Place::Name(name) => {
+                self.current.names.rcu(|names| {
+                    let mut names = BTreeMap::clone(names);
+                    names.insert(name.clone(), loaded.clone());
+                    names
+                });
+            }
+        }
     }
 
     /// Who asks for this name gets the host's own again.
@@ -199,14 +246,14 @@ impl Served {
         });
     }
 
-    /// True if this is what is served to who asks for this name.
-    pub fn is_serving_name(&self, name: &str, loaded: &Loaded) -> bool {
-        self.current.names.load().get(name).is_some_and(|served| served.certified.cert == loaded.certified.cert)
-    }
-
     /// Until when the certificate of this name is good, seconds since 1970; `None` if it has none of its own.
     pub fn ends_of(&self, name: &str) -> Option<i64> {
         self.current.names.load().get(name)?.life.map(|life| life.ends)
+    }
+
+    /// The same for the one of RSA beside it; `None`: there is none any more.
+    pub fn serve_rsa(&self, loaded: Option<Loaded>) {
+        self.current.rsa.store(loaded.map(Arc::new));
     }
 
     /// TLS 1.2 and 1.3, X25519MLKEM768 preferred, this certificate. It stays good over a reload.
@@ -221,7 +268,16 @@ impl ResolvesServerCert for Current {
         let names = self.names.load();
         let own =
             hello.server_name().filter(|_| !names.is_empty()).and_then(|name| names.get(&name.to_ascii_lowercase()));
-        Some(own.map_or_else(|| self.host.load().certified.clone(), |own| own.certified.clone()))
+        if let Some(own) = own {
+            return Some(own.certified.clone());
+        }
+        let main = self.main.load();
+        if main.certified.key.choose_scheme(hello.signature_schemes()).is_none()
+            && let Some(rsa) = self.rsa.load().as_ref()
+        {
+            return Some(rsa.certified.clone());
+        }
+        Some(main.certified.clone())
     }
 }
 
@@ -260,6 +316,16 @@ fn from_files(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Cer
             wrong(&files.key, format!("this key does not belong to the certificate in {}", files.certificate.display()))
         }
         error => wrong(&files.certificate, format!("can't be served: {error}")),
+    })
+}
+
+/// What a TLSA record says of a key, given as SubjectPublicKeyInfo: the host's own, by its SHA-256 (RFC 6698 §2.1).
+pub(crate) fn tlsa_of(key: &[u8]) -> String {
+    let hash = digest(&SHA256, key);
+    hash.as_ref().iter().fold("3 1 1 ".to_owned(), |mut text, octet| {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{octet:02x}");
+        text
     })
 }
 
@@ -385,11 +451,12 @@ mod tests {
             Loaded::of_pem(&[text(&made.files.key), text(&made.files.certificate)].concat(), "made").unwrap()
         };
         let loaded = read(&further);
-        served.serve_name("MTA-STS.example.org", loaded.clone());
+        let place = Place::Name("mta-sts.example.org".to_owned());
+        served.serve_at(&place, loaded.clone());
         assert!(believed(&served, &further, "mta-sts.example.org"));
         assert!(believed(&served, &host, "mail.example.org"));
         assert!(!believed(&served, &further, "autoconfig.example.org"));
-        assert!(served.is_serving_name("mta-sts.example.org", &loaded) && !served.is_serving(&loaded));
+        assert!(served.is_serving(&place, &loaded) && !served.is_serving(&Place::Main, &loaded));
         served.forget("mta-sts.example.org");
         assert!(!believed(&served, &further, "mta-sts.example.org"));
     }

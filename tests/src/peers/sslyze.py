@@ -1,0 +1,42 @@
+"""Scans a TLS server and holds what it finds against Mozilla's intermediate profile. Arguments: host name, address, port,
+`smtp` for STARTTLS or `tls`. Prints JSON: by name, what is wrong."""
+import json, sys
+
+from sslyze import (
+    ProtocolWithOpportunisticTlsEnum, Scanner, ServerNetworkConfiguration, ServerNetworkLocation, ServerScanRequest,
+)
+from sslyze.mozilla_tls_profile.tls_config_checker import (
+    SCAN_COMMANDS_NEEDED_BY_MOZILLA_CHECKER, MozillaTlsConfiguration, ServerNotCompliantWithTlsConfiguration,
+    TlsConfigurationEnum, check_server_against_tls_configuration,
+)
+
+name, address, port, kind = sys.argv[1:]
+network = ServerNetworkConfiguration(
+    tls_server_name_indication=name,
+    tls_opportunistic_encryption=ProtocolWithOpportunisticTlsEnum.SMTP if kind == "smtp" else None,
+    network_timeout=30,
+)
+scanner = Scanner(per_server_concurrent_connections_limit=2)
+scanner.queue_scans([
+    ServerScanRequest(
+        server_location=ServerNetworkLocation(hostname=name, port=int(port), ip_address=address),
+        network_configuration=network,
+        scan_commands=SCAN_COMMANDS_NEEDED_BY_MOZILLA_CHECKER,
+    )
+])
+for result in scanner.get_results():
+    wrong = {}
+    try:
+        profile = MozillaTlsConfiguration.get(TlsConfigurationEnum.MOZILLA_INTERMEDIATE)
+        check_server_against_tls_configuration(result, profile)
+    except ServerNotCompliantWithTlsConfiguration as error:
+        wrong = error.issues
+    found = result.scan_result
+    if found.session_renegotiation.result.is_vulnerable_to_client_renegotiation_dos:
+        wrong["renegotiation"] = "a client may renegotiate"
+    versions = [
+        version
+        for version in ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1", "tls_1_2", "tls_1_3")
+        if getattr(found, version + "_cipher_suites").result.is_tls_version_supported
+    ]
+    print(json.dumps({"wrong": wrong, "versions": versions}))
