@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod edges;
 pub mod feedback;
 pub mod imap;
+pub mod mailbox;
 pub mod message;
 pub mod metrics;
 pub mod pickup;

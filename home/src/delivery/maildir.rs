@@ -19,6 +19,7 @@ use gatepost_runtime::durable::{self, Draft, DurableError};
 use gatepost_runtime::random;
 
 use super::usage::Usage;
+use crate::mailbox::bells::Bells;
 use crate::message::Message;
 
 /// The folder for what was taken although it had to be refused.
@@ -104,6 +105,7 @@ pub struct Maildirs {
     counter: AtomicU64,
     known: Mutex<HashSet<Folder>>,
     usage: Usage,
+    bells: Bells,
     clock: Clock,
 }
 
@@ -114,7 +116,16 @@ impl Maildirs {
         // The two characters the Maildir rules want away from names.
         let host = hostname.replace('/', "\\057").replace(':', "\\072");
         let usage = Usage::new(state, clock.clone());
-        Self { root: state.join("mail"), host, run, counter: AtomicU64::new(0), known: Mutex::default(), usage, clock }
+        Self {
+            root: state.join("mail"),
+            host,
+            run,
+            counter: AtomicU64::new(0),
+            known: Mutex::default(),
+            usage,
+            bells: Bells::default(),
+            clock,
+        }
     }
 
     /// The folder's directory.
@@ -125,6 +136,11 @@ impl Maildirs {
     /// What they hold.
     pub fn usage(&self) -> &Usage {
         &self.usage
+    }
+
+    /// What rings when something was delivered.
+    pub fn bells(&self) -> &Bells {
+        &self.bells
     }
 
     /// A new place for a message of so many octets.
@@ -189,9 +205,12 @@ impl Maildirs {
         Ok(())
     }
 
-    /// Makes the names in the folder's `new/` durable; many callers share a sync. Blocking.
+    /// Makes the names in the folder's `new/` durable, and tells who listens; many callers share a sync. Blocking.
     pub fn sync(&self, folder: &Folder) -> Result<(), DurableError> {
-        durable::sync_directory(&self.path(folder).join("new"))
+        let path = self.path(folder);
+        durable::sync_directory(&path.join("new"))?;
+        self.bells.ring(&path);
+        Ok(())
     }
 
     /// Makes the names in the folder's `tmp/` durable. Blocking.

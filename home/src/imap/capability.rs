@@ -6,7 +6,8 @@ use imap_types::command::CommandBody;
 /// Before a login.
 const BEFORE: [&str; 4] = ["IMAP4rev1", "SASL-IR", "LITERAL+", "ID"];
 /// After one.
-const AFTER: [&str; 4] = ["IMAP4rev1", "LITERAL+", "ID", "NAMESPACE"];
+const AFTER: [&str; 10] =
+    ["IMAP4rev1", "LITERAL+", "ID", "NAMESPACE", "CHILDREN", "IDLE", "MOVE", "SPECIAL-USE", "UIDPLUS", "UNSELECT"];
 
 /// The commands there are, by their first words.
 const VERBS: [&str; 37] = [

@@ -5,11 +5,18 @@ pub mod answer;
 pub mod append;
 pub mod capability;
 mod conversation;
+mod desk;
+mod fetch;
+mod folders;
 pub mod framing;
+mod search;
+mod section;
 pub mod session;
+pub mod view;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,11 +29,17 @@ use gatepost_runtime::tunnel::{Notes, Spliced, Stream, StreamError};
 
 use self::conversation::Conversation;
 use crate::accounts::Accounts;
+use crate::mailbox::Mailboxes;
 
 /// What sessions need. Cheap to clone.
 #[derive(Clone)]
 pub struct Imap {
     accounts: Accounts,
+    mailboxes: Mailboxes,
+    /// `mail/` in the state directory.
+    mail: Arc<Path>,
+    /// `incoming/` there, where large messages lie, unlinked, while they arrive.
+    incoming: Arc<Path>,
     served: Served,
     clock: Clock,
     /// The owner wants mail to be read by IMAP at all.
@@ -45,9 +58,10 @@ pub(crate) struct Client {
 }
 
 impl Imap {
-    /// Of these accounts, with this certificate.
-    pub fn new(accounts: Accounts, served: Served, clock: Clock) -> Self {
-        Self { accounts, served, clock, open: Arc::default() }
+    /// Of these accounts and their mailboxes below `state`, with this certificate.
+    pub fn new(accounts: Accounts, mailboxes: Mailboxes, state: &Path, served: Served, clock: Clock) -> Self {
+        let (mail, incoming) = (state.join("mail").into(), state.join("incoming").into());
+        Self { accounts, mailboxes, mail, incoming, served, clock, open: Arc::default() }
     }
 
     /// Whether clients that edges carry here are served.

@@ -45,7 +45,6 @@ use self::watching::Watching;
 use crate::accounts::addresses::Leads;
 use crate::config::Config;
 use crate::edges::{Dialling, Edges};
-use crate::imap::Imap;
 use crate::router::spool::rounds::Nudges;
 use crate::router::spool::{Fetcher, Turns};
 use crate::router::streams::Server;
@@ -126,7 +125,7 @@ impl Home {
             incoming: Arc::clone(&incoming),
             clock: clock.clone(),
         };
-        let imap = Imap::new(store.accounts.clone(), served.clone(), clock.clone());
+        let imap = store.imap(&config, &served, &clock);
         let (doors, letters) = Doors::open_all(&config, submission, imap.clone(), Arc::clone(&work))?;
 
         let dialling = Dialling {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::durable;
 use gatepost_runtime::resolver::Resolver;
@@ -16,6 +17,8 @@ use crate::database::Database;
 use crate::delivery::lmtp::Servers;
 use crate::delivery::maildir::Maildirs;
 use crate::feedback::Feedback;
+use crate::imap::Imap;
+use crate::mailbox::Mailboxes;
 use crate::queue::Queue;
 use crate::reporting::Reporting;
 use crate::router::Router;
@@ -101,6 +104,13 @@ impl Store {
             database,
             _lock: lock,
         })
+    }
+
+    /// Serves mail clients.
+    pub(super) fn imap(&self, config: &Config, served: &Served, clock: &Clock) -> Imap {
+        let bells = self.promises.maildirs().bells().clone();
+        let mailboxes = Mailboxes::new(bells, &config.hostname, clock.clone());
+        Imap::new(self.accounts.clone(), mailboxes, &config.state, served.clone(), clock.clone())
     }
 
     /// What every message goes through.
