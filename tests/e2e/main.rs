@@ -19,6 +19,7 @@ mod homes;
 mod hostile;
 mod imap;
 mod inbound;
+mod inbound_tls;
 mod interop;
 mod judging;
 mod lists;

@@ -15,6 +15,7 @@ pub mod parsedmarc;
 pub mod pebble;
 pub mod postfix;
 pub mod receiver;
+pub mod sslyze;
 pub mod thunderbird;
 pub mod web;
 

@@ -1,8 +1,10 @@
 """Scans a TLS server and holds what it finds against Mozilla's intermediate profile. Arguments: host name, address, port,
-`smtp` for STARTTLS or `tls`. Prints JSON: by name, what is wrong."""
+`smtp` for STARTTLS or `tls`, a PEM file of the CA. Prints JSON: by name, what is wrong."""
 import json, sys
+from pathlib import Path
 
 from sslyze import (
+    CertificateInfoExtraArgument, ScanCommandsExtraArguments,
     ProtocolWithOpportunisticTlsEnum, Scanner, ServerNetworkConfiguration, ServerNetworkLocation, ServerScanRequest,
 )
 from sslyze.mozilla_tls_profile.tls_config_checker import (
@@ -10,7 +12,7 @@ from sslyze.mozilla_tls_profile.tls_config_checker import (
     TlsConfigurationEnum, check_server_against_tls_configuration,
 )
 
-name, address, port, kind = sys.argv[1:]
+name, address, port, kind, ca = sys.argv[1:]
 network = ServerNetworkConfiguration(
     tls_server_name_indication=name,
     tls_opportunistic_encryption=ProtocolWithOpportunisticTlsEnum.SMTP if kind == "smtp" else None,
@@ -22,6 +24,9 @@ scanner.queue_scans([
         server_location=ServerNetworkLocation(hostname=name, port=int(port), ip_address=address),
         network_configuration=network,
         scan_commands=SCAN_COMMANDS_NEEDED_BY_MOZILLA_CHECKER,
+        scan_commands_extra_arguments=ScanCommandsExtraArguments(
+            certificate_info=CertificateInfoExtraArgument(custom_ca_file=Path(ca))
+        ),
     )
 ])
 for result in scanner.get_results():

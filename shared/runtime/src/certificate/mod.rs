@@ -159,7 +159,8 @@ impl Served {
             .expect("the provider has suites for both versions")
             .with_no_client_auth()
             .with_cert_resolver(current.clone());
-        // Sessions are resumed by tickets alone, whose keys turn by themselves: nothing is kept here.
+        // Sessions are resumed by tickets alone: nothing is kept here. Their keys turn by themselves, every six hours,
+        // and the one before is good for as long again.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| internal(hostname, &error))?;
         config.send_tls13_tickets = TICKETS;
@@ -364,6 +365,9 @@ mod tests {
 
     use super::*;
 
+    /// As long as a key seals tickets, in seconds.
+    const TICKET_KEYS_S: u32 = 6 * 3600;
+
     struct Made {
         directory: tempfile::TempDir,
         files: CertificateFiles,
@@ -459,6 +463,19 @@ mod tests {
         assert!(served.is_serving(&place, &loaded) && !served.is_serving(&Place::Main, &loaded));
         served.forget("mta-sts.example.org");
         assert!(!believed(&served, &further, "mta-sts.example.org"));
+    }
+
+    #[test]
+    fn tickets_are_sealed_by_keys_that_turn_every_six_hours() {
+        let made = files("mail.example.org");
+        let config = Served::new(Some(&made.files), "mail.example.org", None).unwrap().server_config();
+        assert!(config.ticketer.enabled());
+        assert_eq!(config.ticketer.lifetime(), TICKET_KEYS_S);
+        let sealed = config.ticketer.encrypt(b"a session").unwrap();
+        assert_eq!(config.ticketer.decrypt(&sealed).as_deref(), Some(&b"a session"[..]));
+        // Each program has its own.
+        let other = Served::new(Some(&made.files), "mail.example.org", None).unwrap().server_config();
+        assert_eq!(other.ticketer.decrypt(&sealed), None);
     }
 
     #[test]
