@@ -365,8 +365,8 @@ mod tests {
 
     use super::*;
 
-    /// As long as a key seals tickets, in seconds.
-    const TICKET_KEYS_S: u32 = 6 * 3600;
+    /// A key seals tickets for half of it, in seconds.
+    const TICKET_LIFE_S: u32 = 12 * 3600;
 
     struct Made {
         directory: tempfile::TempDir,
@@ -466,11 +466,11 @@ mod tests {
     }
 
     #[test]
-    fn tickets_are_sealed_by_keys_that_turn_every_six_hours() {
+    fn tickets_are_good_for_twelve_hours_and_each_program_seals_its_own() {
         let made = files("mail.example.org");
         let config = Served::new(Some(&made.files), "mail.example.org", None).unwrap().server_config();
         assert!(config.ticketer.enabled());
-        assert_eq!(config.ticketer.lifetime(), TICKET_KEYS_S);
+        assert_eq!(config.ticketer.lifetime(), TICKET_LIFE_S);
         let sealed = config.ticketer.encrypt(b"a session").unwrap();
         assert_eq!(config.ticketer.decrypt(&sealed).as_deref(), Some(&b"a session"[..]));
         // Each program has its own.
