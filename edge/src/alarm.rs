@@ -12,6 +12,7 @@ use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Notify, Recipient};
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, StartTls};
+use gatepost_runtime::acme::names::NameStandings;
 use gatepost_runtime::acme::standing::Standing;
 use gatepost_runtime::alarm::{Alarm, Alarms, Letter};
 use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
@@ -113,6 +114,7 @@ pub async fn watch(
     homes: Homes,
     spool: Spool,
     certificate: Standing,
+    names: NameStandings,
     alarms: Alarms,
     clock: Clock,
     mut signal: Signal,
@@ -123,6 +125,9 @@ pub async fn watch(
             () = signal.draining() => return,
         }
         alarms.hold("certificate-overdue", "certificate", certificate.overdue());
+        for (name, overdue) in names.overdue() {
+            alarms.hold("certificate-overdue", name.as_str(), overdue);
+        }
         let (held_octets_max, now) = (spool.octets_max(), clock.now());
         let seen: Vec<Seen> = homes
             .all()

@@ -36,13 +36,25 @@ pub struct Settings {
     pub mode: Mode,
     /// How long they may keep that.
     pub max_age: Duration,
-    /// Where accounts read their mail; `None`: mail programs are told nothing.
-    pub imaps: Option<Service>,
+    /// Where accounts read their mail.
+    pub imaps: ReadAt,
+}
+
+/// Where mail programs are told to read mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ReadAt {
+    /// Here, by way of the edges, if it can be read here.
+    #[default]
+    Here,
+    /// At a server of the owner's.
+    At(Service),
+    /// They are told nothing.
+    Off,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { mode: Mode::default(), max_age: MAX_AGE, imaps: None }
+        Self { mode: Mode::default(), max_age: MAX_AGE, imaps: ReadAt::default() }
     }
 }
 
@@ -59,9 +71,9 @@ pub fn check(sts: &RawMtaSts, autoconfig: &RawAutoconfig, source: &Source) -> Re
         Some(written) => return Err(source.error(written, "out of range", "between \"1 h\" and \"365 d\"")),
     };
     let imaps = match &autoconfig.imaps {
-        None => None,
-        Some(written) if written.get_ref() == "off" => None,
-        Some(written) => Some(service(written.get_ref()).ok_or_else(|| {
+        None => ReadAt::Here,
+        Some(written) if written.get_ref() == "off" => ReadAt::Off,
+        Some(written) => ReadAt::At(service(written.get_ref()).ok_or_else(|| {
             source.error(written, "not a host and port", "such as \"imap.example.org:993\", or \"off\"")
         })?),
     };
@@ -80,6 +92,10 @@ pub fn changes(changes: &mut Changes, old: &Settings, new: &Settings) {
     let Settings { mode, max_age, imaps: read_at } = old;
     changes.setting("mta_sts.mode", &mode.word().to_owned(), &new.mode.word().to_owned());
     changes.setting("mta_sts.max_age", max_age, &new.max_age);
-    let shown = |imaps: &Option<Service>| imaps.as_ref().map(ToString::to_string);
+    let shown = |read_at: &ReadAt| match read_at {
+        ReadAt::Here => "here".to_owned(),
+        ReadAt::At(service) => service.to_string(),
+        ReadAt::Off => "off".to_owned(),
+    };
     changes.setting("autoconfig.imaps", &shown(read_at), &shown(&new.imaps));
 }

@@ -68,13 +68,6 @@ impl Scene {
         self.ca.start(proofs, manner).expect("Pebble starts")
     }
 
-    /// Adds a table to the home's config.
-    pub(crate) fn set_home(&self, table: &str, settings: &str) {
-        let path = &self.pair.home.program.config;
-        let config = fs::read_to_string(path).expect("readable");
-        fs::write(path, format!("{config}\n[{table}]\n{settings}\n")).expect("writable");
-    }
-
     pub(crate) fn edge_name(&self) -> &str {
         &self.pair.edge_hostname
     }

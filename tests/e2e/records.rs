@@ -1,6 +1,8 @@
 //! The records that `dns` prints are those the domain needs: a name server of others reads them, and others judge our mail
 //! by them.
 
+use gatepost_tests::observe;
+use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::Options;
 use gatepost_tests::peers::{checkdmarc, dkimpy, nsd::Nsd};
 use gatepost_tests::world::ports;
@@ -12,6 +14,9 @@ use super::{ALICE, pair, started};
 #[test]
 fn the_zone_it_prints_is_served_by_a_name_server_of_others_and_proves_our_mail() {
     let pair = pair();
+    wait_for_services(&pair);
+    let imaps =
+        format!("_imaps._tcp.example.org.\t3600\tIN\tSRV\t0 1 {} home.example.org.", pair.edge().doors.imaps.port());
     let zone = pair.home.program.ask(&["dns", "example.org", "--zone"]).expect("told");
     let nsd = Nsd::start("example.org", &zone).expect("served");
     for line in [
@@ -19,7 +24,8 @@ fn the_zone_it_prints_is_served_by_a_name_server_of_others_and_proves_our_mail()
         "mail.example.org.\t3600\tIN\tA\t127.0.0.1",
         "example.org.\t3600\tIN\tTXT\t\"v=spf1 ip4:127.0.0.1 ~all\"",
         "_submissions._tcp.example.org.\t3600\tIN\tSRV\t0 1 465 mail.example.org.",
-        "_imaps._tcp.example.org.\t3600\tIN\tSRV\t0 0 0 .",
+        imaps.as_str(),
+        "autoconfig.example.org.\t3600\tIN\tCNAME\tmail.example.org.",
     ] {
         assert!(zone.lines().any(|found| found == line), "{line}\n{zone}");
     }
@@ -33,18 +39,24 @@ fn the_zone_it_prints_is_served_by_a_name_server_of_others_and_proves_our_mail()
     assert_eq!(client.login(ALICE, &pair.account(ALICE).password).expect("answered").code, 235);
     let text = format!("From: <{ALICE}>\r\nSubject: x\r\n\r\nhello\r\n");
     client.deliver(ALICE, &["friend@elsewhere.example"], text.as_bytes()).expect("accepted");
-    let kept = gatepost_tests::observe::until(
-        "it in the sink",
-        || pair.sink.envelopes().expect("read"),
-        |kept| !kept.is_empty(),
-    );
+    let kept = observe::until("it in the sink", || pair.sink.envelopes().expect("read"), |kept| !kept.is_empty());
     let judged = dkimpy::judge(&pair.sink.message(&kept[0]).expect("kept"), nsd.address).expect("judged");
     assert!(judged.dkim.len() == 2 && judged.dkim.iter().all(|one| one.good), "{judged:?}");
+}
+
+/// Waits until the home has heard from its edge where mail programs are taken: records follow from that.
+fn wait_for_services(pair: &Pair) {
+    observe::until_ok("the edge's doors to be known", || {
+        let zone = pair.home.program.ask(&["dns", "example.org", "--zone"])?;
+        anyhow::ensure!(zone.contains("autoconfig.example.org.\t"), "{zone}");
+        Ok(())
+    });
 }
 
 #[test]
 fn a_checker_of_others_finds_nothing_wrong_with_the_zones() {
     let pair = pair();
+    wait_for_services(&pair);
     let told = pair.home.program.ask_json(&["dns", "example.org", "--json"]).expect("told");
     let asked = told["records"].as_array().expect("records").iter().find(|record| record["state"] == "ask-provider");
     let text = |field| asked.and_then(|record| record[field].as_str()).expect("a record for the provider");
@@ -78,6 +90,7 @@ fn a_checker_of_others_finds_nothing_wrong_with_the_zones() {
 #[test]
 fn each_form_tells_the_same_and_what_is_not_known_is_said_to_be_so() {
     let mut pair = started(&Options { domains: vec!["example.org".into(), "example.net".into()], ..Options::story() });
+    wait_for_services(&pair);
     let dns = |words: &[&str]| pair.home.program.ask(&[&["dns"], words].concat());
     let told = pair.home.program.ask_json(&["dns", "--json"]).expect("told");
     let records = told["records"].as_array().expect("records");

@@ -28,7 +28,6 @@ const OUTLOOK: &str = "https://autodiscover.example.org/Autodiscover/Autodiscove
 /// A pair whose names lead to the edge but for one, and that has had the CA issue for the others.
 fn served() -> (Scene, Pebble) {
     let mut scene = Scene::prepared(Some(""), None);
-    scene.set_home("autoconfig", "imaps = \"home.example.org:993\"");
     scene
         .pair
         .add_records("mta-sts.example.org. 1 IN A 127.0.0.1\nautoconfig.example.org. 1 IN A 127.0.0.1\n")
@@ -69,6 +68,7 @@ fn each_name_has_its_certificate_and_says_what_its_readers_look_for() {
     let expected = StsPolicy::new(Mode::Testing, 7 * 86_400, vec![host]).expect("good");
     assert_eq!((policy.status, policy.body.as_str()), (200, expected.text().as_str()));
     assert!(policy.head.contains("content-type: text/plain") && !policy.head.contains("server:"), "{}", policy.head);
+    let imaps = scene.pair.edge().doors.imaps.port();
     let records = scene.pair.home.program.ask_json(&["dns", "--json"]).expect("records");
     let record = |kind: &str, name: &str| {
         let records = records["records"].as_array().expect("a list");
@@ -76,7 +76,11 @@ fn each_name_has_its_certificate_and_says_what_its_readers_look_for() {
     };
     assert_eq!(record("TXT", "_mta-sts.example.org"), Some(expected.record().into()), "{records:#}");
     assert_eq!(record("CNAME", "mta-sts.example.org"), Some(format!("{}.", scene.edge_name()).into()), "{records:#}");
-    assert_eq!(record("SRV", "_imaps._tcp.example.org"), Some("0 1 993 home.example.org.".into()), "{records:#}");
+    assert_eq!(
+        record("SRV", "_imaps._tcp.example.org"),
+        Some(format!("0 1 {imaps} home.example.org.").into()),
+        "{records:#}"
+    );
 
     let settings = get(SETTINGS);
     assert_eq!(settings.status, 200, "{settings:?}");
@@ -276,7 +280,11 @@ fn thunderbird_sets_an_account_up_by_its_address_alone_and_sends() {
         hosts: &[scene.edge_name(), "home.example.org", "autoconfig.example.org", "example.org"],
     };
     let told = thunderbird::set_up_and_send(&web(&scene, &pebble), person).expect("it runs");
-    assert_eq!(told["told"]["incoming"], json!(["imap", "home.example.org", 993, 3, ALICE]), "{told:#}");
+    assert_eq!(
+        told["told"]["incoming"],
+        json!(["imap", "home.example.org", scene.pair.edge().doors.imaps.port(), 3, ALICE]),
+        "{told:#}"
+    );
     let server = format!("smtp://alice%40example.org@{}:{}/", scene.edge_name(), submissions.port());
     assert_eq!(told["told"]["outgoing"], json!([server, 3, ALICE]), "{told:#}");
     let kept = observe::until("its message", || scene.pair.sink.envelopes().expect("read"), |kept| !kept.is_empty());

@@ -142,8 +142,8 @@ impl Edge {
         let sender = parts.sender.clone();
         sender.own_doors(open.smtp, open.submissions);
 
-        parts.watch(acme.clone(), draining.clone());
         let names_stand = names.standings().clone();
+        parts.watch(acme.clone(), names_stand.clone(), draining.clone());
         tokio::spawn(web::names::follow(parts.homes.clone(), names));
         tokio::spawn(steady::go_on(config.state.as_path().into(), clock.clone(), draining.clone()));
         let status = Arc::new(Status {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use gatepost_protocol::smtp::server::limits::Limits;
+use gatepost_runtime::acme::names::NameStandings;
 use gatepost_runtime::acme::standing::Standing;
 use gatepost_runtime::alarm::Alarms;
 use gatepost_runtime::authentication::Authenticator;
@@ -113,11 +114,11 @@ impl Parts {
     }
 
     /// Looks for what the owner should be told by another road, and writes down who is banned, until draining begins.
-    pub(super) fn watch(&self, certificate: Standing, signal: Signal) {
+    pub(super) fn watch(&self, certificate: Standing, names: NameStandings, signal: Signal) {
         let (alarms, clock) = (self.alarms.clone(), self.clock.clone());
         tokio::spawn(self.bans.clone().keep_up(signal.clone()));
         tokio::spawn(self.admission.clone().keep_up(signal.clone()));
-        tokio::spawn(alarm::watch(self.homes.clone(), self.spool.clone(), certificate, alarms, clock, signal));
+        tokio::spawn(alarm::watch(self.homes.clone(), self.spool.clone(), certificate, names, alarms, clock, signal));
     }
 
     /// From now on these are the homes: everything that is kept for each is opened before it is one. If this fails, who is a

@@ -33,7 +33,7 @@ use self::addresses::Leads;
 use self::book::{Book, Quota};
 use self::caps::{Cap, Caps};
 use self::grant::Grants;
-use self::neighbours::{Listed, Neighbours};
+use self::neighbours::{Listed, Neighbours, Taken};
 use self::return_paths::Keys;
 use self::snapshot::Published;
 use crate::database::{Database, DatabaseError};
@@ -71,6 +71,8 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// The edges of the config.
     pub edges: Vec<Listed>,
+    /// The name under which accounts read their mail here, if they can.
+    pub imaps_host: Option<Domain>,
     /// What other hosts, and mail programs, are told.
     pub publishing: publishing::Settings,
     /// Public key that edges seal mail to.
@@ -219,9 +221,9 @@ impl Accounts {
         self.learn(|met| met.named(edge, &host))
     }
 
-    /// An edge has told where it takes submissions, if it does. Blocking.
-    pub fn takes_submissions(&self, edge: &str, port: Option<u16>) -> Result<(), DatabaseError> {
-        self.learn(|met| met.takes_submissions(edge, port))
+    /// An edge has told where it takes mail programs. Blocking.
+    pub fn takes(&self, edge: &str, taken: Taken) -> Result<(), DatabaseError> {
+        self.learn(|met| met.takes(edge, taken))
     }
 
     fn learn(&self, learn: impl FnOnce(&mut Neighbours) -> bool) -> Result<(), DatabaseError> {

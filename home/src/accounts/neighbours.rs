@@ -21,6 +21,18 @@ pub struct Neighbour {
     host: String,
     /// Where it takes submissions, if it does.
     submissions: Option<u16>,
+    /// Where mail is read by way of it, if it is.
+    #[serde(default)]
+    imaps: Option<u16>,
+}
+
+/// Where an edge takes mail programs, if it does: ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// To send.
+    pub submissions: Option<u16>,
+    /// To read.
+    pub imaps: Option<u16>,
 }
 
 /// All that were met, by their names in the config.
@@ -57,15 +69,17 @@ impl Neighbours {
         if is_full || self.0.get(edge).is_some_and(|known| known.host == host.as_str()) {
             return false;
         }
-        self.0.insert(edge.to_owned(), Neighbour { host: host.to_string(), submissions: None });
+        self.0.insert(edge.to_owned(), Neighbour { host: host.to_string(), submissions: None, imaps: None });
         true
     }
 
-    /// It takes submissions there, or none. True if that is new.
-    pub fn takes_submissions(&mut self, edge: &str, port: Option<u16>) -> bool {
-        let Some(known) = self.0.get_mut(edge).filter(|known| known.submissions != port) else { return false };
-        known.submissions = port;
-        true
+    /// It takes mail programs there. True if that is new.
+    pub fn takes(&mut self, edge: &str, taken: Taken) -> bool {
+        let Taken { submissions, imaps } = taken;
+        let Some(known) = self.0.get_mut(edge) else { return false };
+        let is_new = (known.submissions, known.imaps) != (submissions, imaps);
+        (known.submissions, known.imaps) = (submissions, imaps);
+        is_new
     }
 
     /// The host names of those that are listed.
@@ -80,6 +94,11 @@ impl Neighbours {
             None => dialled.clone(),
         };
         listed.iter().filter_map(host).collect()
+    }
+
+    /// The port at which mail is read by way of the first that takes it.
+    pub fn imaps(&self, listed: &[Listed]) -> Option<u16> {
+        listed.iter().find_map(|(edge, _)| self.0.get(edge)?.imaps)
     }
 
     /// Where they take submissions, in the order of the config.
@@ -110,8 +129,9 @@ mod tests {
         let state = tempfile::tempdir().expect("a directory");
         let mut met = Neighbours::default();
         assert!(met.named("vps1", &domain("mail.example.org")) && !met.named("vps1", &domain("mail.example.org")));
-        assert!(met.takes_submissions("vps1", Some(465)) && !met.takes_submissions("vps1", Some(465)));
-        assert!(!met.takes_submissions("vps2", Some(465)), "it has not said who it is");
+        let taken = Taken { submissions: Some(465), imaps: Some(993) };
+        assert!(met.takes("vps1", taken) && !met.takes("vps1", taken));
+        assert!(!met.takes("vps2", taken), "it has not said who it is");
         let database = Database::open(state.path()).expect("opened");
         met.keep(&database).expect("kept");
         assert_eq!(Neighbours::read(&database).expect("read"), met);
@@ -123,6 +143,7 @@ mod tests {
         assert_eq!(met.hosts(&listed), ["mail.example.org"]);
         assert_eq!(met.submissions(&listed), [Service { host: domain("mail.example.org"), port: 465 }]);
         assert!(met.mail_hosts(&[("vps3".to_owned(), None)]).is_empty());
+        assert_eq!((met.imaps(&listed), met.imaps(&listed[..1])), (Some(993), None));
         assert!(met.submissions(&listed[..1]).is_empty());
     }
 }

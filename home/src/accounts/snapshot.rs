@@ -7,13 +7,14 @@ use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::directory::{Directory, DomainPolicy, Room, SrsVerifier};
 use gatepost_protocol::mail::mta_sts::StsPolicy;
 use gatepost_protocol::mail::policy::HOSTS_MAX;
-use gatepost_protocol::mail::services::Services;
+use gatepost_protocol::mail::services::{Service, Services};
 
 use super::Settings;
 use super::addresses::{Addresses, Leads};
 use super::book::Book;
 use super::neighbours::Neighbours;
 use super::password::Scope;
+use crate::publishing::ReadAt;
 
 /// Builds it. `tight` are the mailboxes with little room, `met` what edges told of themselves.
 #[expect(clippy::implicit_hasher, reason = "there is one kind of set here")]
@@ -71,7 +72,19 @@ pub fn published(settings: &Settings, met: &Neighbours) -> Published {
     let max_age_s = u32::try_from(told.max_age.as_secs()).unwrap_or(u32::MAX);
     Published {
         mta_sts: StsPolicy::new(told.mode, max_age_s, met.mail_hosts(&settings.edges)),
-        services: Services { imaps: told.imaps.clone(), submissions: met.submissions(&settings.edges) },
+        services: Services { imaps: imaps(settings, met), submissions: met.submissions(&settings.edges) },
+    }
+}
+
+/// Where accounts read their mail: here, where an edge carries them, or where the owner says.
+fn imaps(settings: &Settings, met: &Neighbours) -> Option<Service> {
+    match &settings.publishing.imaps {
+        ReadAt::Off => None,
+        ReadAt::At(service) => Some(service.clone()),
+        ReadAt::Here => {
+            let host = settings.imaps_host.clone()?;
+            Some(Service { host, port: met.imaps(&settings.edges)? })
+        }
     }
 }
 

@@ -40,6 +40,7 @@ pub fn settings() -> Settings {
         policies: Policies::default(),
         hosts: vec!["home.example.org".to_owned()],
         edges: vec![("vps1".to_owned(), None)],
+        imaps_host: None,
         publishing: crate::publishing::Settings::default(),
         cap: Cap { hourly: 500, daily: 2000 },
         seal_key: vec![7; 32],

@@ -3,6 +3,7 @@
 
 pub mod changes;
 pub mod edit;
+mod names;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,6 @@ use gatepost_runtime::alarm;
 use gatepost_runtime::certificate::CertificateFiles;
 use gatepost_runtime::config::changes::ConfigFile;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source};
-use gatepost_runtime::host;
 use serde::Deserialize;
 
 use crate::accounts;
@@ -281,7 +281,8 @@ impl Config {
             trusted_senders: self.trusted_senders.clone(),
             policies: self.policies.clone(),
             hosts: self.own_hosts(),
-            edges: self.edges.iter().map(|edge| (edge.name.clone(), dialled_host(edge))).collect(),
+            edges: self.edges.iter().map(|edge| (edge.name.clone(), names::dialled(edge))).collect(),
+            imaps_host: self.imaps_host(),
             publishing: self.publishing.clone(),
             seal_key,
         }
@@ -293,27 +294,6 @@ impl Config {
     pub fn certificate(&self) -> Origin<'_> {
         Origin { files: self.tls.as_ref(), acme: self.acme.as_ref(), hostname: &self.hostname, state: &self.state }
     }
-
-    /// Names under which we and our edges write what was found about mail, as far as the config tells.
-    fn own_hosts(&self) -> Vec<String> {
-        let dialled = self.edges.iter().filter_map(dialled_host);
-        dialled.map(|host| host.to_string()).chain([self.hostname.to_lowercase()]).collect()
-    }
-
-    /// What this machine is called: an address there is a local name.
-    fn local_hosts(&self) -> Vec<Domain> {
-        let system = host::name();
-        let names = ["localhost", "localhost.localdomain", self.hostname.as_str(), system.as_str()];
-        names.into_iter().filter_map(|name| Domain::parse(name).ok()).collect()
-    }
-}
-
-/// The name an edge is dialled by, if that is a name.
-fn dialled_host(edge: &EdgeSettings) -> Option<Domain> {
-    let (host, _) = edge.address.rsplit_once(':')?;
-    // An IPv4 address would pass for one.
-    let is_name = host.parse::<std::net::IpAddr>().is_err();
-    Domain::parse(host).ok().filter(|host| is_name && host.literal().is_none())
 }
 
 fn check(raw: Raw, source: &Source, file: ConfigFile) -> Result<Config, ConfigError> {

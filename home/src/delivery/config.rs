@@ -89,6 +89,11 @@ impl Keepers {
         self.domains.get(domain).unwrap_or(&self.default).as_ref()
     }
 
+    /// Mailboxes are Maildirs of ours, but for those of domains that are listed.
+    pub fn are_maildirs(&self) -> bool {
+        self.default.is_none()
+    }
+
     /// Every server, once.
     pub fn servers(&self) -> Vec<&Server> {
         let mut servers: Vec<&Server> = self.domains.values().flatten().chain(&self.default).collect();

@@ -175,7 +175,7 @@ impl Looking<'_> {
             // Nobody has to have one.
             [] => {}
             [one] if tag(one, "id") == Some(id) => {
-                all.good(self.domain, "mta-sts", "its policy is announced as served")
+                all.good(self.domain, "mta-sts", "its policy is announced as served");
             }
             [_] => all.bad(
                 self.domain,

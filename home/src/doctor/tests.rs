@@ -99,3 +99,29 @@ fn what_the_status_says_is_a_finding() {
     let marks: Vec<Mark> = all.iter().filter(|one| one.check == "status").map(|one| one.mark).collect();
     assert_eq!(marks, [Mark::Bad, Mark::Unsure]);
 }
+
+#[test]
+fn a_policy_that_is_announced_otherwise_than_served_is_told() {
+    let name = "_mta-sts.example.org".to_owned();
+    let record = Record {
+        domain: "example.org".to_owned(),
+        name: name.clone(),
+        kind: "TXT".to_owned(),
+        value: Some("v=STSv1; id=abc1;".to_owned()),
+        state: crate::records::State::Publish,
+        note: None,
+    };
+    let facts = Facts { records: vec![record], ..facts(vec![]) };
+    for (told, mark) in [
+        (&["v=STSv1; id=abc1;", "something else"][..], Some(Mark::Good)),
+        (&["v=STSv1; id=abc0;"], Some(Mark::Bad)),
+        (&["v=STSv1; id=abc1", "v=STSv1; id=abc1"], Some(Mark::Bad)),
+        (&[], None),
+    ] {
+        let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+        let answers = Answers { dns: [((name.clone(), "TXT"), Ok(told))].into(), ..Answers::default() };
+        let all = findings(&facts, &answers, NOW);
+        let found = all.iter().find(|finding| finding.check == "mta-sts");
+        assert_eq!(found.map(|finding| finding.mark), mark, "{all:?}");
+    }
+}

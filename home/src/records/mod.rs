@@ -68,6 +68,8 @@ pub struct EdgeFacts {
     pub issuance: Option<Issuance>,
     /// The keys of its certificate.
     pub pins: Vec<Pin>,
+    /// Names that should lead to it, and do not as far as it sees: no certificate is ordered for them.
+    pub elsewhere: Vec<String>,
 }
 
 /// A key that others can be told to expect (RFC 7672).

@@ -15,6 +15,7 @@ fn edge(name: &str, host: Option<&str>, addresses: &[&str]) -> EdgeFacts {
         submissions: host.map(|_| true),
         issuance: None,
         pins: Vec::new(),
+        elsewhere: Vec::new(),
     }
 }
 
@@ -205,6 +206,10 @@ fn what_is_served_to_the_world_has_its_names() {
     facts.services =
         Services { imaps: Some(service("home.example.org", 993)), submissions: vec![service("mail.example.org", 465)] };
     facts.edges.truncate(1);
+    facts.edges[0].elsewhere.push("autodiscover.example.org".to_owned());
+    let records = of_domain(&facts, &domain("example.org"));
+    let noted = records.iter().filter(|record| record.note.as_deref().is_some_and(|note| note.contains("to vps1 yet")));
+    assert_eq!(noted.map(|record| record.name.as_str()).collect::<Vec<_>>(), ["autodiscover.example.org"]);
     let told = published(&of_domain(&facts, &domain("example.org")));
     for expected in [
         "mta-sts.example.org CNAME mail.example.org.",

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use gatepost_protocol::mail::mta_sts::{HOST_LABEL, Mode};
 
+use super::issuance::{self, Issuance};
 use super::{Facts, Making, address_type, known_hosts, without};
 
 /// First labels of the hosts where mail programs look.
@@ -39,8 +40,12 @@ pub(super) fn records(making: &mut Making, facts: &Facts, domain: &str) {
 /// One host's name follows it wherever it moves; of several each has to be named.
 fn leads_to_edges(making: &mut Making, facts: &Facts, name: &str) {
     let hosts = known_hosts(facts);
+    let blind = facts.edges.iter().filter(|edge| edge.elsewhere.iter().any(|elsewhere| elsewhere == name));
+    let blind: Vec<&str> = blind.map(|edge| edge.name.as_str()).collect();
+    let note = (!blind.is_empty())
+        .then(|| format!("it does not lead to {} yet, which orders its certificate once it does", blind.join(", ")));
     if let ([host], true) = (hosts.as_slice(), facts.edges.iter().all(|edge| edge.host.is_some())) {
-        making.add(name, "CNAME", format!("{}.", host.name));
+        making.add(name, "CNAME", format!("{}.", host.name)).note = note;
         return;
     }
     if let Some(why) = without(facts, |edge| edge.addresses.is_empty(), "the address") {
@@ -48,6 +53,11 @@ fn leads_to_edges(making: &mut Making, facts: &Facts, name: &str) {
     }
     let addresses: BTreeSet<IpAddr> = facts.edges.iter().flat_map(|edge| edge.addresses.iter().copied()).collect();
     for address in addresses {
-        making.add(name, address_type(address), address.to_string());
+        making.add(name, address_type(address), address.to_string()).note.clone_from(&note);
+    }
+    // Where one name follows another, that one's records count. Half a list would shut an edge out.
+    let issuances: Vec<Issuance> = facts.edges.iter().filter_map(|edge| edge.issuance.clone()).collect();
+    if issuances.len() == facts.edges.len() {
+        issuance::caa(making, name, &issuances);
     }
 }

@@ -145,14 +145,12 @@ impl Server {
         challenge: Challenge,
         mut stream: Stream,
     ) -> Result<(), ExchangeError> {
-        let authorization = match self.challenges.file(&challenge.token) {
-            Some(authorization) => Some(authorization),
-            None => {
-                let asked = AdminRequest::Challenge { token: challenge.token };
-                let told = self.edges.ask_but(asked, &edge.name, &self.clock).await;
-                told.into_iter().find_map(|(_, told)| told.ok())
-            }
-        };
+        let mut authorization = self.challenges.file(&challenge.token);
+        if authorization.is_none() {
+            let asked = AdminRequest::Challenge { token: challenge.token };
+            let told = self.edges.ask_but(asked, &edge.name, &self.clock).await;
+            authorization = told.into_iter().find_map(|(_, told)| told.ok());
+        }
         stream.send(&ChallengeAnswer { authorization }).await?;
         stream.finish().await;
         Ok(())

@@ -10,6 +10,7 @@ use tokio::task::JoinError;
 
 use super::Store;
 use crate::accounts::Accounts;
+use crate::accounts::neighbours::Taken;
 use crate::database::DatabaseError;
 use crate::edges::{Connected, ask};
 use crate::message::{Body, Message};
@@ -34,7 +35,7 @@ pub(super) async fn serve_edges(mut sessions: mpsc::Receiver<Connected>, server:
     }
 }
 
-/// What an edge calls itself, and where it takes submissions: what mail programs and other hosts are told follows from it.
+/// What an edge calls itself, and where it takes mail programs: what mail programs and other hosts are told follows from it.
 async fn learn(accounts: Accounts, edge: ConnectedEdge, clock: Clock) {
     let told = |result: Result<Result<(), DatabaseError>, JoinError>, edge: &str| {
         if let Ok(Err(error)) = result {
@@ -46,9 +47,10 @@ async fn learn(accounts: Accounts, edge: ConnectedEdge, clock: Clock) {
     told(named.await, &edge.name);
     let Ok(status) = ask::ask_one(&edge, AdminRequest::Status, ask::ANSWER_MAX, &clock).await else { return };
     let Ok(status) = serde_json::from_str::<Value>(&status) else { return };
-    let port = status["submissions_port"].as_u64().and_then(|port| u16::try_from(port).ok());
+    let port = |door: &str| status[door].as_u64().and_then(|port| u16::try_from(port).ok());
+    let taken = Taken { submissions: port("submissions_port"), imaps: port("imaps_port") };
     let name = edge.name.clone();
-    let taken = tokio::task::spawn_blocking(move || accounts.takes_submissions(&name, port));
+    let taken = tokio::task::spawn_blocking(move || accounts.takes(&name, taken));
     told(taken.await, &edge.name);
 }
 

@@ -69,6 +69,7 @@ impl Desk {
                 submissions: status["submissions"].as_bool(),
                 issuance: Issuance::of_status(&status["acme"]),
                 pins: Pin::of_status(&status["tlsa"]),
+                elsewhere: elsewhere(&status["names"]),
             };
             if let Some(up) = up {
                 let address = up.session.facts().address.ip().to_canonical();
@@ -136,6 +137,13 @@ fn one_of(config: &Config, wanted: &str) -> Result<Domain, String> {
 /// A name that can stand in a record.
 fn host_name(name: &str) -> Option<Domain> {
     Domain::parse(name).ok().filter(|domain| domain.literal().is_none() && domain.as_str().contains('.'))
+}
+
+/// Names an edge does not see lead to it.
+fn elsewhere(names: &Value) -> Vec<String> {
+    let names = names.as_array().map_or(&[][..], Vec::as_slice);
+    let elsewhere = names.iter().filter(|named| named["leads_here"] == false);
+    elsewhere.filter_map(|named| named["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// Where it is dialled, without the port.

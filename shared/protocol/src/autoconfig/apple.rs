@@ -1,5 +1,7 @@
 //! Apple's configuration profile for one address, unsigned: what Mail on a phone or a Mac takes when the file is opened.
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::Document;
@@ -91,7 +93,11 @@ fn uuid(what: &str, address: &str) -> String {
     octets.copy_from_slice(&hash.as_ref()[..16]);
     octets[6] = (octets[6] & 0x0f) | 0x80;
     octets[8] = (octets[8] & 0x3f) | 0x80;
-    let hex: String = octets.iter().map(|octet| format!("{octet:02X}")).collect();
+    let mut hex = String::with_capacity(32);
+    for octet in octets {
+        // Writing to a string can't fail.
+        let _ = write!(hex, "{octet:02X}");
+    }
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
