@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 /// Every target by name.
 fn all() -> Vec<targets::Target> {
     let mut all = targets::TARGETS.to_vec();
-    all.extend::<[targets::Target; 7]>([
+    all.extend::<[targets::Target; 9]>([
         ("attempts_journal", programs::attempts_journal),
         ("clients", programs::clients),
         ("drop_letter", programs::drop_letter),
         ("event_segment", programs::event_segment),
+        ("imap_session", programs::imap_session),
+        ("message_structure", programs::message_structure),
         ("metrics_page", programs::metrics_page),
         ("queue_entry", programs::queue_entry),
         ("queue_trailer", programs::queue_trailer),

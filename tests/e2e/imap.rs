@@ -7,6 +7,7 @@ use gatepost_tests::client::imap::Imap;
 use gatepost_tests::observe;
 use gatepost_tests::pair::Pair;
 use gatepost_tests::pair::options::Options;
+use gatepost_tests::peers::clients;
 use gatepost_tests::world::message;
 
 use super::{ALICE, STRANGER, started};
@@ -45,11 +46,11 @@ fn a_password_that_can_only_submit_opens_no_mailbox() {
 #[test]
 fn brute_force_through_the_edge_is_banned_at_the_edge_by_the_clients_own_address() {
     let pair = started(&Options::story().edge_set("bans.loopback=true"));
-    let guesser: IpAddr = [127, 0, 0, 66].into();
+    let stranger: IpAddr = [127, 0, 0, 66].into();
     let imaps = pair.edge().doors.imaps;
     let mut guesses = 0;
     'guessing: while guesses < 100 {
-        let Ok(mut imap) = connect(&pair, Some(guesser), imaps) else { break };
+        let Ok(mut imap) = connect(&pair, Some(stranger), imaps) else { break };
         loop {
             match imap.ask(&format!("LOGIN {ALICE} \"guess {guesses}\"")) {
                 Ok(answer) if answer.status.starts_with("NO [AUTHENTICATIONFAILED]") => guesses += 1,
@@ -65,7 +66,7 @@ fn brute_force_through_the_edge_is_banned_at_the_edge_by_the_clients_own_address
     for program in [edge, &pair.home.program] {
         assert!(program.ask(&["bans", "list"]).expect("listed").contains("127.0.0.66"));
     }
-    assert!(connect(&pair, Some(guesser), imaps).is_err(), "nothing is said to who is banned");
+    assert!(connect(&pair, Some(stranger), imaps).is_err(), "nothing is said to who is banned");
     assert!(connect(&pair, Some([127, 0, 0, 67].into()), imaps).is_ok(), "others are served");
     assert!(pair.home.program.said().contains("client=127.0.0.66"), "the home knows the true address");
 }
@@ -156,6 +157,36 @@ fn what_is_appended_and_numbered_survives_a_kill() {
     assert!(
         !imap.expect("FETCH 1 (UID FLAGS)").expect("fetched").with(&format!("UID {uid} FLAGS (\\Draft)")).is_empty()
     );
+}
+
+#[test]
+fn who_idles_hears_of_a_file_that_another_program_drops() {
+    let pair = started(&Options::story());
+    let mut imap = login(&pair, pair.edge().doors.imaps);
+    imap.expect("SELECT INBOX").expect("open");
+    imap.say("IDLE").expect("said");
+    assert!(imap.response().expect("told").starts_with("+ "));
+    let maildir = pair.maildir(ALICE);
+    std::fs::write(maildir.join("tmp/1.a"), "Subject: x\n\ny\n").expect("written");
+    std::fs::hard_link(maildir.join("tmp/1.a"), maildir.join("new/1.a")).expect("linked");
+    assert_eq!(imap.response().expect("told"), "* 1 EXISTS");
+}
+
+#[test]
+fn pythons_imaplib_curl_and_mbsync_read_on_the_lan_and_through_the_edge() {
+    let pair = started(&Options::story());
+    deliver(&pair, 1);
+    deliver(&pair, 2);
+    super::expect_delivered(&pair, ALICE, &[1, 2]);
+    let alice = pair.account(ALICE);
+    for server in [pair.home.imaps, pair.edge().doors.imaps] {
+        let mail = clients::Reading { server, ca: &pair.ca, login: ALICE, password: &alice.password };
+        assert_eq!(clients::imaplib(mail).expect("read"), 2);
+        assert!(clients::curl_imap(mail).expect("read").contains("From: "));
+        let copy = pair.directory().join(format!("copy-{}", server.port()));
+        clients::mbsync(mail, &copy).expect("synced");
+        assert_eq!(message::numbers(&copy.join("INBOX")).expect("whole"), [1, 2]);
+    }
 }
 
 #[test]

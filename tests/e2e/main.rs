@@ -18,6 +18,7 @@ mod drain;
 mod homes;
 mod hostile;
 mod imap;
+mod imap_dialogs;
 mod inbound;
 mod inbound_tls;
 mod interop;

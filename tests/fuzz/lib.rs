@@ -5,5 +5,7 @@ mod programs;
 mod targets;
 
 #[cfg(feature = "programs")]
-pub use programs::{attempts_journal, clients, drop_letter, event_segment, metrics_page, queue_entry, queue_trailer};
+pub use programs::{
+    attempts_journal, clients, drop_letter, event_segment, imap_session, message_structure, metrics_page, queue_entry, queue_trailer,
+};
 pub use targets::*;

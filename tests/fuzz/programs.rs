@@ -7,9 +7,13 @@ use gatepost_edge::bans::record as bans;
 use gatepost_edge::journal::segment::{self, HEADER_OCTETS};
 use gatepost_edge::local::notice;
 use gatepost_edge::relay::attempts::record as attempts;
+use gatepost_home::imap::answer::Status;
+use gatepost_home::imap::session::{AuthAnswer, Event, Session};
+use gatepost_home::mailbox::message;
 use gatepost_home::pickup::letter;
 use gatepost_home::queue::entry::record;
 use gatepost_home::queue::entry::trailer::{self, TAIL_OCTETS, Trailer};
+use gatepost_protocol::machine::{Machine as _, Output, TlsFacts};
 use gatepost_runtime::{durable, metrics};
 use serde_json::{Value, json};
 
@@ -143,5 +147,69 @@ pub fn drop_letter(data: &[u8]) {
     }
     if let Some(notice) = notice::Notice::parse(data) {
         let _ = (notice.choose(None), notice.choose(Some("cottage")));
+    }
+}
+
+/// An IMAP session with a hostile client: it always comes to wait, holds a bounded part of what was sent, and hands over
+/// exactly the octets of a message that it announced.
+pub fn imap_session(data: &[u8]) {
+    let Some((&cut, words)) = data.split_first() else { return };
+    let now = gatepost_runtime::clock::Clock::real().now();
+    let mut session = Session::new(now);
+    session.secured(now, TlsFacts::default());
+    let mut owed: Option<u64> = None;
+    for piece in words.chunks(usize::from(cut).max(1)) {
+        session.bytes(now, piece);
+        for turn in 0.. {
+            assert!(turn < 10_000, "it never waits");
+            match session.poll(now) {
+                Output::Send(_) => {}
+                Output::Secure => panic!("TLS was there from the start"),
+                Output::Wait { .. } => break,
+                Output::Close => return,
+                Output::Event(Event::Auth { .. } | Event::AuthResponse(_)) => {
+                    session.answer_auth(now, AuthAnswer::Success { login: "a".to_owned(), last: None });
+                }
+                Output::Event(Event::Command(_)) => {
+                    session.set_selected(true);
+                    session.finish(now, &Status::ok("X"));
+                }
+                Output::Event(Event::Append(append)) => {
+                    owed = Some(append.octets);
+                    session.take_message(now);
+                }
+                Output::Event(Event::AppendBody(bytes)) => {
+                    let left = owed.expect("a message was announced").checked_sub(bytes.len() as u64);
+                    owed = Some(left.expect("no more than was announced"));
+                }
+                Output::Event(Event::AppendEnd) => {
+                    assert_eq!(owed.take(), Some(0), "all of it came");
+                    session.finish(now, &Status::ok("APPEND"));
+                }
+                Output::Event(Event::AppendBrokenOff) => owed = None,
+                Output::Event(Event::Idle) => session.idle(now),
+                Output::Event(Event::Done) => session.finish(now, &Status::ok("IDLE")),
+            }
+        }
+    }
+}
+
+/// What a message is made of, whatever was sent: every part lies within it, and what is told of it is balanced.
+pub fn message_structure(data: &[u8]) {
+    let whole = message::with_line_ends(data.to_vec());
+    assert_eq!(message::with_line_ends(whole.clone()), whole, "done once, it is done");
+    check(&message::Part::of(&whole), whole.len());
+    let told = message::structure(&whole);
+    for text in [told.envelope, told.body, told.bodystructure] {
+        assert!(text.starts_with(b"(") && text.ends_with(b")"));
+    }
+}
+
+fn check(part: &message::Part, octets: usize) {
+    assert!(part.header.end <= part.body.start && part.body.end <= octets);
+    match &part.within {
+        message::Within::Leaf => {}
+        message::Within::Message(inner) => check(inner, octets),
+        message::Within::Parts(parts) => parts.iter().for_each(|part| check(part, octets)),
     }
 }

@@ -341,10 +341,7 @@ impl Desk {
     /// Whether a message may be put there; why not.
     pub(super) fn may_append(&self, append: &Append) -> Result<(), Status> {
         let Some(folder) = named(&append.mailbox) else { return Err(no_target()) };
-        match self.mailbox.directory(&folder).join("cur").is_dir() {
-            true => Ok(()),
-            false => Err(no_target()),
-        }
+        if self.mailbox.directory(&folder).join("cur").is_dir() { Ok(()) } else { Err(no_target()) }
     }
 
     /// Tells what has changed in the open folder, and that the command is done.

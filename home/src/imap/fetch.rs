@@ -90,7 +90,7 @@ impl Fetch {
                     Item::Envelope => put_known(into, "ENVELOPE ", structure.map(|known| &known.envelope)),
                     Item::Body => put_known(into, "BODY ", structure.map(|known| &known.body)),
                     Item::BodyStructure => {
-                        put_known(into, "BODYSTRUCTURE ", structure.map(|known| &known.bodystructure))
+                        put_known(into, "BODYSTRUCTURE ", structure.map(|known| &known.bodystructure));
                     }
                     item => put(into, item, message, content.as_ref(), &self.words),
                 }

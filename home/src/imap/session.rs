@@ -5,6 +5,8 @@
 
 mod auth;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -202,16 +204,13 @@ impl Session {
         if !matches!(self.phase, Phase::Asked) {
             return;
         }
-        match self.pending.take() {
+        if let Some(read::Pending { octets, waits: false }) = self.pending.take() {
             // It comes all the same: what announced it does not wait.
-            Some(read::Pending { octets, waits: false }) => {
-                let tag = Some(std::mem::take(&mut self.tag));
-                self.refuse(now, tag, status, Some(octets));
-            }
-            _ => {
-                self.tagged(status);
-                self.next_command(now);
-            }
+            let tag = std::mem::take(&mut self.tag);
+            self.refuse(now, Some(&tag), status, Some(octets));
+        } else {
+            self.tagged(status);
+            self.next_command(now);
         }
         self.go_on(now);
     }

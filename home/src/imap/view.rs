@@ -137,11 +137,11 @@ impl View {
 }
 
 /// Appends a list of flags.
-pub fn put_flags(into: &mut Vec<u8>, info: Info, words: &Words) {
+pub fn put_flags(into: &mut Vec<u8>, held: Info, words: &Words) {
     into.push(b'(');
     let start = into.len();
-    let system = Flags::ALL.iter().filter(|(flag, ..)| info.flags.has(*flag)).map(|(_, name, _)| *name);
-    for name in system.chain(words.of(info.keywords)) {
+    let system = Flags::ALL.iter().filter(|(flag, ..)| held.flags.has(*flag)).map(|(_, name, _)| *name);
+    for name in system.chain(words.of(held.keywords)) {
         if into.len() > start {
             into.push(b' ');
         }

@@ -157,7 +157,8 @@ impl Mailbox {
             }
             return Err(error);
         }
-        self.found_again(to, made.into_iter().map(|(uid, unique, _)| (uid, unique)).collect())
+        let made: Vec<_> = made.into_iter().map(|(uid, unique, _)| (uid, unique)).collect();
+        self.found_again(to, &made)
     }
 
     /// Moves messages into another folder; those that another program took away meanwhile are left out. Durable when it
@@ -188,7 +189,7 @@ impl Mailbox {
         // What is gone is found by looking, and written down then.
         self.with(from, |folder, index| forget(folder, index, &gone))?;
         self.bells.ring(&source);
-        self.found_again(to, made)
+        self.found_again(to, &made)
     }
 
     /// Puts a message in. `fill` writes its octets. Durable when it returns.
@@ -215,7 +216,7 @@ impl Mailbox {
         }
         draft.rename(&directory.join("cur").join(name::write(&unique, Info { flags, keywords })))?;
         durable::sync_directory(&directory.join("cur"))?;
-        let Copied { uidvalidity, uids } = self.found_again(folder, vec![(0, unique)])?;
+        let Copied { uidvalidity, uids } = self.found_again(folder, &[(0, unique)])?;
         let uid = uids.first().map(|(_, uid)| *uid).ok_or(MailboxError::NoSuchFolder)?;
         Ok(Added { uidvalidity, uid })
     }
@@ -239,7 +240,7 @@ impl Mailbox {
     }
 
     /// The UIDs that files got which were just put into a folder.
-    fn found_again(&self, folder: &FolderName, made: Vec<(u32, String)>) -> Result<Copied, MailboxError> {
+    fn found_again(&self, folder: &FolderName, made: &[(u32, String)]) -> Result<Copied, MailboxError> {
         let directory = self.directory(folder);
         let copied = self.with(folder, |folder, index| {
             let known = |folder: &Folder| {

@@ -31,7 +31,7 @@ impl Words {
                 if words.len() <= number {
                     words.resize(number + 1, String::new());
                 }
-                words[number] = word.to_owned();
+                word.clone_into(&mut words[number]);
             }
         }
         Self(words)
@@ -39,7 +39,7 @@ impl Words {
 
     fn text(&self) -> String {
         let lines = self.0.iter().enumerate().filter(|(_, word)| !word.is_empty());
-        lines.map(|(number, word)| format!("{number} {word}\n")).collect()
+        lines.fold(String::new(), |text, (number, word)| text + &number.to_string() + " " + word + "\n")
     }
 
     /// The bit of a word.

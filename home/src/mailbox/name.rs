@@ -8,7 +8,7 @@ pub const FOLDER_OCTETS_MAX: usize = 200;
 /// Between the levels of folders, on disk and in IMAP alike.
 pub const SEPARATOR: char = '.';
 
-/// The name of a folder as IMAP4rev1 and the disk write it (modified UTF-7, levels parted by a dot). `INBOX` is the
+/// The name of a folder as `IMAP4rev1` and the disk write it (modified UTF-7; levels parted by a dot). `INBOX` is the
 /// mailbox itself. It never leads anywhere else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FolderName(Box<str>);

@@ -214,7 +214,7 @@ impl Mailbox {
     }
 
     fn write_subscriptions(&self, names: &BTreeSet<FolderName>) -> Result<(), MailboxError> {
-        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+        let text = names.iter().fold(String::new(), |text, name| text + name.as_str() + "\n");
         Ok(durable::write_file(&self.path.join(SUBSCRIPTIONS), text.as_bytes())?)
     }
 }

@@ -136,6 +136,81 @@ pub fn imap_messages(server: SocketAddr, user: &str) -> anyhow::Result<Vec<Vec<u
     text.lines().map(decode).collect()
 }
 
+/// Reading over implicit TLS. The server's certificate must be good for 127.0.0.1.
+#[derive(Clone, Copy)]
+pub struct Reading<'a> {
+    /// 993.
+    pub server: SocketAddr,
+    /// The CA to trust.
+    pub ca: &'a Path,
+    /// Login name.
+    pub login: &'a str,
+    /// Password.
+    pub password: &'a str,
+}
+
+/// Python's imaplib: logs in by SASL, reads INBOX, appends, searches, moves, throws away; how many messages INBOX holds.
+pub fn imaplib(reading: Reading<'_>) -> anyhow::Result<usize> {
+    let script = "import imaplib, ssl, sys\n\
+        host, port, ca, login, password = sys.argv[1:]\n\
+        context = ssl.create_default_context(cafile=ca)\n\
+        imap = imaplib.IMAP4_SSL(host, int(port), ssl_context=context)\n\
+        imap.authenticate('PLAIN', lambda _: f'\\0{login}\\0{password}'.encode())\n\
+        done = lambda answer: answer[1] if answer[0] == 'OK' else sys.exit(str(answer))\n\
+        count = int(done(imap.select('INBOX'))[0])\n\
+        for number in range(1, count + 1):\n    \
+            done(imap.fetch(str(number), '(UID FLAGS ENVELOPE BODYSTRUCTURE BODY.PEEK[])'))\n\
+        done(imap.append('Drafts', '(\\\\Draft)', None, b'Subject: from python\\r\\n\\r\\nx\\r\\n'))\n\
+        done(imap.select('Drafts'))\n\
+        found = done(imap.uid('SEARCH', 'SUBJECT', '\"from python\"'))[0].split()\n\
+        assert len(found) == 1, found\n\
+        done(imap.uid('MOVE', found[0].decode(), 'Trash'))\n\
+        done(imap.select('Trash'))\n\
+        done(imap.store('1:*', '+FLAGS', '\\\\Deleted'))\n\
+        done(imap.expunge())\n\
+        imap.close()\n\
+        imap.logout()\n\
+        print(count)\n";
+    let mut command = Command::new(program("python3"));
+    command
+        .args(["-c", script, &reading.server.ip().to_string(), &reading.server.port().to_string()])
+        .arg(reading.ca)
+        .args([reading.login, reading.password]);
+    Ok(run(&mut command)?.trim().parse()?)
+}
+
+/// curl: the header of the first message of INBOX.
+pub fn curl_imap(reading: Reading<'_>) -> anyhow::Result<String> {
+    let mut command = Command::new(program("curl"));
+    command
+        .args(["--silent", "--show-error", "--cacert"])
+        .arg(reading.ca)
+        .args(["--user", &format!("{}:{}", reading.login, reading.password)])
+        .arg(format!("imaps://{}/INBOX;MAILINDEX=1;SECTION=HEADER", reading.server));
+    run(&mut command)
+}
+
+/// mbsync (isync): INBOX into a Maildir in this folder.
+pub fn mbsync(reading: Reading<'_>, folder: &Path) -> anyhow::Result<String> {
+    fs::create_dir_all(folder)?;
+    let config = folder.join("mbsyncrc");
+    // It looks for names in a certificate, never for addresses.
+    let text = format!(
+        "IMAPAccount home\nHost localhost\nPort {}\nUser {}\nPass \"{}\"\nSSLType IMAPS\nCertificateFile {}\n\n\
+         IMAPStore far\nAccount home\n\nMaildirStore near\nPath {folder}/\nInbox {folder}/INBOX\n\n\
+         Channel all\nFar :far:\nNear :near:\nPatterns INBOX\nCreate Near\nSync All\nExpunge Both\nSyncState *\n",
+        reading.server.port(),
+        reading.login,
+        reading.password,
+        reading.ca.display(),
+        folder = folder.display(),
+    );
+    fs::write(&config, text)?;
+    let mut command = Command::new(program("mbsync"));
+    command.arg("-c").arg(&config).arg("-a");
+    run(&mut command)
+}
+
 fn fed(mut command: Command, input: &[u8]) -> anyhow::Result<Output> {
     use std::io::Write as _;
     let mut child = command

@@ -35,12 +35,11 @@ impl Session {
 
     pub(super) fn authenticate(&mut self, now: Instant, mechanism: &AuthMechanism<'_>, initial: Option<Vec<u8>>) {
         let mechanism = Mechanism::parse(mechanism.as_ref()).filter(|mechanism| MECHANISMS.contains(mechanism));
-        match mechanism {
-            Some(mechanism) => self.ask(Event::Auth { mechanism, initial: initial.map(Secret::new) }),
-            None => {
-                self.tagged(&Status::no("There is no such mechanism"));
-                self.next_command(now);
-            }
+        if let Some(mechanism) = mechanism {
+            self.ask(Event::Auth { mechanism, initial: initial.map(Secret::new) });
+        } else {
+            self.tagged(&Status::no("There is no such mechanism"));
+            self.next_command(now);
         }
     }
 

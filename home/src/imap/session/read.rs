@@ -106,7 +106,7 @@ impl Session {
             Line::TooLong => {
                 let words = if self.command.is_empty() { &self.input } else { &self.command };
                 let tag = framing::tag(words).map(str::to_owned);
-                self.refuse(now, tag, &Status::bad_code("TOOBIG", "The command is too long"), Some(0));
+                self.refuse(now, tag.as_deref(), &Status::bad_code("TOOBIG", "The command is too long"), Some(0));
                 true
             }
             Line::Whole(line) => {
@@ -147,7 +147,7 @@ impl Session {
             _ => {
                 let tag = framing::tag(&self.command).map(str::to_owned);
                 let coming = (!waits).then_some(octets);
-                self.refuse(now, tag, &Status::bad_code("TOOBIG", "The literal is too long"), coming);
+                self.refuse(now, tag.as_deref(), &Status::bad_code("TOOBIG", "The literal is too long"), coming);
             }
         }
     }
@@ -200,9 +200,9 @@ impl Session {
     }
 
     /// Answers what is not taken. `coming`: so many octets come all the same, and a line after them.
-    pub(super) fn refuse(&mut self, now: Instant, tag: Option<String>, status: &Status, coming: Option<u64>) {
+    pub(super) fn refuse(&mut self, now: Instant, tag: Option<&str>, status: &Status, coming: Option<u64>) {
         self.command = Vec::new();
-        status.put(&mut self.output, tag.as_deref().unwrap_or("*"));
+        status.put(&mut self.output, tag.unwrap_or("*"));
         self.bad_commands += 1;
         match coming {
             _ if self.bad_commands > BAD_COMMANDS_MAX => self.bye("Too much of what can't be taken"),
@@ -258,18 +258,14 @@ impl Session {
             return self.refuse(now, None, &Status::bad("A command begins with a tag"), None);
         };
         tag.clone_into(&mut self.tag);
-        match CommandCodec::new().decode_static(&command) {
-            Ok((_, Command { body, .. })) => {
-                self.bad_commands = 0;
-                self.obey(now, body);
-            }
-            Err(_) => {
-                let known = capability::is_verb(&framing::verb(&command));
-                let why = if known { "The arguments can't be read" } else { "There is no such command" };
-                let tag = Some(std::mem::take(&mut self.tag));
-                self.refuse(now, tag, &Status::bad(why), None);
-            }
+        if let Ok((_, Command { body, .. })) = CommandCodec::new().decode_static(&command) {
+            self.bad_commands = 0;
+            return self.obey(now, body);
         }
+        let known = capability::is_verb(&framing::verb(&command));
+        let why = if known { "The arguments can't be read" } else { "There is no such command" };
+        let tag = std::mem::take(&mut self.tag);
+        self.refuse(now, Some(&tag), &Status::bad(why), None);
     }
 
     /// Does what needs no program, and asks for the rest.

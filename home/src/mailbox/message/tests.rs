@@ -45,7 +45,7 @@ fn structures_are_written_as_the_grammar_has_them() {
     );
     assert_eq!(
         text(&body),
-        "((\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 5 0)(\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 125 \
+        "((\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 5 0)(\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 121 \
          (NIL \"in\" NIL NIL NIL NIL NIL NIL NIL NIL) ((\"text\" \"html\" (\"charset\" \"utf-8\") NIL NIL \"7bit\" 3 0) \
          \"alternative\") 7)(\"image\" \"png\" (\"name\" \"a.png\") NIL NIL \"BASE64\" 4) \"mixed\")"
     );

@@ -59,7 +59,7 @@ pub async fn carry(
     loop {
         carrier.moved = false;
         match clock.timeout(idle_max, poll_fn(|cx| carrier.poll(cx))).await {
-            Some(carried) => return carried,
+            Some(end) => return end,
             None if carrier.moved => {}
             None => return Carried::Idle,
         }
