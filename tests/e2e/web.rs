@@ -198,6 +198,17 @@ fn a_flood_of_challenges_and_of_slow_clients_hurts_nobody_else() {
         assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)), "one address holds sixteen places");
     }
     drop(slow);
+    // Who comes again and again, each time politely, is let in no more for a while; mail is.
+    let polite = || {
+        let mut heard = String::new();
+        let mut stream = TcpStream::connect(scene.http).expect("connected");
+        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n").and_then(|()| stream.read_to_string(&mut heard));
+        heard.starts_with("HTTP/1.0 404")
+    };
+    observe::until("room at the door", polite, |answered| *answered);
+    assert!((0..5000).any(|_| !polite()), "so many are not let in in a minute");
+    mail_flows(&scene.pair, 3);
+    expect_delivered(&scene.pair, ALICE, &[1, 2, 3]);
     observe::until_ok("the door to have room again", || {
         anyhow::ensure!(curl_status(&format!("http://{}/", scene.http))? == "404");
         Ok(())

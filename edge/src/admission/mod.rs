@@ -5,7 +5,7 @@
 mod greylist;
 mod health;
 mod lists;
-mod rates;
+pub mod rates;
 pub mod regulars;
 mod tally;
 

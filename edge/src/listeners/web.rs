@@ -16,8 +16,12 @@ pub async fn serve(listening: Listening, places: Places, site: Site, certificate
     let name = if certificate.is_some() { "https" } else { "http" };
     let accept = move |admitted: Admitted| {
         let (site, certificate) = (site.clone(), certificate.clone());
+        let client = admitted.peer.ip();
+        let may_come = site.may_come(client);
         async move {
-            let client = admitted.peer.ip();
+            if !may_come {
+                return debug!(%client, door = name, "too many from this network in a minute");
+            }
             let answer = |asked| site.answer(asked);
             let Some(certificate) = certificate else {
                 return web::serve(admitted.stream, false, site.clock(), answer).await;

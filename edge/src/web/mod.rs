@@ -4,7 +4,8 @@
 mod documents;
 pub mod names;
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gatepost_protocol::tunnel::verb::Request;
@@ -17,6 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::debug;
 
+use crate::admission::rates::Rate;
+use crate::config::PerMinute;
 use crate::homes::{Home, Homes};
 
 /// Where a CA looks (RFC 8555 §8.3).
@@ -26,19 +29,23 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Questions carried to homes at once: a CA asks from some five places at once, a flood is told to come again.
 const ASKING_MAX: usize = 32;
 
+/// Connections in a minute: a mail program comes once in its life, a CA some ten times for each name.
+const PER_MINUTE: PerMinute = PerMinute { network: 240, all: 6000 };
+
 /// The answers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Site {
     challenges: Challenges,
     homes: Homes,
     asking: Arc<Semaphore>,
+    rate: Arc<Mutex<Rate>>,
     clock: Clock,
 }
 
 impl Site {
     /// `challenges` are the edge's own.
     pub fn new(challenges: Challenges, homes: Homes, clock: Clock) -> Self {
-        Self { challenges, homes, asking: Arc::new(Semaphore::new(ASKING_MAX)), clock }
+        Self { challenges, homes, asking: Arc::new(Semaphore::new(ASKING_MAX)), rate: Arc::default(), clock }
     }
 
     /// What is proven here by certificate.
@@ -49,6 +56,13 @@ impl Site {
     /// Time.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Whether one more connection may come from there now; if so, it is counted.
+    pub fn may_come(&self, client: IpAddr) -> bool {
+        // Each change is whole in itself.
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.take(self.clock.now(), client, PER_MINUTE)
     }
 
     /// The answer.
