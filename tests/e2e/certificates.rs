@@ -279,7 +279,7 @@ fn two_edges_answer_alike_for_their_home() {
     for at in [0, 1] {
         // The CA comes to this edge only; one that has never seen the account before.
         let program = &pair.edges[at].program;
-        let http = observe::until("the door", || status(program)["listen"]["http"].clone(), |door| door.is_string());
+        let http = observe::until("the door", || status(program)["listen"]["http"].clone(), Value::is_string);
         let http: SocketAddr = http.as_str().and_then(|door| door.parse().ok()).expect("an address");
         let proofs = Proofs { dns: pair.dns.address(), http: http.port(), tls: nowhere };
         let pebble = ca.start(proofs, &Manner::default()).expect("Pebble starts");

@@ -1,7 +1,6 @@
 //! A CA that is down, slow, talks nonsense, wants to be left alone or is of another time: what keeps our certificates asks
 //! it over real sockets, says what is wrong, comes back when it may, and orders nothing in vain.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use gatepost_protocol::mail::address::Address;
@@ -97,15 +96,16 @@ fn refusing(at: &'static str, status: &'static str, field: &str, body: &str) -> 
 
 #[test]
 fn what_is_no_answer_is_told_and_tried_again_later() {
-    let cases: [(&str, Arc<dyn Fn() -> Act + Send + Sync>); 5] = [
-        ("is no proper answer", Arc::new(|| Act::Answer("200 OK", vec![], "<html>maintenance</html>".to_owned()))),
-        ("is no proper answer", Arc::new(|| Act::Answer("200 OK", vec![], "{\"newNonce\":17}".to_owned()))),
-        ("longer than 1048576 octets", Arc::new(|| Act::Endless)),
-        ("broke off", Arc::new(|| Act::BreakOff)),
-        ("no answer within 30 s", Arc::new(|| Act::Silence)),
+    let said = |text: &str| Act::Answer("200 OK", vec![], text.to_owned());
+    let cases = [
+        ("is no proper answer", said("<html>maintenance</html>")),
+        ("is no proper answer", said("{\"newNonce\":17}")),
+        ("longer than 1048576 octets", Act::Endless),
+        ("broke off", Act::BreakOff),
+        ("no answer within 30 s", Act::Silence),
     ];
     for (words, act) in cases {
-        let seen = tried_while(words.starts_with("no answer"), 0, true, move |_, _| act());
+        let seen = tried_while(words.starts_with("no answer"), 0, true, move |_, _| act.clone());
         assert!(why(&seen).contains(words), "{}", why(&seen));
         assert!((240..=400).contains(&seen.next_s), "{words}: {}", seen.next_s);
         assert_eq!(seen.asked, ["/dir"], "{words}");

@@ -119,7 +119,7 @@ fn serve(
     };
     match manner(&path, base) {
         Act::Answer(status, fields, body) => {
-            let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+            let fields = fields.iter().fold(String::new(), |all, field| all + field + "\r\n");
             let sent = if head_only { "" } else { &body };
             answer(&format!(
                 "HTTP/1.1 {status}\r\nDate: {date}\r\n{fields}Content-Length: {}\r\n\r\n{sent}",

@@ -30,17 +30,14 @@ pub(super) async fn open(settings: &Settings, folder: &Folder, client: &CaClient
         Some(key) => key,
         None => make_key(folder).await?,
     };
-    let account = match &settings.external_account {
-        Some(external) => {
-            let url = customer::become_one(client, &settings.directory, &pkcs8(&key)?, external, &contact).await?;
-            builder().from_parts(url, pkcs8(&key)?, settings.directory.clone()).await?
-        }
-        None => {
-            let pair = (Key::from_pkcs8_der(pkcs8(&key)?)?, PrivateKeyDer::from(pkcs8(&key)?));
-            let (account, _) = builder().create_from_key(pair, settings.directory.clone()).await?;
-            account.update_contacts(&[&contact]).await?;
-            account
-        }
+    let account = if let Some(external) = &settings.external_account {
+        let url = customer::become_one(client, &settings.directory, &pkcs8(&key)?, external, &contact).await?;
+        builder().from_parts(url, pkcs8(&key)?, settings.directory.clone()).await?
+    } else {
+        let pair = (Key::from_pkcs8_der(pkcs8(&key)?)?, PrivateKeyDer::from(pkcs8(&key)?));
+        let (account, _) = builder().create_from_key(pair, settings.directory.clone()).await?;
+        account.update_contacts(&[&contact]).await?;
+        account
     };
     let (kept, url) = (folder.clone(), account.id().to_owned());
     super::blocking(move || kept.keep_account(Some(&KeptAccount { url }))).await?;

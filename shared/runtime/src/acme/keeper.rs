@@ -228,7 +228,7 @@ impl Keeper {
             let now = wanted.borrow_and_update().clone();
             let follow = async {
                 match &now {
-                    Wanted::Issued(lineages) => self.follow(lineages).await,
+                    Wanted::Issued(lineages) => Box::pin(self.follow(lineages)).await,
                     Wanted::Files(files) => self.watch(files).await,
                     Wanted::SelfSigned => {
                         self.standing.of_files(None);

@@ -47,14 +47,11 @@ impl Rollover {
 }
 
 fn begun(lineage: &Lineage, folder: &Folder, made_at: i64) -> Result<String, AcmeError> {
-    let next = match folder.next()? {
-        Some(next) => next,
-        None => {
-            let next = KeptNext { key: keys::make(lineage.kind)?, made_at, shown_since: None };
-            folder.keep_next(Some(&next))?;
-            next
-        }
-    };
+    if let Some(waiting) = folder.next()? {
+        return keys::tlsa(&waiting.key);
+    }
+    let next = KeptNext { key: keys::make(lineage.kind)?, made_at, shown_since: None };
+    folder.keep_next(Some(&next))?;
     keys::tlsa(&next.key)
 }
 
@@ -97,7 +94,7 @@ pub(super) async fn look(
         // Nothing is known: nothing changes.
         Err(_) => next.shown_since,
         Ok(records) if records.is_empty() => {
-            return Some(Following { tlsa, shown_since: None, ready: Some(next) });
+            return Some(Following { tlsa, ready: Some(next), shown_since: None });
         }
         Ok(records) if records.iter().any(|record| is_same(record, &tlsa)) => next.shown_since.or(Some(now)),
         Ok(_) => None,
@@ -108,7 +105,7 @@ pub(super) async fn look(
     keep(folder, Some(&next)).await;
     let long_enough = i64::try_from(lineage.settings.rollover.as_secs()).unwrap_or(i64::MAX);
     let ready = since.is_some_and(|since| now.saturating_sub(since) >= long_enough).then_some(next);
-    Some(Following { tlsa, shown_since, ready })
+    Some(Following { tlsa, ready, shown_since })
 }
 
 async fn keep(folder: &Folder, next: Option<&KeptNext>) {
