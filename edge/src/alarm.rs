@@ -15,7 +15,7 @@ use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, Star
 use gatepost_runtime::acme::names::NameStandings;
 use gatepost_runtime::acme::standing::Standing;
 use gatepost_runtime::alarm::{Alarm, Alarms, Letter};
-use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
+use gatepost_runtime::attempt::{Attempt, Believed, Finding, Started, Target, Tls};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::random;
 use gatepost_runtime::resolver::Resolver;
@@ -203,6 +203,8 @@ impl Postman {
                 address: target.address,
                 tls: Tls::Opportunistic,
                 roots: Vec::new(),
+                believed: Believed::ByTls,
+                finding: Finding::default(),
                 connect_wait_max: CONNECT_MAX,
             };
             match self.hand_over(&target, letter, message.clone()).await {

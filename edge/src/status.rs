@@ -11,6 +11,7 @@ use gatepost_runtime::acme::rollover::Rollover;
 use gatepost_runtime::acme::standing::Standing;
 use gatepost_runtime::certificate::Served;
 use gatepost_runtime::clock::{Clock, rfc3339};
+use gatepost_runtime::dnssec::{Shown, Validator};
 use gatepost_runtime::metrics::{Kind, Metric};
 use serde_json::{Value, json};
 
@@ -79,6 +80,8 @@ pub struct Status {
     pub submissions: SessionCount,
     /// Connections to 993.
     pub imaps: SessionCount,
+    /// Whether the DNS passes signatures on.
+    pub validator: Validator,
     /// What was done for each home.
     pub journals: Journals,
     /// Who is banned.
@@ -131,6 +134,7 @@ impl Status {
                 "waiting": doors.waiting(),
             },
             "sessions": self.sessions(),
+            "dnssec": self.dnssec(),
             "dns_lists": self.admission.json(),
             "homes": self.homes.all().iter().map(|home| self.home(home)).collect::<Vec<_>>(),
         })
@@ -173,9 +177,20 @@ impl Status {
             "imaps": doors.imaps.is_some(),
             "imaps_port": doors.imaps.map(|door| door.port()),
             "doors_waiting": doors.waiting(),
+            "dnssec": self.dnssec(),
             "dns_lists": self.is_only(home).then(|| self.admission.json()),
             "home": told,
         })
+    }
+
+    /// Whether the DNS servers pass signatures on, by what was found when mail last left.
+    fn dnssec(&self) -> Value {
+        match self.validator.shown() {
+            Shown::Unknown => json!({ "state": "unknown" }),
+            Shown::Works => json!({ "state": "works" }),
+            Shown::Missing(why) => json!({ "state": "missing", "why": why }),
+            Shown::Lost(why) => json!({ "state": "lost", "why": why }),
+        }
     }
 
     /// The numbers of one home.

@@ -140,6 +140,21 @@ fn one_edge(edge: &Value, directory: &Value, add: &mut impl FnMut(u8, String, &s
     authority(&format!("edge {name}"), &report["acme"], add);
     web(name, report, add);
     files(&format!("edge {name}"), &report["certificate_files"], add);
+    match report["dnssec"]["state"].as_str() {
+        Some("missing") => add(
+            6,
+            format!(
+                "mail that leaves by edge {name} goes without DANE: its DNS servers pass no signatures (DNSSEC) on"
+            ),
+            "name servers that do in dns.servers of edge.toml, such as a local unbound",
+        ),
+        Some("lost") => add(
+            3,
+            format!("the DNS servers of edge {name} have stopped passing signatures (DNSSEC) on: mail waits"),
+            "mend them; after an hour mail goes without DANE",
+        ),
+        _ => {}
+    }
     for list in list(&report["dns_lists"]) {
         if let Some(why) = list["fault"].as_str() {
             let list = list["list"].as_str().unwrap_or("?");
@@ -242,7 +257,7 @@ mod tests {
             "edges": [{
                 "name": "vps1", "connected": true, "directory_held": 5, "session": { "heard_s_ago": 3.0 },
                 "report": {
-                    "draining": false, "self_signed_certificate": false, "acme": null,
+                    "draining": false, "self_signed_certificate": false, "acme": null, "dnssec": null,
                     "certificate_ends": { "at": "2027-01-01T00:00:00Z", "days_left": 90 },
                     "dns_lists": [{ "list": "list.example", "fault": null }], "doors_waiting": {},
                     "names": [{ "name": "autoconfig.example.org", "leads_here": false, "why": null }],
@@ -313,6 +328,8 @@ mod tests {
                 "passes over the DNS list list.example: it does not answer",
                 "edge.toml",
             ),
+            ("/edges/0/report/dnssec", json!({ "state": "missing" }), "goes without DANE", "unbound"),
+            ("/edges/0/report/dnssec", json!({ "state": "lost" }), "mail waits", "an hour"),
             ("/edges/0/report/draining", json!(true), "is stopping", "start"),
             ("/edges/0/report/home/spool/octets", json!(51), "half full", "spool list"),
             ("/edges/0/report/home/spool/damaged", json!(1), "damaged sealed mail", "damaged"),

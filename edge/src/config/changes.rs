@@ -18,6 +18,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         certificate,
         acme,
         dns_servers,
+        dns_anchors,
         alarm,
         bans,
         admission,
@@ -36,6 +37,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     // It may hold the key of an account.
     changes.unshown("acme", acme, &new.acme);
     changes.setting("dns.servers", dns_servers, &new.dns_servers);
+    changes.unshown("dns.trust_anchors", dns_anchors, &new.dns_anchors);
     // A webhook's address is often a secret.
     changes.unshown("alarm", alarm, &new.alarm);
     let BanSettings { never, loopback } = bans;

@@ -19,6 +19,7 @@ use gatepost_runtime::alarm;
 use gatepost_runtime::certificate::CertificateFiles;
 use gatepost_runtime::config::changes::ConfigFile;
 use gatepost_runtime::config::{ConfigError, Placed, Size, Source, Span};
+use gatepost_runtime::dnssec::Anchors;
 use serde::Deserialize;
 
 use self::admission::{AdmissionSettings, RawAdmission, RawDnsList};
@@ -58,6 +59,8 @@ pub struct Config {
     pub acme: Option<acme::Settings>,
     /// DNS servers; the system's if empty.
     pub dns_servers: Vec<SocketAddr>,
+    /// Whose DNS signatures are believed.
+    pub dns_anchors: Anchors,
     /// `[alarm]`.
     pub alarm: alarm::Settings,
     /// Who is never banned.
@@ -184,6 +187,7 @@ struct RawListen {
 struct RawDns {
     #[serde(default)]
     servers: Vec<Placed<String>>,
+    trust_anchors: Option<Placed<PathBuf>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -269,6 +273,7 @@ impl Config {
             certificate: raw.tls,
             acme,
             dns_servers: dns_servers.collect::<Result<_, _>>()?,
+            dns_anchors: anchors(&source, raw.dns.trust_anchors.as_ref())?,
             bans: raw.bans.check(&source)?,
             admission: raw.admission.check(&raw.dnslist, &source)?,
             limits: raw.limits.check(&source)?,
@@ -305,6 +310,15 @@ impl Config {
         let only: OnlyState = Source::read(path)?.parse()?;
         Ok(only.state.unwrap_or_else(|| STATE_PATH.into()))
     }
+}
+
+/// The root's keys, and those of a file besides.
+fn anchors(source: &Source, written: Option<&Placed<PathBuf>>) -> Result<Anchors, ConfigError> {
+    let Some(written) = written else { return Ok(Anchors::default()) };
+    Anchors::with_file(written.get_ref()).map_err(|error| {
+        let remedy = "a file of DNSKEY records, a line each, as a zone file has them";
+        source.error(written, &format!("{}: {error}", written.get_ref().display()), remedy)
+    })
 }
 
 /// A home of this name need not be there: one that was paired by code may come back.

@@ -377,7 +377,7 @@ mod tests {
     }
 
     fn facts() -> RelayFacts {
-        RelayFacts { dsn: true, reused: false, exchanger: Some("example.com".into()) }
+        RelayFacts { dsn: true, exchanger: Some("example.com".into()), ..RelayFacts::default() }
     }
 
     fn ended() -> AttemptState {

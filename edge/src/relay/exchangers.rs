@@ -51,6 +51,11 @@ pub async fn names(resolver: &Resolver, domain: &Domain, ours: &Domain) -> Resul
         return Ok(vec![domain.to_string()]);
     }
     let answer = resolver.exchangers(domain).await.map_err(|error| could_not_tell(&error))?;
+    in_order(answer, domain, ours)
+}
+
+/// The same of an answer that is there.
+pub fn in_order(answer: ExchangersAnswer, domain: &Domain, ours: &Domain) -> Result<Vec<String>, Nowhere> {
     order(answer, domain, ours, random::bytes())
 }
 

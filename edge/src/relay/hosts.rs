@@ -8,9 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gatepost_protocol::mail::address::Domain;
+use gatepost_protocol::mail::demand::Floor;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::{Class, Reply};
+use gatepost_protocol::mail::transport::Sessions;
 use gatepost_protocol::network::is_public;
 use gatepost_protocol::secret::Secret;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, Stage, StartTls};
@@ -23,6 +25,8 @@ use gatepost_runtime::resolver::Resolver;
 use tracing::info;
 
 use super::exchangers::{self, Nowhere};
+use super::policies::Policies;
+use super::security::{Held, Known, Security, Unknown};
 use crate::homes::{Home, Homes};
 
 /// How long a host may take to accept a connection.
@@ -41,6 +45,8 @@ pub(super) struct Route {
     port: u16,
     tls: Tls,
     login: Option<(String, Secret)>,
+    /// What is known of the domain; nothing of a host the owner named, and of our own door.
+    known: Option<Known>,
 }
 
 #[derive(Debug)]
@@ -65,6 +71,7 @@ pub(super) struct Unusable {
 pub(super) struct Finder {
     hostname: Domain,
     resolver: Resolver,
+    security: Security,
     clock: Clock,
     ipv6: AtomicBool,
     homes: Homes,
@@ -83,7 +90,8 @@ impl Route {
         };
         hosts.sort();
         let (owner, login) = (home.name().to_owned(), self.login.clone());
-        Destination { owner, hosts, port: self.port, tls: self.tls, roots: Vec::new(), login, ipv6 }
+        let demands = self.known.as_ref().map(Known::key).unwrap_or_default();
+        Destination { owner, hosts, port: self.port, tls: self.tls, demands, roots: Vec::new(), login, ipv6 }
     }
 
     fn is_named(&self) -> bool {
@@ -105,9 +113,15 @@ impl OwnDoors {
 }
 
 impl Finder {
-    pub(super) fn new(hostname: Domain, resolver: Resolver, clock: Clock, ipv6: bool, homes: Homes) -> Self {
+    pub(super) fn new(
+        hostname: Domain,
+        (resolver, security): (Resolver, Security),
+        clock: Clock,
+        ipv6: bool,
+        homes: Homes,
+    ) -> Self {
         let (doors, last) = (Mutex::default(), Mutex::default());
-        Self { hostname, resolver, clock, ipv6: AtomicBool::new(ipv6), homes, doors, last }
+        Self { hostname, resolver, security, clock, ipv6: AtomicBool::new(ipv6), homes, doors, last }
     }
 
     /// Where our own doors are, of those that are open.
@@ -119,6 +133,10 @@ impl Finder {
         *self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn policies(&self) -> &Policies {
+        &self.security.policies
+    }
+
     pub(super) fn ipv6(&self) -> bool {
         self.ipv6.load(Ordering::Relaxed)
     }
@@ -127,19 +145,12 @@ impl Finder {
         self.ipv6.store(ipv6, Ordering::Relaxed);
     }
 
-    /// Where this hop leads. An error is the reply for every recipient. What the DNS said lately it is not
-    /// asked again.
-    pub(super) async fn route(&self, home: &Home, hop: WireHop) -> Result<Route, Reply> {
-        match hop {
-            WireHop::Domain(name) => {
-                let domain = Domain::parse(&name).map_err(|_| Reply::no_such_domain(&name))?;
-                let hosts = match exchangers::names(&self.resolver, &domain, &self.hostname).await {
-                    Ok(names) => Hosts::Exchangers(domain, names),
-                    Err(Nowhere::Reply(reply)) => return Err(reply),
-                    Err(Nowhere::Ourselves) => self.neighbour(home, domain)?,
-                };
-                Ok(Route { hosts, port: exchangers::PORT, tls: Tls::Opportunistic, login: None })
-            }
+    /// Where this hop leads. What the DNS said lately it is not asked again.
+    pub(super) async fn route(&self, home: &Home, hop: WireHop) -> Result<Route, Unknown> {
+        let no = |reply| Unknown { reply, sessions: Sessions::default() };
+        let (name, floor) = match hop {
+            WireHop::Domain(name) => (name, Floor::None),
+            WireHop::Demanding { domain, floor } => (domain, floor.into()),
             WireHop::Host { host, port, tls, login } => {
                 let tls = match tls {
                     WireHopTls::Opportunistic => Tls::Opportunistic,
@@ -148,9 +159,23 @@ impl Finder {
                     WireHopTls::Off => Tls::Off,
                 };
                 let login = login.map(|(name, password)| (name, Secret::new(password)));
-                Ok(Route { hosts: Hosts::Named(host), port, tls, login })
+                return Ok(Route { hosts: Hosts::Named(host), port, tls, login, known: None });
             }
-        }
+        };
+        let domain = Domain::parse(&name).map_err(|_| no(Reply::no_such_domain(&name)))?;
+        let (names, known) = if domain.literal().is_some() {
+            // RFC 5321 §5.1: an address literal is its own exchanger.
+            (Ok(vec![domain.to_string()]), Known::of_literal(domain.clone(), floor))
+        } else {
+            let (answer, known) = self.security.exchangers(&self.resolver, &domain, floor).await?;
+            (exchangers::in_order(answer, &domain, &self.hostname), known)
+        };
+        let (hosts, known) = match names {
+            Ok(names) => (Hosts::Exchangers(domain, names), Some(known)),
+            Err(Nowhere::Reply(reply)) => return Err(no(reply)),
+            Err(Nowhere::Ourselves) => (self.neighbour(home, domain).map_err(no)?, None),
+        };
+        Ok(Route { hosts, port: exchangers::PORT, tls: Tls::Opportunistic, login: None, known })
     }
 
     /// A domain whose mail comes to this edge: another home's goes in by our own door, like all mail from
@@ -219,7 +244,16 @@ impl Finder {
     }
 
     /// Tries a route's hosts until one greets, those that did not answer lately last.
-    pub(super) async fn connect(&self, home: &Home, route: &Route, trace: TraceId) -> Result<Attempt, Unusable> {
+    pub(super) async fn connect(
+        &self,
+        home: &Home,
+        route: &Route,
+        trace: TraceId,
+        sessions: &mut Sessions,
+    ) -> Result<Attempt, Unusable> {
+        if let Some(known) = &route.known {
+            known.note(sessions);
+        }
         let (mut targets, own_door) = match self.targets(home, route).await {
             Ok(found) => found,
             Err(reply) => return Err(Unusable { outcome: Outcome::of(reply), remote: None }),
@@ -227,15 +261,36 @@ impl Finder {
         let begun = self.clock.now();
         targets.sort_by_key(|target| self.is_last(target.address, begun));
         let mut decisive = None;
+        // What hosts are held to, each asked for once.
+        let mut held: Vec<(String, Result<Option<Held>, Reply>)> = Vec::new();
         for target in targets {
             if self.clock.now().saturating_duration_since(begun) > TRYING_MAX {
                 let late = Reply::unreachable("The hosts tried so far were not usable, the others are for later");
                 return Err(decide(decisive, Unusable { outcome: Outcome::of(late), remote: None }));
             }
             let remote = format!("{} [{}]:{}", target.host, target.address.ip(), target.address.port());
-            let another = match self.try_host(home, route, target, own_door, trace).await {
-                Ok(attempt) => return Ok(attempt),
-                Err(outcome) => Unusable { outcome, remote: Some(remote) },
+            let known = route.known.as_ref().filter(|_| !own_door);
+            let place = held.iter().position(|(host, _)| *host == target.host).unwrap_or(held.len());
+            if place == held.len() {
+                let wanted = match known {
+                    Some(known) => self.security.held(known, &target.host, self.ipv6(), sessions).await.map(Some),
+                    None => Ok(None),
+                };
+                if let Err(reply) = &wanted {
+                    info!(%trace, home = home.name(), remote, %reply, "a mail host was not usable");
+                }
+                held.push((target.host.clone(), wanted));
+            }
+            let another = match &held[place].1 {
+                // Each try finds out for itself what is wrong.
+                Ok(held) => {
+                    let held = held.as_ref().map(Held::afresh);
+                    match self.try_host(home, route, target, (own_door, held), trace, sessions).await {
+                        Ok(attempt) => return Ok(attempt),
+                        Err(outcome) => Unusable { outcome, remote: Some(remote) },
+                    }
+                }
+                Err(reply) => Unusable { outcome: Outcome::of(reply.clone()), remote: Some(remote) },
             };
             decisive = Some(decide(decisive, another));
         }
@@ -248,8 +303,9 @@ impl Finder {
         home: &Home,
         route: &Route,
         target: exchangers::Target,
-        own_door: bool,
+        (own_door, held): (bool, Option<Held>),
         trace: TraceId,
+        sessions: &mut Sessions,
     ) -> Result<Attempt, Outcome> {
         let config = ClientConfig {
             helo: self.hostname.to_string(),
@@ -263,8 +319,10 @@ impl Finder {
         let target = Target {
             host: target.host,
             address: target.address,
-            tls: route.tls,
+            tls: held.as_ref().map_or(route.tls, |held| held.tls),
             roots: Vec::new(),
+            believed: held.as_ref().map(|held| held.believed.clone()).unwrap_or_default(),
+            finding: held.as_ref().map(|held| held.finding.clone()).unwrap_or_default(),
             connect_wait_max: CONNECT_MAX,
         };
         let failure = match Attempt::connect(&target, config, self.clock.clone()).await {
@@ -277,9 +335,17 @@ impl Finder {
                 tokio::spawn(attempt.quit());
                 return Err(Outcome::of(looped));
             }
-            Ok(attempt) => return Ok(attempt),
+            Ok(attempt) => {
+                if let Some(held) = &held {
+                    held.had(&attempt, sessions);
+                }
+                return Ok(attempt);
+            }
             Err(failure) => failure,
         };
+        if let Some(held) = &held {
+            held.failed(&target.host, target.address.ip(), &failure, sessions);
+        }
         let (remote, address) =
             (format!("{} [{}]:{}", target.host, target.address.ip(), target.address.port()), target.address);
         info!(%trace, home = home.name(), remote, stage = ?failure.stage, reply = %failure.reply, "a mail host was not usable");

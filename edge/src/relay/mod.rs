@@ -5,7 +5,9 @@
 pub mod attempts;
 pub mod exchangers;
 mod hosts;
+pub mod policies;
 mod report;
+mod security;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,6 +18,7 @@ use gatepost_protocol::mail::address::Domain;
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::transport::{Sessions, Vouched};
 use gatepost_protocol::smtp::client::reuse::ReuseLimits;
 use gatepost_protocol::tunnel::frame::{Frame, FrameError};
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferError};
@@ -24,7 +27,9 @@ use gatepost_protocol::tunnel::wire::WireOutcome;
 use gatepost_runtime::attempt::pool::{Place, Pool};
 use gatepost_runtime::attempt::{Attempt, Started};
 use gatepost_runtime::clock::Clock;
+use gatepost_runtime::dnssec::Validator;
 use gatepost_runtime::resolver::Resolver;
+use gatepost_runtime::shutdown::Signal;
 use gatepost_runtime::tunnel::{Stream, StreamError};
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -32,7 +37,9 @@ use tracing::{debug, error, info, warn};
 
 use self::attempts::{AttemptError, Attempts};
 use self::hosts::{Finder, Route, Unusable};
+use self::policies::Policies;
 use self::report::Ended;
+use self::security::{Security, Unknown};
 use crate::homes::{Home, Homes};
 
 /// How long the home may take to send the next bytes of a message.
@@ -94,14 +101,15 @@ impl Sender {
     /// Sends as `hostname`, at most `relays_max` messages at once for each home.
     pub fn new(
         hostname: Domain,
-        resolver: Resolver,
+        (resolver, validator, policies): (Resolver, Validator, Policies),
         attempts: Attempts,
         clock: Clock,
         ipv6: bool,
         homes: Homes,
         relays_max: usize,
     ) -> Self {
-        let finder = Finder::new(hostname, resolver, clock.clone(), ipv6, homes);
+        let security = Security::new(validator, policies);
+        let finder = Finder::new(hostname, (resolver, security), clock.clone(), ipv6, homes);
         let limits = ReuseLimits::default();
         let limits = ReuseLimits { per_key_max: limits.per_key_max.min(relays_max), ..limits };
         let pool = Pool::new(limits, clock.clone());
@@ -141,6 +149,16 @@ impl Sender {
         self.0.finder.own_doors(smtp, submissions);
     }
 
+    /// Writes down what was learnt of other domains, until draining begins.
+    pub async fn keep_up(self, signal: Signal) {
+        self.0.finder.policies().clone().keep_up(signal).await;
+    }
+
+    /// Writes it down now. Blocking.
+    pub fn keep(&self) {
+        self.0.finder.policies().keep();
+    }
+
     /// Says goodbye on every connection that is kept. What is under way is left alone.
     pub async fn close(&self) {
         self.0.pool.close().await;
@@ -151,7 +169,7 @@ impl Sender {
         let trace = TraceId::from_random(relay.trace);
         let attempt = relay.attempt;
         let hop = match &relay.hop {
-            WireHop::Domain(domain) => domain.clone(),
+            WireHop::Domain(domain) | WireHop::Demanding { domain, .. } => domain.clone(),
             WireHop::Host { host, port, .. } => format!("{host}:{port}"),
         };
         let begun = self.0.clock.now();
@@ -171,6 +189,7 @@ impl Sender {
                     hop,
                     remote = done.remote,
                     tls = done.remote.as_ref().map(|_| done.tls.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)),
+                    vouched = done.remote.as_ref().map(|_| Vouched::from(facts.vouched).word()),
                     accepted = count(|outcome| matches!(outcome, WireOutcome::Accepted(_))),
                     deferred = count(|outcome| matches!(outcome, WireOutcome::Deferred(_))),
                     refused = count(|outcome| matches!(outcome, WireOutcome::Refused(_))),
@@ -230,8 +249,9 @@ impl Sender {
         let finder = &self.0.finder;
         let route = match while_asked(stream, finder.route(home, relay.hop)).await? {
             Ok(route) => route,
-            Err(reply) => return Ok(Ended::ours(&envelope, reply)),
+            Err(Unknown { reply, sessions }) => return Ok(Ended::ours(&envelope, reply).after(&sessions)),
         };
+        let mut sessions = Sessions::default();
         let destination = route.destination(home, finder.ipv6());
         let Some(mut place) = while_asked(stream, self.0.pool.place(destination)).await? else {
             return Ok(Ended::ours(&envelope, Reply::too_many_relays()));
@@ -241,10 +261,14 @@ impl Sender {
             let reused = kept.is_some();
             let mut attempt = match kept.take() {
                 Some(attempt) => attempt,
-                None => match while_asked(stream, self.connect(home, &route, &mut place, trace)).await? {
-                    Ok(attempt) => attempt,
-                    Err(Unusable { outcome, remote }) => return Ok(Ended::all(&envelope, outcome, remote)),
-                },
+                None => {
+                    match while_asked(stream, self.connect(home, &route, &mut place, trace, &mut sessions)).await? {
+                        Ok(attempt) => attempt,
+                        Err(Unusable { outcome, remote }) => {
+                            return Ok(Ended::all(&envelope, outcome, remote).after(&sessions));
+                        }
+                    }
+                }
             };
             let _running = while_asked(stream, places.running.acquire()).await?.map_err(|_| BrokenOff::Ending)?;
             let start = attempt.start(envelope.clone(), relay.octets, relay.eight_bit);
@@ -254,7 +278,7 @@ impl Sender {
                     debug!(remote = attempt.remote(), "a kept connection was no good any more");
                 }
                 Started::Done(outcomes) => {
-                    let ended = Ended::over(&outcomes, &attempt, reused);
+                    let ended = Ended::over(&outcomes, &attempt, reused).after(&sessions);
                     place.give_back(attempt);
                     return Ok(ended);
                 }
@@ -265,7 +289,7 @@ impl Sender {
                     // without a final dot, and the remote host forgets the message.
                     pass_on(&self.0.clock, stream, &mut attempt).await?;
                     running.dot().await?;
-                    let mut end = Ended::over(&attempt.finish().await, &attempt, reused);
+                    let mut end = Ended::over(&attempt.finish().await, &attempt, reused).after(&sessions);
                     place.give_back(attempt);
                     end.kept = running.ended(&end.done, &end.facts);
                     return Ok(end);
@@ -280,8 +304,9 @@ impl Sender {
         route: &Route,
         place: &mut Place,
         trace: TraceId,
+        sessions: &mut Sessions,
     ) -> Result<Attempt, Unusable> {
-        let attempt = self.0.finder.connect(home, route, trace).await?;
+        let attempt = self.0.finder.connect(home, route, trace, sessions).await?;
         place.opened();
         Ok(attempt)
     }

@@ -4,6 +4,7 @@
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::transport::Sessions;
 use gatepost_protocol::tunnel::frame::RECORD_OCTETS_MAX;
 use gatepost_protocol::tunnel::verb::relay::{AttemptState, RelayDone, RelayFacts, RelayStep};
 use gatepost_protocol::tunnel::wire::{WireOutcome, WireReply, WireTls};
@@ -14,9 +15,9 @@ use super::exchangers;
 
 /// Since this version of the tunnel a home is told [`RelayFacts`].
 const FACTS_SINCE: u16 = 2;
-/// Octets of a `RelayDone` and its `RelayFacts` besides its outcomes, at most: where it was sent, TLS, and
-/// the record's own.
-const REST_OCTETS_MAX: usize = 4 * 1024;
+/// Octets of a `RelayDone` and its `RelayFacts` besides its outcomes, at most: where it was sent, TLS, the
+/// sessions (a bounded text of policies, up to sixteen names and reasons), and the record's own.
+const REST_OCTETS_MAX: usize = 48 * 1024;
 /// Octets of the host's name and address in it.
 const REMOTE_OCTETS_MAX: usize = 1024;
 /// Octets of one outcome besides its text: the judgement, codes of at most three octets each, their
@@ -36,7 +37,13 @@ impl Ended {
     /// What this connection's transaction came to.
     pub(super) fn over(outcomes: &[Outcome], attempt: &Attempt, reused: bool) -> Self {
         let exchanger = attempt.host().map(|(name, address)| exchangers::group(name, address.ip()));
-        let facts = RelayFacts { dsn: attempt.offered().dsn, reused, exchanger };
+        let facts = RelayFacts {
+            dsn: attempt.offered().dsn,
+            reused,
+            exchanger,
+            vouched: attempt.vouched().into(),
+            ..RelayFacts::default()
+        };
         Self { done: fitted(outcomes, Some(attempt.remote()), attempt.tls().map(WireTls::from)), facts, kept: None }
     }
 
@@ -44,6 +51,12 @@ impl Ended {
     pub(super) fn all(envelope: &Envelope, outcome: Outcome, remote: Option<String>) -> Self {
         let outcomes = vec![outcome; envelope.recipients.len()];
         Self { done: fitted(&outcomes, remote, None), facts: RelayFacts::default(), kept: None }
+    }
+
+    /// The same, with the sessions it took.
+    pub(super) fn after(mut self, sessions: &Sessions) -> Self {
+        self.facts.sessions = sessions.into();
+        self
     }
 
     /// Our own reply for every recipient.

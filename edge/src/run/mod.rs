@@ -159,6 +159,7 @@ impl Edge {
             smtp,
             submissions,
             imaps,
+            validator: parts.validator.clone(),
             journals: parts.journals.clone(),
             bans: parts.bans.clone(),
             admission: parts.admission.clone(),
@@ -213,10 +214,12 @@ impl Edge {
             }
         }
         let (bans, admission) = (self.status.bans.clone(), self.status.admission.clone());
+        let sender = self.sender.clone();
         let last_words = move || {
             homes.keep_presence(true);
             bans.keep_or_say();
             admission.keep();
+            sender.keep();
         };
         if tokio::task::spawn_blocking(last_words).await.is_err() {
             error!("noting which homes are away, and who is banned, failed; this is a bug");

@@ -10,6 +10,7 @@ use gatepost_runtime::acme::standing::Standing;
 use gatepost_runtime::alarm::Alarms;
 use gatepost_runtime::authentication::Authenticator;
 use gatepost_runtime::clock::Clock;
+use gatepost_runtime::dnssec::Validator;
 use gatepost_runtime::identity::Identity;
 use gatepost_runtime::maildrop::Maildrop;
 use gatepost_runtime::resolver::Resolver;
@@ -29,6 +30,7 @@ use crate::local::Local;
 use crate::pairing::{self, Pairing};
 use crate::relay::Sender;
 use crate::relay::attempts::Attempts;
+use crate::relay::policies::Policies;
 use crate::session::Desk;
 use crate::session::judging::Judging;
 use crate::spool::{Spool, SpoolLimits};
@@ -46,6 +48,7 @@ pub(super) struct Parts {
     postman: Arc<Postman>,
     pub(super) local: Local,
     pub(super) resolver: Resolver,
+    pub(super) validator: Validator,
     clock: Clock,
 }
 
@@ -59,9 +62,11 @@ impl Parts {
         tokio::spawn(chores::sweep_daily(attempts.clone(), clock.clone()));
         tokio::spawn(chores::note_absence(homes.clone(), clock.clone()));
         let resolver = Resolver::new(&config.dns_servers);
+        let validator = Validator::new(resolver.clone(), config.dns_anchors.clone(), clock.clone());
+        let policies = Policies::open(&config.state, resolver.clone(), clock.clone());
         let sender = Sender::new(
             config.hostname.clone(),
-            resolver.clone(),
+            (resolver.clone(), validator.clone(), policies),
             attempts,
             clock.clone(),
             config.outbound_ipv6,
@@ -109,6 +114,7 @@ impl Parts {
             alarms,
             postman,
             resolver,
+            validator,
             clock: clock.clone(),
         })
     }
@@ -118,6 +124,7 @@ impl Parts {
         let (alarms, clock) = (self.alarms.clone(), self.clock.clone());
         tokio::spawn(self.bans.clone().keep_up(signal.clone()));
         tokio::spawn(self.admission.clone().keep_up(signal.clone()));
+        tokio::spawn(self.sender.clone().keep_up(signal.clone()));
         tokio::spawn(alarm::watch(self.homes.clone(), self.spool.clone(), certificate, names, alarms, clock, signal));
     }
 
@@ -144,6 +151,7 @@ impl Parts {
         if let Some(resolver) = resolver {
             self.resolver.follow(&resolver);
         }
+        self.validator.reload(new.dns_anchors.clone());
         self.bans.reload(new.bans.clone());
         self.admission.reload(new.admission.clone(), &new.limits);
         self.spool.reload(spool_limits(&new.limits));

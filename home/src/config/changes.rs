@@ -151,6 +151,8 @@ fn queue_changes(changes: &mut Changes, old: &queue::config::Settings, new: &que
         attempts_per_destination_max,
         per_minute_per_destination_max,
         warn,
+        floors,
+        hold_downgrades,
         messages_max,
     } = old;
     let warned = |warn: &Option<std::time::Duration>| warn.unwrap_or_default();
@@ -170,6 +172,8 @@ fn queue_changes(changes: &mut Changes, old: &queue::config::Settings, new: &que
         &new.attempts_per_destination_max,
     );
     changes.setting("queue.messages_max", messages_max, &new.messages_max);
+    changes.unshown("queue.tls", floors, &new.floors);
+    changes.setting("queue.hold_downgrades", hold_downgrades, &new.hold_downgrades);
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, StartTls};
-use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
+use gatepost_runtime::attempt::{Attempt, Believed, Finding, Started, Target, Tls};
 use gatepost_runtime::clock::{Clock, rfc3339};
 use gatepost_runtime::random;
 use gatepost_runtime::resolver::Resolver;
@@ -248,6 +248,8 @@ impl Servers {
                         address: SocketAddr::new(address, *port),
                         tls: Tls::Opportunistic,
                         roots: Vec::new(),
+                        believed: Believed::ByTls,
+                        finding: Finding::default(),
                         connect_wait_max: CONNECT_WAIT_MAX,
                     };
                     match Attempt::connect(&target, self.client(), self.inner.clock.clone()).await {

@@ -8,7 +8,7 @@ use gatepost_protocol::mail::address::Address;
 use gatepost_protocol::mail::canonical::{BodyDigests, Forms};
 use gatepost_protocol::mail::verdict::Found;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, Stage, StartTls};
-use gatepost_runtime::attempt::{Attempt, Target, Tls};
+use gatepost_runtime::attempt::{Attempt, Believed, Finding, Target, Tls};
 use gatepost_runtime::authentication::{Authenticator, Claims};
 use gatepost_runtime::clock::Clock;
 use gatepost_runtime::random;
@@ -80,6 +80,8 @@ impl World {
                 address: SocketAddr::new(*address, port),
                 tls: Tls::Implicit,
                 roots: self.roots.clone(),
+                believed: Believed::ByTls,
+                finding: Finding::default(),
                 connect_wait_max: CONNECT_WAIT_MAX,
             };
             let config = ClientConfig {

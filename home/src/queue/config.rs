@@ -1,11 +1,14 @@
 //! The `[queue]` table: how long and how often to try, and how much at once.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use gatepost_protocol::mail::address::Address;
 use gatepost_runtime::config::{ConfigError, Placed, Source, Span};
 use serde::Deserialize;
+
+use super::floor::Floors;
 
 /// `[queue]` as written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -27,6 +30,12 @@ pub struct RawQueue {
     pub warn: Option<Placed<Span>>,
     /// Messages held at most.
     pub messages_max: Option<Placed<usize>>,
+    /// How secure mail must at least be, by domain.
+    #[serde(default)]
+    pub tls: BTreeMap<String, Placed<String>>,
+    /// Whether mail waits rather than go less securely than is usual.
+    #[serde(default)]
+    pub hold_downgrades: bool,
 }
 
 /// `[queue]`, checked.
@@ -52,6 +61,10 @@ pub struct Settings {
     pub warn: Option<Duration>,
     /// Messages held at most.
     pub messages_max: usize,
+    /// How secure mail must at least be.
+    pub floors: Floors,
+    /// Mail waits rather than go less securely than is usual.
+    pub hold_downgrades: bool,
     /// Our own doors, as the config has them: no route leads there.
     pub own_doors: Vec<SocketAddr>,
 }
@@ -85,6 +98,8 @@ impl Settings {
             per_minute_per_destination_max: 100_000,
             warn: Some(Duration::from_hours(4)),
             messages_max: 100_000,
+            floors: Floors::default(),
+            hold_downgrades: false,
             own_doors: Vec::new(),
         }
     }
@@ -92,6 +107,8 @@ impl Settings {
     /// Checks the table.
     pub fn check(raw: RawQueue, hostname: &str, postmaster: Address, source: &Source) -> Result<Self, ConfigError> {
         let mut settings = Self::new(hostname, postmaster);
+        settings.floors = Floors::check(&raw.tls, source)?;
+        settings.hold_downgrades = raw.hold_downgrades;
         if let Some(expire) = raw.expire {
             if expire.get_ref().0.is_zero() {
                 return Err(source.error(

@@ -8,9 +8,11 @@
 pub mod bounce;
 pub mod command;
 pub mod config;
+pub mod downgrade;
 mod entries;
 pub mod entry;
 pub mod explain;
+pub mod floor;
 pub mod given_up;
 pub mod next_hop;
 pub mod pace;
@@ -19,6 +21,7 @@ mod runner;
 pub mod schedule;
 mod store;
 pub mod summary;
+pub mod usual;
 
 use std::fmt;
 use std::path::Path;
@@ -38,6 +41,7 @@ use gatepost_runtime::tunnel::Session;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::config::Settings;
+use self::downgrade::Downgrade;
 use self::entries::Entries;
 use self::entry::Entry;
 use self::given_up::GivenUp;
@@ -252,7 +256,12 @@ impl Queue {
         servers: Servers,
         signal: Signal,
     ) {
+        let watch = Arc::clone(&self.entries.watch);
+        tokio::spawn(Arc::clone(&watch).keep_up(signal.clone()));
         Runner::new(self.entries, edges, bounces, resolver, servers).run(signal).await;
+        if tokio::task::spawn_blocking(move || watch.keep()).await.is_err() {
+            tracing::error!("writing down how secure mail usually is failed; this is a bug");
+        }
     }
 
     /// What the control socket was asked under the key `queue` (`{"queue": …}`): the value beneath it in, the
@@ -273,6 +282,11 @@ impl Queue {
     /// Recipients that are given up from now on because their time is over.
     pub fn given_up(&self) -> broadcast::Receiver<GivenUp> {
         self.entries.given_up.listen()
+    }
+
+    /// Domains that get mail less securely than is usual, from now on.
+    pub fn downgrades(&self) -> broadcast::Receiver<Downgrade> {
+        self.entries.watch.listen()
     }
 
     /// How many of those that wait are for mailboxes here.

@@ -23,6 +23,7 @@ use crate::accounts::caps::OverCap;
 use crate::config::Config;
 use crate::edges::Edges;
 use crate::message::{Body, Message};
+use crate::queue::downgrade::Downgrade;
 use crate::queue::given_up::{GivenUp, Heir};
 use crate::queue::{NewEntry, Queue, QueueId};
 
@@ -44,6 +45,7 @@ pub(super) fn start(
     tokio::spawn(send_letters(letters, store.queue.clone(), config.postmaster.domain().to_string(), clock.clone()));
     tokio::spawn(watch_caps(store.accounts.caps().hits(), alarms.clone()));
     tokio::spawn(watch_queue(store.queue.given_up(), alarms.clone()));
+    tokio::spawn(watch_downgrades(store.queue.downgrades(), alarms.clone()));
     tokio::spawn(watch_certificate(certificate, alarms.clone(), clock.clone(), signal.clone()));
     tokio::spawn(watch_edges(edges.clone(), alarms.clone(), clock.clone(), signal.clone()));
     alarms
@@ -80,6 +82,34 @@ async fn watch_queue(mut given_up: broadcast::Receiver<GivenUp>, alarms: Alarms)
             Err(RecvError::Closed) => return,
         }
     }
+}
+
+/// Raises an alarm for mail that goes to a domain less securely than is usual, or waits rather than to.
+async fn watch_downgrades(mut downgrades: broadcast::Receiver<Downgrade>, alarms: Alarms) {
+    loop {
+        match downgrades.recv().await {
+            Ok(one) => alarms.raise(&downgraded(&one)),
+            // The log has told of them.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+fn downgraded(one: &Downgrade) -> Alarm {
+    let (domain, usual) = (&one.domain, one.usual.words());
+    let text = match one.had {
+        Some(had) => format!(
+            "Mail to {domain} has always gone with {usual}, and now went with {}. Somebody on the way may be reading it, or \
+             its host has changed. To hold such mail back: hold_downgrades = true in [queue] of home.toml.",
+            had.words()
+        ),
+        None => format!(
+            "Mail to {domain} has always gone with {usual}, which is not to be had now: it waits. If its host has changed, \
+             let it go with tls = {{ \"{domain}\" = \"none\" }} in [queue] of home.toml."
+        ),
+    };
+    Alarm { kind: "tls-downgrade", about: domain.to_string(), text }
 }
 
 /// A report or an alarm that expires is none: its letter might expire as well, and so on for ever.

@@ -188,9 +188,20 @@ impl Facts<'_> {
         }
     }
 
+    /// Who vouched for the host; nothing of those who come to us.
+    fn vouched(&self) -> &'static str {
+        match self.0.fact("vouched") {
+            Some("dane") => ", verified by DANE",
+            Some("mta-sts") => ", verified by MTA-STS",
+            Some("pkix") => ", verified",
+            Some("nothing") => ", unverified",
+            _ => "",
+        }
+    }
+
     fn tls(&self) -> String {
         match self.0.fact("tls") {
-            Some(tls) if !tls.is_empty() && tls != "none" => format!(" over {tls}"),
+            Some(tls) if !tls.is_empty() && tls != "none" => format!(" over {tls}{}", self.vouched()),
             Some(_) => " without TLS".to_owned(),
             None => String::new(),
         }

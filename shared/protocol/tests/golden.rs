@@ -25,6 +25,7 @@ use gatepost_protocol::mail::policy::{Limit, Policies, Policy};
 use gatepost_protocol::mail::reply::{Enhanced, Reply};
 use gatepost_protocol::mail::services::{Service, Services};
 use gatepost_protocol::mail::srs::SrsKey;
+use gatepost_protocol::mail::transport::{Failure, FailureKind, Policy as TransportPolicy, PolicyKind, Sessions};
 use gatepost_protocol::mail::verdict::{
     self, Asked, Dkim, Dmarc, Evidence, Found, Listed, Oddity, Override, Published, Reverse, SenderDomain, Spf, Verdict,
 };
@@ -37,6 +38,7 @@ use gatepost_protocol::tunnel::frame::{self, DIRECTORY_OCTETS_MAX, HEADER_OCTETS
 use gatepost_protocol::tunnel::heartbeat::Beat;
 use gatepost_protocol::tunnel::hello::{Hello, HelloAck, Opening, Refusal, Role};
 use gatepost_protocol::tunnel::transfer::{TransferEnd, TransferId, TransferOpen, TransferSeal};
+use gatepost_protocol::tunnel::transport::WireVouched;
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_protocol::tunnel::verb::authenticate::{AuthResponse, AuthStep, Authenticate};
@@ -46,7 +48,7 @@ use gatepost_protocol::tunnel::verb::events::{EventBatch, EventsOpen, EventsTake
 use gatepost_protocol::tunnel::verb::examination::{Door, Examination};
 use gatepost_protocol::tunnel::verb::inbound::{Credential, Handed, Inbound, Submission};
 use gatepost_protocol::tunnel::verb::relay::{
-    AttemptId, AttemptRequest, AttemptState, Relay, RelayDone, RelayFacts, RelayStep, WireHop, WireHopTls,
+    AttemptId, AttemptRequest, AttemptState, Relay, RelayDone, RelayFacts, RelayStep, WireFloor, WireHop, WireHopTls,
 };
 use gatepost_protocol::tunnel::verb::splice::{Splice, SpliceNote};
 use gatepost_protocol::tunnel::verb::spool::{
@@ -400,6 +402,16 @@ fn relays(golden: &mut Golden) {
     let relay = |hop| Relay { attempt, trace: [7; 10], envelope: envelope(), octets: 4096, eight_bit: true, hop };
     let domain = WireHop::Domain("example.net".into());
     golden.record("request-relay-domain", &Request::Relay(Box::new(relay(domain))));
+    let floors = [
+        ("none", WireFloor::None),
+        ("encrypt", WireFloor::Encrypt),
+        ("verify", WireFloor::Verify),
+        ("dane", WireFloor::Dane),
+    ];
+    for (name, floor) in floors {
+        let hop = WireHop::Demanding { domain: "example.net".into(), floor };
+        golden.record(&format!("request-relay-demanding-{name}"), &Request::Relay(Box::new(relay(hop))));
+    }
     let modes = [
         ("opportunistic", WireHopTls::Opportunistic),
         ("starttls", WireHopTls::StartTls),
@@ -429,11 +441,34 @@ fn relays(golden: &mut Golden) {
     golden.record("attempt-state-unknown", &AttemptState::Unknown);
     golden.record("attempt-state-running", &AttemptState::Running);
     golden.record("attempt-state-in-doubt", &AttemptState::InDoubt);
-    let facts = RelayFacts { dsn: true, reused: true, exchanger: Some("example.net".into()) };
+    let facts = RelayFacts {
+        dsn: true,
+        reused: true,
+        exchanger: Some("example.net".into()),
+        vouched: WireVouched::MtaSts,
+        sessions: (&sessions()).into(),
+    };
     golden.record("relay-step-ended", &RelayStep::Ended(done.clone(), facts.clone()));
     golden.record("attempt-state-ended-with", &AttemptState::EndedWith(done.clone(), facts));
     let unheard = RelayDone { remote: None, tls: None, ..done };
     golden.record("attempt-state-ended", &AttemptState::Ended(unheard));
+}
+
+/// One that failed, two under one policy.
+fn sessions() -> Sessions {
+    let mut sessions = Sessions::default();
+    let tlsa = TransportPolicy { kind: PolicyKind::Tlsa, text: vec!["3 1 1 00".into()], hosts: Vec::new() };
+    let sts = TransportPolicy {
+        kind: PolicyKind::Sts,
+        text: vec!["version: STSv1".into()],
+        hosts: vec!["*.example.net".into()],
+    };
+    let failure = Failure { kind: FailureKind::TlsaInvalid, reason: "no match".into() };
+    let ips = (Some([192, 0, 2, 25].into()), Some([192, 0, 2, 1].into()));
+    sessions.note(&tlsa, Some("mx0.example.net"), ips, Some(failure));
+    sessions.note(&sts, Some("mx1.example.net"), (None, None), None);
+    sessions.note(&sts, None, (None, None), None);
+    sessions
 }
 
 fn owners(golden: &mut Golden) {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use gatepost_protocol::network::is_public;
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -65,6 +66,25 @@ pub enum FetchError {
     Silent(Duration),
 }
 
+impl FetchError {
+    /// True if the host was there and could not prove its name.
+    pub fn is_of_tls(&self) -> bool {
+        let Self::Connect { source, .. } = self else { return false };
+        source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
+    }
+}
+
+/// What a web server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its status, such as 200.
+    pub status: u16,
+    /// Of what kind it says the text is, in lower case and without parameters.
+    pub kind: String,
+    /// The text.
+    pub body: Bytes,
+}
+
 /// How much of an answer is wanted, and how long it may take from the look-up to its last octet.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -80,12 +100,19 @@ pub struct Fetcher {
     tls: Arc<ClientConfig>,
     resolver: Resolver,
     clock: Clock,
+    /// Addresses of this machine and its network are left alone.
+    public: bool,
 }
 
 impl Fetcher {
     /// Believes whom the system's roots vouch for, and `roots` (DER) besides.
     pub fn new(roots: &[Vec<u8>], resolver: Resolver, clock: Clock) -> Result<Self, FetchError> {
-        Ok(Self { tls: trust::vouched_for(roots)?, resolver, clock })
+        Ok(Self { tls: trust::vouched_for(roots)?, resolver, clock, public: false })
+    }
+
+    /// Where others chose the host: never to this machine or its network.
+    pub fn to_the_public_only(self) -> Self {
+        Self { public: true, ..self }
     }
 
     /// Asks once. The request's address is a whole one, `https://…`.
@@ -96,6 +123,15 @@ impl Fetcher {
     {
         let asked = self.asked(request, bounds.octets_max);
         self.clock.timeout(bounds.wait_max, asked).await.ok_or(FetchError::Silent(bounds.wait_max))?
+    }
+
+    /// Asks for a page; whatever the server answers is one, a redirect too.
+    pub async fn get(&self, address: &str, bounds: Bounds) -> Result<Page, FetchError> {
+        let request = Request::get(address).body(Empty::<Bytes>::new());
+        let answer = self.ask(request.map_err(|_| FetchError::Address(address.to_owned()))?, bounds).await?;
+        let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        Ok(Page { status: answer.status().as_u16(), kind, body: answer.into_body() })
     }
 
     async fn asked<B>(&self, mut request: Request<B>, octets_max: usize) -> Result<Response<Bytes>, FetchError>
@@ -121,7 +157,8 @@ impl Fetcher {
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
         let addresses = self.resolver.addresses(host, true).await?;
         let mut last = None;
-        for address in addresses.into_iter().take(ADDRESSES_MAX) {
+        let allowed = addresses.into_iter().filter(|ip| !self.public || is_public(*ip));
+        for address in allowed.take(ADDRESSES_MAX) {
             let connecting = TcpStream::connect(SocketAddr::new(address, port));
             match self.clock.timeout(CONNECT_WAIT_MAX, connecting).await {
                 Some(Ok(stream)) => return Ok(stream),

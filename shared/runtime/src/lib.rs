@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod dnssec;
 pub mod drive;
 pub mod durable;
 pub mod event;

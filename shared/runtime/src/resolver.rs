@@ -6,11 +6,13 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use gatepost_protocol::mail::address::Domain;
+use hickory_proto::dnssec::TrustAnchors;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, RecordType};
 use hickory_resolver::TokioResolver;
@@ -75,6 +77,10 @@ pub struct Resolver(Arc<ArcSwap<Lazy>>);
 struct Lazy {
     source: Source,
     resolver: OnceLock<Result<TokioResolver, String>>,
+    /// The same servers, asked for signatures, which it checks.
+    validating: ArcSwapOption<TokioResolver>,
+    /// Tells these servers from those before and after.
+    generation: u64,
 }
 
 /// Where the name servers come from.
@@ -204,8 +210,29 @@ impl Resolver {
     /// What asks, for who understands answers by itself.
     pub(crate) fn hickory(&self) -> Result<TokioResolver, CouldNotTell> {
         let lazy = self.current();
-        let made = lazy.resolver.get_or_init(|| lazy.make());
+        let made = lazy.resolver.get_or_init(|| lazy.make(None));
         made.clone().map_err(|why| CouldNotTell { name: "anything".to_owned(), why })
+    }
+
+    /// What asks the same servers and checks signatures by these keys. Made at the first question.
+    pub(crate) fn validating(&self, anchors: &Arc<TrustAnchors>) -> Result<Arc<TokioResolver>, String> {
+        let lazy = self.current();
+        if let Some(made) = lazy.validating.load_full() {
+            return Ok(made);
+        }
+        let made = Arc::new(lazy.make(Some(anchors))?);
+        lazy.validating.store(Some(made.clone()));
+        Ok(made)
+    }
+
+    /// The next question that wants proof is asked by other keys.
+    pub(crate) fn forget_validating(&self) {
+        self.current().validating.store(None);
+    }
+
+    /// Tells the servers that are asked now from those before and after.
+    pub(crate) fn generation(&self) -> u64 {
+        self.current().generation
     }
 
     /// As it is now: what the system says may have changed since the last question.
@@ -243,7 +270,7 @@ impl Resolver {
         let could_not_tell =
             |why: &dyn std::fmt::Display| CouldNotTell { name: format!("{kind} of {name}"), why: why.to_string() };
         let lazy = self.current();
-        let resolver = lazy.resolver.get_or_init(|| lazy.make()).as_ref().map_err(|why| could_not_tell(why))?;
+        let resolver = lazy.resolver.get_or_init(|| lazy.make(None)).as_ref().map_err(|why| could_not_tell(why))?;
         match resolver.lookup(question, kind).await {
             Ok(found) => {
                 // A CNAME on the way is among the answers and is none itself.
@@ -270,12 +297,14 @@ impl From<Source> for Resolver {
 
 impl From<Source> for Lazy {
     fn from(source: Source) -> Self {
-        Self { source, resolver: OnceLock::new() }
+        static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+        let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
+        Self { source, resolver: OnceLock::new(), validating: ArcSwapOption::empty(), generation }
     }
 }
 
 impl Lazy {
-    fn make(&self) -> Result<TokioResolver, String> {
+    fn make(&self, anchors: Option<&Arc<TrustAnchors>>) -> Result<TokioResolver, String> {
         let (config, mut options) = self.source.read()?;
         options.timeout = TRY_WAIT_MAX;
         options.attempts = TRIES_MAX;
@@ -283,7 +312,14 @@ impl Lazy {
         options.case_randomization = true;
         options.cache_size = CACHED_ANSWERS_MAX;
         options.negative_max_ttl = Some(NEGATIVE_KEPT_MAX);
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        if let Some(anchors) = anchors {
+            // The names of aliases on the way are proven one by one; no file of this machine is.
+            options.preserve_intermediates = true;
+            options.use_hosts_file = ResolveHosts::Never;
+            builder = builder.with_trust_anchor(anchors.clone());
+        }
+        builder
             .with_options(options)
             // Without one the library reads every certificate the system trusts, holds them all, and fails where there are
             // none; and no server is ever asked by TLS.

@@ -8,6 +8,7 @@ mod sendmail;
 mod settings;
 mod signatures;
 mod smtp;
+mod transport;
 
 pub use aliases::{pattern, srs};
 pub use codecs::{address, container, frame, header, pairing, record, verb};
@@ -16,6 +17,7 @@ pub use sendmail::{sendmail_arguments, sendmail_text};
 pub use settings::autoconfig;
 pub use signatures::{dns_list, signature, spf};
 pub use smtp::{body, command, line, reply_reader, sasl, sasl_client, smtp_client, smtp_server};
+pub use transport::{mta_sts, tlsa};
 
 /// What [`alarm`] fails on.
 const PLANTED: &[u8] = b"RING";
@@ -39,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("frame", frame),
     ("header", header),
     ("line", line),
+    ("mta_sts", mta_sts),
     ("pairing", pairing),
     ("pattern", pattern),
     ("record", record),
@@ -53,5 +56,6 @@ pub const TARGETS: &[Target] = &[
     ("smtp_server", smtp_server),
     ("spf", spf),
     ("srs", srs),
+    ("tlsa", tlsa),
     ("verb", verb),
 ];

@@ -31,7 +31,7 @@ use self::options::{Options, Pairing};
 use self::program::Program;
 use crate::fault::proxy::Proxy;
 use crate::observe;
-use crate::world::authority::{self, Authority};
+use crate::world::authority::{self, Authority, Issued};
 use crate::world::dns::Dns;
 use crate::world::ports;
 use crate::world::sink::Sink;
@@ -275,6 +275,12 @@ impl Pair {
         } else {
             None
         };
+        self.runtime.block_on(Sink::start(address, "sink.example", &self.directory.join(name), config))
+    }
+
+    /// The same with STARTTLS and this certificate.
+    pub fn sink_with(&self, name: &str, address: SocketAddr, issued: &Issued) -> anyhow::Result<Sink> {
+        let config = Some(issued.server_config()?);
         self.runtime.block_on(Sink::start(address, "sink.example", &self.directory.join(name), config))
     }
 

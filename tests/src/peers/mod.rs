@@ -6,6 +6,7 @@ pub mod clients;
 pub mod dkimpy;
 pub mod dovecot;
 pub mod exim;
+pub mod knot;
 pub mod local;
 pub mod milters;
 pub mod mutt;
@@ -13,10 +14,12 @@ pub mod nsd;
 pub mod openssl;
 pub mod parsedmarc;
 pub mod pebble;
+pub mod policy_host;
 pub mod postfix;
 pub mod receiver;
 pub mod sslyze;
 pub mod thunderbird;
+pub mod unbound;
 pub mod web;
 
 use std::fs::OpenOptions;
@@ -31,11 +34,12 @@ use crate::pair::program::said;
 use crate::world::authority::Issued;
 
 /// Programs that are the other end of a story, and not just a tool of it.
-const ENDS: [&str; 14] = [
+const ENDS: [&str; 16] = [
     "bsd-mailx",
     "curl",
     "dovecot",
     "exim4",
+    "knotd",
     "master",
     "msmtp",
     "mutt",
@@ -46,6 +50,7 @@ const ENDS: [&str; 14] = [
     "pebble",
     "python3",
     "swaks",
+    "unbound",
 ];
 /// Where `tests/install` unpacks Exim: its package would put Postfix away.
 const EXIM_FOLDER: &str = "/opt/gatepost-tests/exim/usr/sbin";

@@ -56,6 +56,11 @@ impl Authority {
 
     /// A certificate for these names, which may be addresses. The first names the files.
     pub fn issue(&self, names: &[&str]) -> anyhow::Result<Issued> {
+        self.issue_until(names, 2044)
+    }
+
+    /// The same, good until this year begins.
+    pub fn issue_until(&self, names: &[&str], year: i32) -> anyhow::Result<Issued> {
         let first = names.first().context("a certificate needs a name")?;
         let files = Issued {
             certificate: self.directory.join(format!("{first}.pem")),
@@ -72,7 +77,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         params.not_before = date_time_ymd(2024, 1, 1);
-        params.not_after = date_time_ymd(2044, 1, 1);
+        params.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate()?;
         let leaf = params.signed_by(&key, issuer)?;
         fs::write(&files.certificate, leaf.pem())?;

@@ -55,7 +55,7 @@ mod tests {
 
     fn any_record() -> impl Strategy<Value = Record> {
         let facts = (any::<bool>(), any::<bool>(), any::<Option<String>>())
-            .prop_map(|(dsn, reused, exchanger)| RelayFacts { dsn, reused, exchanger });
+            .prop_map(|(dsn, reused, exchanger)| RelayFacts { dsn, reused, exchanger, ..RelayFacts::default() });
         let done = any::<Option<String>>().prop_map(|remote| RelayDone { outcomes: Vec::new(), remote, tls: None });
         let entry = prop_oneof![
             Just(Entry::DotSent),

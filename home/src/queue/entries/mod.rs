@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use self::table::{Slot, Table};
 use super::config::Settings;
+use super::downgrade::Watch;
 use super::entry::{Entry, Final};
 use super::given_up::Teller;
 use super::next_hop::Routes;
@@ -64,6 +65,8 @@ pub struct Entries {
     pub changed: Notify,
     /// Hears of what is given up.
     pub given_up: Teller,
+    /// How secure mail to each domain is, and usually is.
+    pub watch: Arc<Watch>,
 }
 
 impl Rules {

@@ -13,6 +13,7 @@ use super::table::{Lanes, Slot, Table};
 use super::{Entries, Rules, STRIPES};
 use crate::database::Database;
 use crate::queue::config::Settings;
+use crate::queue::downgrade::Watch;
 use crate::queue::given_up::Teller;
 use crate::queue::next_hop::Routes;
 use crate::queue::store::{Outline, Store, StoreError};
@@ -31,6 +32,7 @@ impl Entries {
         clock: Clock,
     ) -> Result<(Self, Vec<SetAside>), StoreError> {
         let entries = Self {
+            watch: Arc::new(Watch::open(state, clock.clone())),
             store: Store::open(state, database)?,
             started: clock.now(),
             clock,

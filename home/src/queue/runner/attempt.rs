@@ -7,6 +7,7 @@ use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::received::TraceId;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::transport::Vouched;
 use gatepost_protocol::tunnel::verb::relay::AttemptId;
 use gatepost_runtime::random;
 
@@ -47,6 +48,8 @@ pub struct Begun {
 pub struct Facts<'a> {
     /// The TLS spoken: version and cipher suite.
     pub tls: Option<&'a str>,
+    /// Who vouched for the host.
+    pub vouched: Vouched,
     /// Who takes the mail of this destination, and perhaps of others.
     pub receiver: Option<&'a str>,
 }
@@ -102,7 +105,7 @@ pub async fn begin(context: &Context, id: QueueId, lane: &Lane, place: Place) ->
 
 /// Records how an attempt ended. Durable when it returns; gives what it says of the destination.
 pub async fn end(context: &Context, id: QueueId, attempt: AttemptId, ending: Ended, facts: Facts<'_>) -> Told {
-    log(context, id, attempt, &ending.outcomes, ending.remote.as_deref(), facts.tls);
+    log(context, id, attempt, &ending.outcomes, ending.remote.as_deref(), facts);
     let told = Told {
         ending: Ending::of(&ending.outcomes, ending.remote.is_some()),
         last: ending.outcomes.iter().find(|outcome| matches!(outcome, Outcome::Deferred(_))).map(|outcome| Final {
@@ -153,7 +156,7 @@ pub fn log(
     attempt: AttemptId,
     outcomes: &[Outcome],
     remote: Option<&str>,
-    tls: Option<&str>,
+    facts: Facts<'_>,
 ) {
     let Some(entry) = context.entries.entry(id) else { return };
     let Some(open) = entry.attempts.iter().find(|open| open.id == attempt) else { return };
@@ -164,7 +167,8 @@ pub fn log(
     let (trace, queue, now) = (entry.trace, id, context.entries.now_unix_ms());
     let took_ms = now.saturating_sub(open.since_unix_ms).max(0);
     // Without a host there was no connection to speak of.
-    let tls = remote.map(|_| tls.unwrap_or("none"));
+    let tls = remote.map(|_| facts.tls.unwrap_or("none"));
+    let vouched = facts.tls.map(|_| facts.vouched.word());
     for (place, outcome) in open.recipients.iter().zip(outcomes) {
         let addressee = &entry.recipients[*place];
         let recipient = &addressee.recipient.address;
@@ -178,13 +182,13 @@ pub fn log(
                 tracing::info!(%trace, %queue, %recipient, remote, tries, took_ms, %reply, "delivered");
             }
             Outcome::Accepted(_) => {
-                tracing::info!(%trace, %queue, %recipient, edge, remote, tls, tries, took_ms, %reply, "sent");
+                tracing::info!(%trace, %queue, %recipient, edge, remote, tls, vouched, tries, took_ms, %reply, "sent");
             }
             Outcome::Deferred(_) => {
-                tracing::info!(%trace, %queue, %recipient, edge, remote, tls, tries, took_ms, %reply, "deferred");
+                tracing::info!(%trace, %queue, %recipient, edge, remote, tls, vouched, tries, took_ms, %reply, "deferred");
             }
             Outcome::Refused(_) => {
-                tracing::info!(%trace, %queue, %recipient, edge, remote, tls, tries, took_ms, %reply, "refused");
+                tracing::info!(%trace, %queue, %recipient, edge, remote, tls, vouched, tries, took_ms, %reply, "refused");
             }
         }
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::transport::Vouched;
 use gatepost_protocol::smtp::client::{ClientConfig, ClientLimits, Protocol, StartTls};
 use gatepost_runtime::attempt::pool::Destination;
-use gatepost_runtime::attempt::{Attempt, Started, Target, Tls};
+use gatepost_runtime::attempt::{Attempt, Believed, Finding, Started, Target, Tls};
 use gatepost_runtime::random;
 
 use super::Context;
@@ -29,8 +30,8 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane) {
     let Some(begun) = attempt::begin(context, id, lane, Place::Home).await else { return };
     let (attempt, trace) = (begun.id, begun.trace);
     match perform(context, id, begun).await {
-        Ok((ended, tls)) => {
-            let facts = Facts { tls: tls.as_deref(), ..Facts::default() };
+        Ok((ended, tls, vouched)) => {
+            let facts = Facts { tls: tls.as_deref(), vouched, ..Facts::default() };
             let told = attempt::end(context, id, attempt, ended, facts).await;
             context.tell(told);
         }
@@ -39,11 +40,12 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane) {
 }
 
 /// An error is what is wrong with the message on our disk; the host then never saw its end.
-async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<(Ended, Option<String>), Unfit> {
+async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<(Ended, Option<String>, Vouched), Unfit> {
     let mut reader = Reader::open(context, id, begun.octets, begun.sha256).await?;
     let recipients = begun.envelope.recipients.len();
-    let deferred =
-        |reply: Reply| (Ended { outcomes: vec![Outcome::Deferred(reply); recipients], ..Ended::default() }, None);
+    let deferred = |reply: Reply| {
+        (Ended { outcomes: vec![Outcome::Deferred(reply); recipients], ..Ended::default() }, None, Vouched::Nobody)
+    };
     let Hop::Host(host) = begun.hop else {
         return Ok(deferred(Reply::local_error()));
     };
@@ -79,9 +81,9 @@ async fn perform(context: &Context, id: QueueId, begun: Begun) -> Result<(Ended,
                 connection.finish().await
             }
         };
-        let reports_itself = connection.offered().dsn;
+        let (reports_itself, vouched) = (connection.offered().dsn, connection.vouched());
         place.give_back(connection);
-        return Ok((Ended { outcomes, remote, reports_itself }, tls));
+        return Ok((Ended { outcomes, remote, reports_itself }, tls, vouched));
     }
 }
 
@@ -93,6 +95,7 @@ fn destination(host: &Host) -> Destination {
         hosts: vec![host.host.clone()],
         port: host.port,
         tls: host.tls,
+        demands: String::new(),
         roots: host.roots.clone(),
         login: host.login.clone(),
         ipv6: true,
@@ -115,6 +118,8 @@ async fn connect(context: &Context, host: &Host) -> Result<Attempt, Reply> {
             address: SocketAddr::new(address, host.port),
             tls: host.tls,
             roots: host.roots.clone(),
+            believed: Believed::ByTls,
+            finding: Finding::default(),
             connect_wait_max: CONNECT_MAX,
         };
         let config = ClientConfig {

@@ -116,7 +116,7 @@ pub async fn attempt(context: &Context, id: QueueId, server: &Server) {
     match offer(context, id, begun, visit).await {
         Ok((answers, remote)) => {
             let outcomes: Vec<Outcome> = answers.iter().map(|answer| answer.outcome.clone()).collect();
-            attempt::log(context, id, attempt, &outcomes, Some(&remote), None);
+            attempt::log(context, id, attempt, &outcomes, Some(&remote), attempt::Facts::default());
             let rules = context.entries.rules();
             context.record(id, move |entry, now| rules.schedule.answered(entry, attempt, &answers, &remote, now)).await;
         }

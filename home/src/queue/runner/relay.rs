@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
+use gatepost_protocol::mail::demand::Floor;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::transport::{Sessions, Vouched};
 use gatepost_protocol::tunnel::frame::DATA_OCTETS_MAX;
 use gatepost_protocol::tunnel::transfer::TransferEnd;
 use gatepost_protocol::tunnel::verb::Request;
 use gatepost_protocol::tunnel::verb::relay::{AttemptId, Relay, RelayDone, RelayFacts, RelayStep, WireHop, WireHopTls};
+use gatepost_protocol::tunnel::wire::WireOutcome;
 use gatepost_runtime::attempt::Tls;
 use gatepost_runtime::tunnel::{Session, Stream, StreamError};
 
@@ -19,11 +22,15 @@ use crate::queue::entry::{Addressee, Place};
 use crate::queue::next_hop::Hop;
 use crate::queue::ready::Lane;
 use crate::queue::schedule::Ended;
+use crate::queue::usual::Level;
 use crate::queue::{ConnectedEdge, QueueId};
 
 /// How long an edge may take over one attempt: many hosts, each as slow as RFC 5321 §4.5.3.2 allows.
 /// After that it is asked what it is doing.
 const ATTEMPT_MAX: Duration = Duration::from_hours(2);
+
+/// Since this version of the tunnel an edge can be told what to demand.
+const DEMANDS_SINCE: u16 = 2;
 
 /// How following an attempt ended.
 enum Followed {
@@ -33,6 +40,8 @@ enum Followed {
     Unsaid(StreamError),
     /// The tunnel broke: the edge must be asked.
     Lost(StreamError),
+    /// The edge is too old to keep to what is demanded of the domain's hosts.
+    Unable,
     /// The message on our disk can't be sent; the edge never saw its end.
     Unfit(Unfit),
 }
@@ -59,6 +68,11 @@ pub async fn attempt(context: &Context, id: QueueId, lane: &Lane, edges: &[Conne
             tracing::warn!(%trace, queue = %id, edge = edge.name, %error, "an attempt could not begin");
             attempt::nothing(context, id, attempt, Reply::connection_lost("The tunnel broke")).await;
         }
+        Followed::Unable => {
+            tracing::warn!(%trace, queue = %id, edge = edge.name, "an edge is too old to keep to queue.tls; bring it up to date");
+            let why = format!("Edge {} is too old to demand the TLS that queue.tls asks for", edge.name);
+            attempt::nothing(context, id, attempt, Reply::tls_failed(&why)).await;
+        }
         Followed::Lost(error) => {
             tracing::warn!(%trace, queue = %id, %attempt, edge = edge.name, %error, "lost sight of an attempt");
             let schedule = context.entries.rules().schedule.clone();
@@ -83,13 +97,41 @@ async fn choose(context: &Context, id: QueueId, edges: &[ConnectedEdge]) -> Opti
 
 /// Records what an edge says of an attempt.
 pub async fn end(context: &Context, id: QueueId, attempt: AttemptId, (done, facts): (RelayDone, RelayFacts)) -> Told {
+    watch(context, id, attempt, &done, &facts);
     let tls = done.tls.map(|tls| tls.to_string());
     let ended = Ended {
         outcomes: done.outcomes.into_iter().map(Outcome::from).collect(),
         remote: done.remote,
         reports_itself: facts.dsn,
     };
-    attempt::end(context, id, attempt, ended, Facts { tls: tls.as_deref(), receiver: facts.exchanger.as_deref() }).await
+    attempt::end(
+        context,
+        id,
+        attempt,
+        ended,
+        Facts { tls: tls.as_deref(), vouched: facts.vouched.into(), receiver: facts.exchanger.as_deref() },
+    )
+    .await
+}
+
+/// Learns how secure this attempt was, if it was one at a domain's hosts.
+fn watch(context: &Context, id: QueueId, attempt: AttemptId, done: &RelayDone, facts: &RelayFacts) {
+    let (rules, watch) = (context.entries.rules(), &context.entries.watch);
+    let Some(entry) = context.entries.entry(id) else { return };
+    let first = entry.attempts.iter().find(|open| open.id == attempt).and_then(|open| open.recipients.first());
+    let Some(address) = first.map(|place| &entry.recipients[*place].recipient.address) else { return };
+    let Hop::Domain(domain) = rules.routes.hop(address) else { return };
+    if done.outcomes.iter().any(|outcome| matches!(outcome, WireOutcome::Accepted(_))) {
+        let level = match (&done.tls, Vouched::from(facts.vouched)) {
+            (None, _) => Level::Clear,
+            (Some(_), Vouched::Nobody) => Level::Encrypted,
+            (Some(_), _) => Level::Vouched,
+        };
+        watch.had(entry.trace, &domain, level);
+    } else if done.tls.is_none() && Sessions::from(&facts.sessions).each().any(|(_, session)| session.failure.is_some())
+    {
+        watch.held(&rules.settings, &domain);
+    }
 }
 
 async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session) -> Followed {
@@ -97,13 +139,14 @@ async fn follow(context: &Context, id: QueueId, begun: Begun, session: &Session)
         Ok(reader) => reader,
         Err(unfit) => return Followed::Unfit(unfit),
     };
+    let Some(hop) = demanded(context, begun.hop, session.facts().version) else { return Followed::Unable };
     let request = Request::Relay(Box::new(Relay {
         attempt: begun.id,
         trace: begun.trace.to_bytes(),
         envelope: (&begun.envelope).into(),
         octets: begun.octets,
         eight_bit: begun.eight_bit,
-        hop: wire(begun.hop),
+        hop,
     }));
     let mut stream = match session.open(&request).await {
         Ok(stream) => stream,
@@ -159,6 +202,19 @@ async fn send(stream: &mut Stream, reader: &mut Reader) -> Result<(), Sent> {
         }
     }
     Ok(())
+}
+
+/// Where to, and what is demanded there; `None` if this version of the tunnel has no word for it.
+fn demanded(context: &Context, hop: Hop, version: u16) -> Option<WireHop> {
+    let Hop::Domain(domain) = hop else { return Some(wire(hop)) };
+    let floor = context.entries.watch.floor(&context.entries.rules().settings, &domain);
+    match floor {
+        Floor::None => Some(wire(Hop::Domain(domain))),
+        floor if version >= DEMANDS_SINCE => {
+            Some(WireHop::Demanding { domain: domain.to_string(), floor: floor.into() })
+        }
+        _ => None,
+    }
 }
 
 fn wire(hop: Hop) -> WireHop {

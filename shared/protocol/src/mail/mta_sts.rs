@@ -1,6 +1,8 @@
 //! The MTA-STS policy of a domain of ours (RFC 8461): which hosts take its mail, and whether other hosts may do without
 //! verified TLS. Pure: what is served at `https://mta-sts.DOMAIN`, and the id that tells others that it has changed.
 
+pub mod others;
+
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{SHA256, digest};

@@ -8,5 +8,6 @@ pub mod frame;
 pub mod heartbeat;
 pub mod hello;
 pub mod transfer;
+pub mod transport;
 pub mod verb;
 pub mod wire;

@@ -4,22 +4,27 @@
 
 pub mod pool;
 pub mod trust;
+mod verify;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use gatepost_protocol::machine::{Machine, Output, TlsFacts};
+use gatepost_protocol::mail::dane::Named;
 use gatepost_protocol::mail::envelope::Envelope;
 use gatepost_protocol::mail::outcome::Outcome;
 use gatepost_protocol::mail::reply::Reply;
+use gatepost_protocol::mail::transport::Vouched;
 use gatepost_protocol::smtp::client::{Client, ClientConfig, Event, Failure, Offered, Stage, StartTls};
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 
+pub use self::verify::Finding;
 use crate::clock::Clock;
 use crate::drive::{Connection, DriveError, Security, Socket};
 
@@ -39,6 +44,35 @@ pub enum Tls {
     Off,
 }
 
+/// Whose word counts for a host's certificate, where STARTTLS is spoken.
+#[derive(Clone, Debug, Default)]
+pub enum Believed {
+    /// Nobody's, or a CA's, as [`Tls`] says.
+    #[default]
+    ByTls,
+    /// Nobody's: any certificate will do.
+    Anybody,
+    /// A CA's, for the host's name; but any certificate will do, and what was wrong is only noted.
+    Noted,
+    /// A CA's, and what was wrong is told.
+    ByAuthority,
+    /// A CA's, because the domain's own policy wants it (RFC 8461).
+    MtaSts,
+    /// The domain's TLSA records (RFC 7672).
+    Dane(Arc<Dane>),
+}
+
+/// How a host is verified by DANE.
+#[derive(Clone, Debug)]
+pub struct Dane {
+    /// What its certificate must be one of.
+    pub named: Named,
+    /// The name that is asked for: where the records are.
+    pub base: String,
+    /// The names of which its certificate must have one, if a CA of the domain's vouches for it.
+    pub names: Vec<String>,
+}
+
 /// Where to connect, and how.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -50,6 +84,10 @@ pub struct Target {
     pub tls: Tls,
     /// Trust roots (DER) besides the system's.
     pub roots: Vec<Vec<u8>>,
+    /// Whose word counts for the host's certificate, if `tls` is not all there is to it.
+    pub believed: Believed,
+    /// What was wrong with the certificate, for whoever asks after a failure.
+    pub finding: Finding,
     /// Connecting may take this long.
     pub connect_wait_max: Duration,
 }
@@ -66,6 +104,8 @@ pub struct Attempt {
     recipients: usize,
     /// What the open transaction came to before its end.
     over: Option<Vec<Outcome>>,
+    /// Who vouched for the host.
+    vouched: Vouched,
 }
 
 /// A host that is spoken to.
@@ -73,6 +113,8 @@ pub struct Attempt {
 struct Peer {
     name: String,
     address: SocketAddr,
+    /// Our end.
+    own: Option<IpAddr>,
     /// Its address is ours, too.
     local: bool,
 }
@@ -193,6 +235,16 @@ impl Attempt {
         self.peer.as_ref().map(|peer| (peer.name.as_str(), peer.address))
     }
 
+    /// Our address at this end of the connection.
+    pub fn own_address(&self) -> Option<IpAddr> {
+        self.peer.as_ref().and_then(|peer| peer.own)
+    }
+
+    /// Who vouched for the host.
+    pub fn vouched(&self) -> Vouched {
+        self.vouched
+    }
+
     /// True if it is on this machine: the connection has one address at both ends.
     pub fn is_local(&self) -> bool {
         self.peer.as_ref().is_none_or(|peer| peer.local)
@@ -235,11 +287,15 @@ impl Attempt {
     async fn try_once(target: &Target, config: ClientConfig, clock: Clock) -> Result<Self, Failure> {
         let remote = remote(target);
         let stream = open(TcpStream::connect(target.address), &remote, target.connect_wait_max, &clock).await?;
-        let local = stream.local_addr().is_ok_and(|own| own.ip() == target.address.ip());
-        let peer = Peer { name: target.host.clone(), address: target.address, local };
+        let own = stream.local_addr().ok().map(|own| own.ip());
+        let local = own == Some(target.address.ip());
+        let peer = Peer { name: target.host.clone(), address: target.address, own, local };
         let secure_first = target.tls == Tls::Implicit;
         let mut attempt = Self::greet(stream.into(), security(target)?, config, clock, remote, secure_first).await?;
         attempt.peer = Some(peer);
+        if attempt.tls().is_some() {
+            attempt.vouched = target.vouched();
+        }
         Ok(attempt)
     }
 
@@ -254,7 +310,8 @@ impl Attempt {
     ) -> Result<Self, Failure> {
         let client = Client::new(config, clock.now());
         let connection = Connection::new(stream, client, security, clock.clone());
-        let mut attempt = Self { connection, clock, remote, peer: None, recipients: 0, over: None };
+        let mut attempt =
+            Self { connection, clock, remote, peer: None, recipients: 0, over: None, vouched: Vouched::Nobody };
         if secure_first {
             attempt.connection.secure_first().await.map_err(|error| tls_failure(&error))?;
         }
@@ -331,16 +388,39 @@ fn remote(target: &Target) -> String {
     format!("{} [{}]:{}", target.host, target.address.ip(), target.address.port())
 }
 
+impl Target {
+    /// Who has vouched for the host once TLS is spoken with it.
+    fn vouched(&self) -> Vouched {
+        match (&self.believed, self.tls) {
+            (Believed::Dane(_), _) => Vouched::Dane,
+            (Believed::MtaSts, _) => Vouched::MtaSts,
+            (Believed::Noted, _) if self.finding.get().is_none() => Vouched::Pkix,
+            (Believed::ByAuthority, _) | (Believed::ByTls, Tls::StartTls | Tls::Implicit) => Vouched::Pkix,
+            (Believed::ByTls | Believed::Anybody | Believed::Noted, _) => Vouched::Nobody,
+        }
+    }
+}
+
 fn security(target: &Target) -> Result<Security, Failure> {
-    let name = target.host.trim_matches(['[', ']']).trim_end_matches('.');
-    let name = ServerName::try_from(name.to_owned());
-    Ok(match target.tls {
-        Tls::Off => Security::None,
+    let name = |host: &str| ServerName::try_from(host.trim_matches(['[', ']']).trim_end_matches('.').to_owned());
+    let tls = |error: rustls::Error| tls_failure(&error);
+    Ok(match (&target.believed, target.tls) {
+        (_, Tls::Off) => Security::None,
+        (Believed::Dane(dane), _) => {
+            let config = trust::by_records(dane, target.finding.clone()).map_err(tls)?;
+            Security::Client(config, name(&dane.base).map_err(|error| tls_failure(&error))?)
+        }
+        (Believed::Noted, _) => {
+            let config = trust::noted(&target.roots, target.finding.clone()).map_err(tls)?;
+            Security::Client(config, name(&target.host).unwrap_or(target.address.ip().into()))
+        }
         // A name that can't be one in TLS is not sent: nobody checks it.
-        Tls::Opportunistic => Security::Client(trust::anybody(), name.unwrap_or(target.address.ip().into())),
-        Tls::StartTls | Tls::Implicit => Security::Client(
-            trust::vouched_for(&target.roots).map_err(|error| tls_failure(&error))?,
-            name.map_err(|error| tls_failure(&error))?,
+        (Believed::Anybody, _) | (Believed::ByTls, Tls::Opportunistic) => {
+            Security::Client(trust::anybody(), name(&target.host).unwrap_or(target.address.ip().into()))
+        }
+        (Believed::ByTls | Believed::ByAuthority | Believed::MtaSts, _) => Security::Client(
+            trust::told(&target.roots, target.finding.clone()).map_err(tls)?,
+            name(&target.host).map_err(|error| tls_failure(&error))?,
         ),
     })
 }

@@ -46,6 +46,8 @@ impl Host {
             address: self.listener.local_addr().unwrap(),
             tls,
             roots: vec![self.root.clone()],
+            believed: Believed::ByTls,
+            finding: Finding::default(),
             connect_wait_max: Duration::from_secs(10),
         }
     }
@@ -217,6 +219,8 @@ async fn a_host_whose_tls_is_broken_gets_the_mail_in_the_clear() {
         address,
         tls: Tls::Opportunistic,
         roots: vec![],
+        believed: Believed::ByTls,
+        finding: Finding::default(),
         connect_wait_max: Duration::from_secs(10),
     };
     let mut attempt = Attempt::connect(&target, config(), Clock::real()).await.unwrap();

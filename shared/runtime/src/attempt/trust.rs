@@ -11,6 +11,9 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls_platform_verifier::Verifier;
 
+use super::Dane;
+use super::verify::{ByRecords, Finding, Telling};
+
 /// For opportunistic TLS (RFC 7435): who can't prove a name is still spoken to in secret.
 pub fn anybody() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
@@ -30,10 +33,41 @@ pub fn vouched_for(roots: &[Vec<u8>]) -> Result<Arc<ClientConfig>, rustls::Error
     {
         return Ok(config.clone());
     }
+    let made = config(Arc::new(aws_lc_rs::default_provider()), platform(roots)?);
+    Ok(if roots.is_empty() { CONFIG.get_or_init(|| made).clone() } else { made })
+}
+
+/// For verified TLS; what is wrong with a certificate is told to `finding` as well.
+pub fn told(roots: &[Vec<u8>], finding: Finding) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    Ok(config(provider, Arc::new(Telling::new(platform(roots)?, finding, true))))
+}
+
+/// For TLS that need not be verified, while somebody wants to know whether it would be.
+pub fn noted(roots: &[Vec<u8>], finding: Finding) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    Ok(config(provider, Arc::new(Telling::new(platform(roots)?, finding, false))))
+}
+
+/// For hosts whose domain says by TLSA records which certificates are theirs.
+pub fn by_records(dane: &Arc<Dane>, finding: Finding) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let records = Arc::new(ByRecords::new(dane.clone(), provider.clone()));
+    Ok(config(provider, Arc::new(Telling::new(records, finding, true))))
+}
+
+/// Whom the system's roots vouch for: read once and kept, without others besides.
+fn platform(roots: &[Vec<u8>]) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+    static SYSTEM: OnceLock<Arc<Verifier>> = OnceLock::new();
+    if roots.is_empty()
+        && let Some(verifier) = SYSTEM.get()
+    {
+        return Ok(verifier.clone());
+    }
     let provider = Arc::new(aws_lc_rs::default_provider());
     let extra = roots.iter().map(|root| CertificateDer::from(root.clone()));
-    let made = config(provider.clone(), Arc::new(Verifier::new_with_extra_roots(extra, provider)?));
-    Ok(if roots.is_empty() { CONFIG.get_or_init(|| made).clone() } else { made })
+    let made = Arc::new(Verifier::new_with_extra_roots(extra, provider)?);
+    Ok(if roots.is_empty() { SYSTEM.get_or_init(|| made).clone() } else { made })
 }
 
 fn config(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> Arc<ClientConfig> {

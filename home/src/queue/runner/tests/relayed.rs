@@ -160,7 +160,7 @@ impl Script {
         assert!(kept.contains(&relay.attempt.to_string()), "the attempt is on disk before the edge hears of it");
         let envelope = Envelope::try_from(relay.envelope).expect("well formed");
         let hop = match relay.hop {
-            WireHop::Domain(domain) => domain,
+            WireHop::Domain(domain) | WireHop::Demanding { domain, .. } => domain,
             WireHop::Host { .. } => "a host".into(),
         };
         let recipients = envelope.recipients.iter().map(|recipient| recipient.address.to_string()).collect();

@@ -351,6 +351,14 @@ impl Reply {
     pub fn tls_failed(why: &str) -> Self {
         Self::one(451, (4, 7, 5), why)
     }
+    /// The same, of a host that does not offer it.
+    pub fn no_starttls() -> Self {
+        Self::tls_failed("The host does not offer STARTTLS")
+    }
+    /// 451 4.7.5: what the DNS says of a domain can't be proven, though it should be.
+    pub fn not_proven(why: &str) -> Self {
+        Self::one(451, (4, 7, 5), why)
+    }
     /// 451 4.5.0: the remote said something that is not SMTP.
     pub fn protocol_error(why: &str) -> Self {
         Self::one(451, (4, 5, 0), why)

@@ -73,7 +73,7 @@ impl Client {
         match self.config.starttls {
             _ if self.tls.is_some() => self.log_in(),
             StartTls::Opportunistic | StartTls::Required if self.offered.starttls => self.command("STARTTLS"),
-            StartTls::Required => self.refused(Stage::Tls, Reply::tls_failed("The host does not offer STARTTLS")),
+            StartTls::Required => self.refused(Stage::Tls, Reply::no_starttls()),
             StartTls::Never | StartTls::Opportunistic => self.log_in(),
         }
     }

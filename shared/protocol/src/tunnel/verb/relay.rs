@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::mail::demand::Floor;
+use crate::tunnel::transport::{WireSessions, WireVouched};
 use crate::tunnel::wire::{WireEnvelope, WireOutcome, WireTls};
 
 /// Names one attempt, for good.
@@ -49,12 +51,55 @@ pub enum WireHop {
         /// Login name and password, if it wants them.
         login: Option<(String, Vec<u8>)>,
     },
+    /// The mail hosts of this domain, by MX, if they are at least so secure; since version 2.
+    Demanding {
+        /// The domain.
+        domain: String,
+        /// The least.
+        floor: WireFloor,
+    },
+}
+
+/// [`Floor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WireFloor {
+    /// What the domain itself asks for.
+    None,
+    /// TLS.
+    Encrypt,
+    /// TLS, and somebody vouches for the host.
+    Verify,
+    /// TLS, by signed TLSA records.
+    Dane,
+}
+
+impl From<Floor> for WireFloor {
+    fn from(floor: Floor) -> Self {
+        match floor {
+            Floor::None => Self::None,
+            Floor::Encrypt => Self::Encrypt,
+            Floor::Verify => Self::Verify,
+            Floor::Dane => Self::Dane,
+        }
+    }
+}
+
+impl From<WireFloor> for Floor {
+    fn from(wire: WireFloor) -> Self {
+        match wire {
+            WireFloor::None => Self::None,
+            WireFloor::Encrypt => Self::Encrypt,
+            WireFloor::Verify => Self::Verify,
+            WireFloor::Dane => Self::Dane,
+        }
+    }
 }
 
 impl std::fmt::Debug for WireHop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Domain(domain) => write!(f, "Domain({domain})"),
+            Self::Demanding { domain, floor } => write!(f, "Demanding({domain} {floor:?})"),
             Self::Host { host, port, tls, .. } => write!(f, "Host({host}:{port} {tls:?})"),
         }
     }
@@ -104,6 +149,10 @@ pub struct RelayFacts {
     pub reused: bool,
     /// The exchanger's domain or address range, by which a receiver throttles: for the home's pace.
     pub exchanger: Option<String>,
+    /// Who vouched for the host that answered.
+    pub vouched: WireVouched,
+    /// The sessions it took to get there, for reports of RFC 8460.
+    pub sessions: WireSessions,
 }
 
 /// Asks about an attempt, or lets it be forgotten.

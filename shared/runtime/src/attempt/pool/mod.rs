@@ -24,6 +24,8 @@ pub struct Destination {
     pub port: u16,
     /// Which TLS they must speak.
     pub tls: Tls,
+    /// What else is demanded of them; who demands something else goes over another connection.
+    pub demands: String,
     /// Whose certificates are believed, besides the system's roots (DER).
     pub roots: Vec<Vec<u8>>,
     /// Who we log in as.
@@ -36,7 +38,7 @@ impl Hash for Destination {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Not the password: what is hashed is compared in time that tells of it.
         let login = self.login.as_ref().map(|(name, _)| name);
-        (&self.owner, &self.hosts, self.port, self.tls, &self.roots, login, self.ipv6).hash(state);
+        (&self.owner, &self.hosts, self.port, self.tls, &self.demands, &self.roots, login, self.ipv6).hash(state);
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::super::tests::{config, is_accepted, send};
-use super::super::{Attempt, Target, Tls};
+use super::super::{Attempt, Believed, Finding, Target, Tls};
 use super::*;
 
 /// A host that takes all mail; says each line it hears, with the number of its connection.
@@ -84,6 +84,8 @@ impl Host {
             address: self.address,
             tls: Tls::Off,
             roots: vec![],
+            believed: Believed::ByTls,
+            finding: Finding::default(),
             connect_wait_max: Duration::from_secs(10),
         };
         Attempt::connect(&target, config(), clock.clone()).await.unwrap()
@@ -96,6 +98,7 @@ fn destination(owner: &str) -> Destination {
         hosts: vec!["mx.example.org".into()],
         port: 25,
         tls: Tls::Off,
+        demands: String::new(),
         roots: vec![],
         login: None,
         ipv6: false,
@@ -129,7 +132,7 @@ async fn the_next_message_goes_over_the_same_connection_and_nobody_elses() {
     let other = [
         Destination { login: Some(("bob".into(), Secret::from("a"))), ..destination("cottage") },
         Destination { tls: Tls::StartTls, ..destination("cottage") },
-        Destination { roots: vec![vec![1]], ..destination("cottage") },
+        Destination { demands: String::new(), roots: vec![vec![1]], ..destination("cottage") },
         Destination { port: 26, ..destination("cottage") },
         Destination { ipv6: true, ..destination("cottage") },
         Destination { hosts: vec!["mx.example.net".into()], ..destination("cottage") },

@@ -58,6 +58,8 @@ fn target(address: std::net::SocketAddr) -> Target {
         address,
         tls: Tls::Off,
         roots: vec![],
+        believed: Believed::ByTls,
+        finding: Finding::default(),
         connect_wait_max: Duration::from_secs(10),
     }
 }
@@ -238,6 +240,8 @@ async fn a_host_that_is_silent_in_the_handshake_gets_the_mail_in_the_clear() {
         address,
         tls: Tls::Opportunistic,
         roots: vec![],
+        believed: Believed::ByTls,
+        finding: Finding::default(),
         connect_wait_max: Duration::from_mins(10),
     };
     let sends = clock.clone();
