@@ -39,11 +39,6 @@ impl Status {
         Self { kind: "BAD", code: Some(code.to_owned()), text: text.to_owned() }
     }
 
-    /// Whether it was done.
-    pub fn is_ok(&self) -> bool {
-        self.kind == "OK"
-    }
-
     /// Appends the line.
     pub fn put(&self, into: &mut Vec<u8>, tag: &str) {
         let Self { kind, code, text } = self;

@@ -177,11 +177,6 @@ impl Session {
         self.login.as_deref()
     }
 
-    /// Where it stands.
-    pub fn standing(&self) -> Standing {
-        self.standing
-    }
-
     /// A mailbox was opened, or is open no more. Nothing before a login.
     pub fn set_selected(&mut self, selected: bool) {
         if self.standing >= Standing::Authenticated {
@@ -192,11 +187,6 @@ impl Session {
     /// Says something: whole responses, each with its CR LF.
     pub fn say(&mut self, words: &[u8]) {
         self.output.extend_from_slice(words);
-    }
-
-    /// Octets said and not yet handed on.
-    pub fn unsaid(&self) -> usize {
-        self.output.len()
     }
 
     /// The command that runs is done; one that announces a message is refused by it.
@@ -235,11 +225,6 @@ impl Session {
             self.until = now + STILL_HERE;
         }
         self.go_on(now);
-    }
-
-    /// True while the client idles.
-    pub fn is_idling(&self) -> bool {
-        matches!(self.phase, Phase::Idling)
     }
 
     /// The program ends: the client is told, and comes again.

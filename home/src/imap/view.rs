@@ -35,11 +35,6 @@ impl View {
         Self { folder, read_only, uids, seen }
     }
 
-    /// How many there are, as far as the client knows.
-    pub fn exists(&self) -> usize {
-        self.uids.len()
-    }
-
     /// The number of a UID.
     pub fn number(&self, uid: u32) -> Option<u32> {
         let at = self.uids.binary_search(&uid).ok()?;

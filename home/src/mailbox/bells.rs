@@ -51,7 +51,9 @@ impl Bells {
         let mut hung = self.hung();
         let silent: Vec<PathBuf> =
             hung.by_folder.iter().filter(|(_, bell)| bell.rung.is_closed()).map(|(folder, _)| folder.clone()).collect();
-        silent.iter().for_each(|folder| hung.take_down(folder));
+        for folder in &silent {
+            hung.take_down(folder);
+        }
         if let Some(bell) = hung.by_folder.get(folder) {
             return bell.rung.subscribe();
         }
@@ -85,7 +87,7 @@ impl Bells {
             match inotify::add_watch(system.get_ref(), folder.join(part), flags) {
                 Ok(number) => watches.push(number),
                 Err(error) => {
-                    tracing::warn!(folder = %folder.display(), %error, "the system can't tell of changes here")
+                    tracing::warn!(folder = %folder.display(), %error, "the system can't tell of changes here");
                 }
             }
         }
@@ -119,7 +121,9 @@ impl Bells {
             }
             changed.sort_unstable();
             changed.dedup();
-            changed.iter().for_each(|folder| self.ring(folder));
+            for folder in &changed {
+                self.ring(folder);
+            }
         }
     }
 

@@ -212,16 +212,6 @@ impl Index {
             Ok(())
         })
     }
-
-    /// UIDs that vanished since a modification sequence, as far as they are remembered.
-    pub fn vanished(&self, folder: i64, since: u64) -> Result<Vec<u32>, MailboxError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT uid FROM expunged WHERE folder = ?1 AND modseq > ?2 ORDER BY uid")?;
-        let since = i64::try_from(since).unwrap_or(i64::MAX);
-        let rows = statement.query_map((folder, since), |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
 }
 
 /// What is written of one change of a folder.

@@ -240,11 +240,6 @@ impl Mailbox {
         Ok(None)
     }
 
-    /// Forgets what nobody has open: the next who opens it reads the index.
-    pub fn close(&self, folder: &FolderName) {
-        self.state().folders.remove(folder);
-    }
-
     /// Works on a folder that was just looked at.
     fn with<T>(
         &self,

@@ -79,7 +79,7 @@ impl Pair {
                 session.finish(now, &Status::ok(body.name()));
             }
             Event::Append(append) if append.octets > 1000 => {
-                session.finish(now, &Status::no_code("TOOBIG", "Too much"))
+                session.finish(now, &Status::no_code("TOOBIG", "Too much"));
             }
             Event::Append(append) => {
                 self.events.push(format!("APPEND {}", append.octets));

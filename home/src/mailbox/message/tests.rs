@@ -86,7 +86,8 @@ fn addresses_are_read_as_people_write_them() {
 fn depth_and_number_are_bounded() {
     let mut deep = String::new();
     for level in 0..500 {
-        deep.push_str(&format!("Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n"));
+        let part = format!("Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n");
+        deep.push_str(&part);
     }
     let part = Part::of(deep.as_bytes());
     assert!(part.find(&[1; DEPTH_MAX]).is_some() && part.find(&vec![1; DEPTH_MAX + 2]).is_none());
