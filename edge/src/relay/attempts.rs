@@ -545,7 +545,7 @@ mod tests {
     fn the_bytes_of_a_record_stay_as_they_are() {
         let known = encode(&Record::Known(ID, 1_795_176_000, Entry::EndedWith(done(), facts())));
         let remote = [&b"\x00\x01\x1d"[..], b"mx.example.com [192.0.2.1]:25", b"\x00"].concat();
-        let tail = [&b"\x01\x00\x01\x0b"[..], b"example.com"].concat();
+        let tail = [&b"\x01\x00\x01\x0b"[..], b"example.com", b"\x00\x00"].concat();
         let unix_s = [0x80, 0xd9, 0x81, 0xb0, 0x0d];
         assert_eq!(known, [&[1, 0][..], &[7; 16], &unix_s, &[2], &remote, &tail].concat());
         assert_eq!(encode(&Record::Forgotten(ID)), [&[1, 1][..], &[7; 16]].concat());

@@ -17,7 +17,7 @@ use super::exchangers;
 const FACTS_SINCE: u16 = 2;
 /// Octets of a `RelayDone` and its `RelayFacts` besides its outcomes, at most: where it was sent, TLS, the
 /// sessions (a bounded text of policies, up to sixteen names and reasons), and the record's own.
-const REST_OCTETS_MAX: usize = 48 * 1024;
+const REST_OCTETS_MAX: usize = 32 * 1024;
 /// Octets of the host's name and address in it.
 const REMOTE_OCTETS_MAX: usize = 1024;
 /// Octets of one outcome besides its text: the judgement, codes of at most three octets each, their

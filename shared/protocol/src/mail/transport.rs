@@ -11,7 +11,7 @@ pub const POLICIES_MAX: usize = 16;
 /// Octets of all policies' texts and host patterns together.
 pub const POLICY_OCTETS_MAX: usize = 16 * 1024;
 /// Octets of one line of a policy, of a name, of a reason.
-pub const TEXT_OCTETS_MAX: usize = 512;
+pub const TEXT_OCTETS_MAX: usize = 256;
 
 /// Who vouched that a host is the one that was meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
