@@ -136,7 +136,17 @@ impl Program {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        kill_process(pid.with_context(|| format!("{} does not run", self.name))?, signal)?;
+        let pid = pid.with_context(|| format!("{} does not run", self.name))?;
+        kill_process(pid, signal)?;
+        if signal == Signal::STOP {
+            // Its threads stop one by one, and one that still runs may answer.
+            let threads = PathBuf::from(format!("/proc/{}/task", pid.as_raw_nonzero()));
+            observe::until(
+                "every thread to stand still",
+                || states(&threads),
+                |states| states.iter().all(|state| state == "T"),
+            );
+        }
         Ok(())
     }
 
@@ -174,4 +184,11 @@ impl Drop for Program {
 /// What a finished command said, for a failure's text.
 pub fn said(output: &Output) -> String {
     format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// How each thread stands, in the kernel's letters.
+fn states(threads: &Path) -> Vec<String> {
+    let entries = fs::read_dir(threads).into_iter().flatten().flatten();
+    let stats = entries.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.get(..1)?.to_owned())).collect()
 }
