@@ -42,7 +42,7 @@ const CHANGED: &str = "000000000000000000000000000000000000000000000000000000000
 const ZONES: [&str; 3] = ["signed", "unsigned", "bogus"];
 
 fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    octets.iter().fold(String::new(), |text, octet| text + &format!("{octet:02x}"))
 }
 
 /// SHA-256 of the public key of the first certificate of a file.
