@@ -252,7 +252,7 @@ mod tests {
         json!({
             "disk_free_octets": 50_000_000_000_u64, "database": "good", "trace": "good", "accounts": 1, "dkim_waiting": [],
             "certificate_ends": { "at": "2027-01-01T00:00:00Z", "days_left": 7 },
-            "certificate_self_signed": false, "acme": null, "directory_version": 5, "damaged": [],
+            "certificate_self_signed": false, "acme": null, "certificate_files": null, "directory_version": 5, "damaged": [],
             "queue": { "held": 0, "damaged": [], "worst_destinations": [] },
             "edges": [{
                 "name": "vps1", "connected": true, "directory_held": 5, "session": { "heard_s_ago": 3.0 },

@@ -16,6 +16,7 @@ use gatepost_protocol::mail::directory::Directory;
 use gatepost_protocol::mail::envelope::{BodyKind, Envelope, Recipient};
 use gatepost_protocol::tunnel::transfer::{Tally, TransferEnd, TransferId, TransferOpen};
 use gatepost_protocol::tunnel::verb::Request;
+use gatepost_protocol::tunnel::verb::admin::{AdminAnswer, AdminRequest};
 use gatepost_protocol::tunnel::verb::directory::DirectoryHeld;
 use gatepost_protocol::tunnel::verb::spool::{SpoolDeleted, SpoolEnd, SpoolItem, SpoolPage, SpoolRequest};
 use gatepost_protocol::tunnel::wire::{WireClient, WireEnvelope, WireVerdict};
@@ -180,6 +181,9 @@ async fn serve(mut incoming: mpsc::Receiver<Incoming>, held: Arc<Mutex<Held>>, t
                     held.acknowledged.push(transfer);
                 }
                 stream.send(&SpoolDeleted).await.expect("sent");
+            }
+            Request::Admin(AdminRequest::Status) => {
+                stream.send(&AdminAnswer::Answer("{}".to_owned())).await.expect("sent");
             }
             other => panic!("the home asked {other:?}"),
         }

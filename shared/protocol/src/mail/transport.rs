@@ -158,7 +158,7 @@ pub struct Failure {
 /// One session with a host, or the finding that none could even be tried.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session {
-    /// The policy it was held to: a place in [`Sessions::policies`].
+    /// The policy it was held to: a place among those of its [`Sessions`].
     pub policy: usize,
     /// The host's name (`receiving-mx-hostname`); `None` of a failure before any host.
     pub host: Option<String>,
