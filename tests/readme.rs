@@ -188,7 +188,8 @@ fn every_command_in_the_table_is_there() {
     for line in readme().lines().filter(|line| line.starts_with("| `gatepost-")) {
         let commands = line.split('`').nth(1).expect("a command");
         let words: Vec<&str> = commands.split(' ').collect();
-        let groups = ["account", "app-password", "alias", "access", "bans", "dkim", "queue", "report", "spool"];
+        let groups =
+            ["account", "app-password", "alias", "access", "bans", "certificate", "dkim", "queue", "report", "spool"];
         let (prefix, verbs) =
             if groups.contains(&words[1]) { (&words[..2], &words[2..]) } else { (&words[..1], &words[1..]) };
         for verb in verbs {

@@ -71,9 +71,10 @@ fn the_newest_session_wins_and_the_older_is_told() {
     copy_directory(&pair.home.program.state, &copy);
     let mut newer = Program::new("newer", &pair.home.program.binary, pair.directory(), Some(&copy), &[]);
     let config = std::fs::read_to_string(&pair.home.program.config).expect("readable");
-    let door = format!("\"{}\"", pair.home.submissions);
-    assert!(config.contains(&door), "{config}");
-    std::fs::write(&newer.config, config.replace(&door, "\"off\"")).expect("written");
+    let doors = [pair.home.submissions, pair.home.imaps].map(|door| format!("\"{door}\""));
+    assert!(doors.iter().all(|door| config.contains(door)), "{config}");
+    let shut = doors.iter().fold(config, |config, door| config.replace(door, "\"off\""));
+    std::fs::write(&newer.config, shut).expect("written");
     newer.start().expect("started");
     let words = "replaced by a newer session; if this happens again and again, two homes have the same key";
     expect_said(&pair.home.program, &[words]);

@@ -68,6 +68,14 @@ fn an_upgrade_in_place_goes_on_with_all_that_waited() {
     let now = build::binaries().expect("built");
     pair.edge_mut().program.binary = now.edge;
     pair.home.program.binary = now.home;
+    // Both are on one machine here, so what is new and has a port by default gets one each.
+    let (edge, home) = (pair.edge().doors.imaps, pair.home.imaps);
+    for (config, door) in [(&pair.edge().program.config, edge), (&pair.home.program.config, home)] {
+        let set = std::fs::read_to_string(config).expect("readable");
+        assert!(set.contains("[listen]\n"), "{set}");
+        let more = set.replace("[listen]\n", &format!("[listen]\nimaps = \"{door}\"\n"));
+        std::fs::write(config, more).expect("written");
+    }
     pair.edge_mut().program.start().expect("started");
     observe::until_ok("the edge to listen", || Client::greeted(pair.edge().doors.smtp));
     // It still knows its recipients, and whom it may let in.

@@ -128,7 +128,7 @@ pub struct EdgeLimits {
     pub relays_max: usize,
     /// Messages of one local user in an hour.
     pub local_messages_per_hour_max: usize,
-    /// Connections to 25 in a minute.
+    /// Connections to 25 in a minute; to 80 and 443 in proportion.
     pub connections_per_minute: PerMinute,
     /// Messages that come by 25 in a minute.
     pub messages_per_minute: PerMinute,

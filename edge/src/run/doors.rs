@@ -105,6 +105,7 @@ impl Doors {
         self.smtp_places.set_limits(places(limits));
         self.submissions_places.set_limits(places(limits));
         self.imaps_places.set_limits(imaps::limits(limits));
+        self.behind.site.set_limits(limits);
         let Behind { desks, certificate, acceptor, smtp_count, submissions_count, splicer, imaps_count, work, .. } =
             &self.behind;
         for (door, listener, plan, places, count) in [

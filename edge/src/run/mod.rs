@@ -123,7 +123,7 @@ impl Edge {
         let Kept { served: certificate, challenges, standing: acme, want, names, rollover } =
             keeper::start(config.certificate(), parts.resolver.clone(), clock.clone(), draining.clone())?;
         let behind = Behind {
-            site: Site::new(challenges.clone(), parts.homes.clone(), clock.clone()),
+            site: Site::new(challenges.clone(), parts.homes.clone(), &config.limits, clock.clone()),
             desks: parts.desks.clone(),
             certificate: certificate.clone(),
             acceptor: Arc::new(acceptor),

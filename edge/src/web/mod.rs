@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use crate::admission::rates::Rate;
-use crate::config::PerMinute;
+use crate::config::{EdgeLimits, PerMinute};
 use crate::homes::{Home, Homes};
 
 /// Where a CA looks (RFC 8555 §8.3).
@@ -29,8 +29,9 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Questions carried to homes at once: a CA asks from some five places at once, a flood is told to come again.
 const ASKING_MAX: usize = 32;
 
-/// Connections in a minute: a mail program comes once in its life, a CA some ten times for each name.
-const PER_MINUTE: PerMinute = PerMinute { network: 240, all: 6000 };
+/// Connections in a minute are so many times what 25 allows: a mail program comes once in its life, a CA some ten
+/// times for each name.
+const PER_MINUTE_TIMES: usize = 2;
 
 /// The answers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,14 +39,20 @@ pub struct Site {
     challenges: Challenges,
     homes: Homes,
     asking: Arc<Semaphore>,
-    rate: Arc<Mutex<Rate>>,
+    rate: Arc<Mutex<(Rate, PerMinute)>>,
     clock: Clock,
 }
 
 impl Site {
     /// `challenges` are the edge's own.
-    pub fn new(challenges: Challenges, homes: Homes, clock: Clock) -> Self {
-        Self { challenges, homes, asking: Arc::new(Semaphore::new(ASKING_MAX)), rate: Arc::default(), clock }
+    pub fn new(challenges: Challenges, homes: Homes, limits: &EdgeLimits, clock: Clock) -> Self {
+        let rate = Arc::new(Mutex::new((Rate::default(), per_minute(limits))));
+        Self { challenges, homes, asking: Arc::new(Semaphore::new(ASKING_MAX)), rate, clock }
+    }
+
+    /// From now on, other limits.
+    pub fn set_limits(&self, limits: &EdgeLimits) {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner).1 = per_minute(limits);
     }
 
     /// What is proven here by certificate.
@@ -62,7 +69,8 @@ impl Site {
     pub fn may_come(&self, client: IpAddr) -> bool {
         // Each change is whole in itself.
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        rate.take(self.clock.now(), client, PER_MINUTE)
+        let (rate, per_minute) = &mut *rate;
+        rate.take(self.clock.now(), client, *per_minute)
     }
 
     /// The answer.
@@ -104,6 +112,11 @@ impl Site {
         }
         Page::not_found()
     }
+}
+
+fn per_minute(limits: &EdgeLimits) -> PerMinute {
+    let PerMinute { network, all } = limits.connections_per_minute;
+    PerMinute { network: network * PER_MINUTE_TIMES, all: all * PER_MINUTE_TIMES }
 }
 
 /// What a home that is connected says in time.

@@ -31,6 +31,12 @@ scanner.queue_scans([
 ])
 for result in scanner.get_results():
     wrong = {}
+    for command in SCAN_COMMANDS_NEEDED_BY_MOZILLA_CHECKER:
+        attempt = getattr(result.scan_result, command.value, None)
+        if attempt is None or attempt.result is None:
+            trace = getattr(attempt, "error_trace", None)
+            why = "".join(trace.format()) if trace else result.connectivity_error_trace
+            sys.exit(f"{name} {port}: {command.value} could not be scanned: {getattr(attempt, 'error_reason', None)}\n{why}")
     try:
         profile = MozillaTlsConfiguration.get(TlsConfigurationEnum.MOZILLA_INTERMEDIATE)
         check_server_against_tls_configuration(result, profile)
