@@ -194,7 +194,16 @@ fn print_settings(pair: &Pair) {
             pair.home.submissions.port(),
             account.password
         );
-        println!("    reading:                  mutt -f {}", account.maildir);
+        println!(
+            "    reading, as from outside: 127.0.0.1 port {}, SSL/TLS, password {}",
+            pair.edge().doors.imaps.port(),
+            account.password
+        );
+        println!(
+            "    reading, as on the LAN:   127.0.0.1 port {}, SSL/TLS, password {}",
+            pair.home.imaps.port(),
+            account.password
+        );
     }
     println!("  Mail from the world: 127.0.0.1 port {} (STARTTLS offered)", pair.edge().doors.smtp.port());
     println!("  Mail to the world ends in {}", pair.sink.maildir().display());
