@@ -114,6 +114,7 @@ fn cargo_pair_runs_shows_mail_and_ends() {
         "out: carol@example.net wrote to",
         "Received:",
         "SSL/TLS",
+        "reading, as from outside: 127.0.0.1 port ",
         "mutt -f",
     ] {
         assert!(shown.contains(expected), "{expected:?} is missing in\n{shown}");

@@ -204,6 +204,7 @@ fn print_settings(pair: &Pair) {
             pair.home.imaps.port(),
             account.password
         );
+        println!("    reading, the files:       mutt -f {}", account.maildir);
     }
     println!("  Mail from the world: 127.0.0.1 port {} (STARTTLS offered)", pair.edge().doors.smtp.port());
     println!("  Mail to the world ends in {}", pair.sink.maildir().display());
